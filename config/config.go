@@ -1,0 +1,309 @@
+package config
+
+import (
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"mpr/company"
+	"mpr/rules"
+)
+
+// Config is mpr.yaml.
+type Config struct {
+	// Product is the name that pages and messages use for the API.
+	Product string `yaml:"product"`
+	// CompanyHeader is the request header that names the company of a call.
+	CompanyHeader string `yaml:"company_header"`
+	// DefaultRegion is the region where all companies lived before there were regions.
+	DefaultRegion string `yaml:"default_region"`
+	// ExemptRoutes lists the calls that need no company header, as "GET /path".
+	ExemptRoutes []string `yaml:"exempt_routes"`
+	// ServiceAccountsNeedHeader makes service accounts send the header on exempt routes too.
+	ServiceAccountsNeedHeader bool  `yaml:"service_accounts_need_header"`
+	Dates                     Dates `yaml:"dates"`
+
+	// Data is the folder of everything that is kept: databases, the directory, keys of
+	// the dev CA, secrets.
+	Data string `yaml:"data"`
+	// Secret names the file with the secret that our processes show one another. Made at
+	// first start where it is missing.
+	Secret string `yaml:"secret_file"`
+
+	Tokens       Tokens        `yaml:"tokens"`
+	Login        Login         `yaml:"login"`
+	Gateway      Gateway       `yaml:"gateway"`
+	Region       Region        `yaml:"region"`
+	Directory    Directory     `yaml:"directory"`
+	Control      Control       `yaml:"control"`
+	Environments []Environment `yaml:"environments"`
+}
+
+// Dates of the change-over, UTC days.
+type Dates struct {
+	RegionsLive  Day `yaml:"regions_live"`
+	LegacySunset Day `yaml:"legacy_sunset"`
+}
+
+// Tokens sets how tokens are made and how long they live.
+type Tokens struct {
+	// Algorithm of new signing keys: ES256, ES512 or EdDSA.
+	Algorithm string `yaml:"algorithm"`
+	// AccessLifetime is how long an access token is valid.
+	AccessLifetime time.Duration `yaml:"access_lifetime"`
+	// CodeLifetime is how long an authorization code is valid.
+	CodeLifetime time.Duration `yaml:"code_lifetime"`
+	// RefreshGrace is how long a refresh that is repeated with the same refresh token
+	// answers the very same pair instead of counting as reuse.
+	RefreshGrace time.Duration `yaml:"refresh_grace"`
+	// KeyDelay is how long a new signing key is announced before it signs.
+	KeyDelay time.Duration `yaml:"key_delay"`
+}
+
+// Login sets the login service's pages.
+type Login struct {
+	// SessionLifetime is how long a person stays signed in.
+	SessionLifetime time.Duration `yaml:"session_lifetime"`
+	// AttemptsPerMinute limits failed sign-ins per account and per address.
+	AttemptsPerMinute int `yaml:"attempts_per_minute"`
+}
+
+// Gateway sets the limits of the api and legacy doors.
+type Gateway struct {
+	// MaxHeader is the largest request header in bytes.
+	MaxHeader int `yaml:"max_header_bytes"`
+	// MaxBody is the largest request body in bytes; 0 for no limit.
+	MaxBody int64 `yaml:"max_body_bytes"`
+	// HeaderTimeout is how long a client may take to send a request's header.
+	HeaderTimeout time.Duration `yaml:"header_timeout"`
+	// IdleTimeout is how long a client's connection may stay idle.
+	IdleTimeout time.Duration `yaml:"idle_timeout"`
+	// StallTimeout is how long a body may make no progress, in either direction.
+	StallTimeout time.Duration `yaml:"stall_timeout"`
+	// ConnectTimeout is how long connecting to an upstream may take.
+	ConnectTimeout time.Duration `yaml:"connect_timeout"`
+	// AnswerTimeout is how long an upstream may take until its answer's header is there.
+	AnswerTimeout time.Duration `yaml:"answer_timeout"`
+	// UpstreamConns is the largest number of connections to one region.
+	UpstreamConns int `yaml:"upstream_connections"`
+	// RememberedTokens is how many verified tokens are remembered.
+	RememberedTokens int `yaml:"remembered_tokens"`
+	// ForwardedFrom lists the networks (CIDR) of proxies ahead of us whose X-Forwarded-For is believed.
+	ForwardedFrom []string `yaml:"forwarded_from"`
+}
+
+// Region sets the limits of our own regions.
+type Region struct {
+	// MaxBody is the largest JSON body in bytes that a resource takes.
+	MaxBody int64 `yaml:"max_body_bytes"`
+	// MaxPerPage is the largest per_page.
+	MaxPerPage int `yaml:"max_per_page"`
+}
+
+// Directory says where the NATS servers are.
+type Directory struct {
+	// Listen is the address of the embedded server (control role), for the other roles.
+	Listen string `yaml:"listen"`
+	// URLs of an external NATS cluster. Empty: the embedded server.
+	URLs []string `yaml:"urls"`
+	// Replicas of each bucket, 1 to 5.
+	Replicas int `yaml:"replicas"`
+}
+
+// Control sets the admin API.
+type Control struct {
+	// Listen is the address of the admin API.
+	Listen string `yaml:"listen"`
+	// TokenFile holds the admin API's token. Made at first start where it is missing.
+	TokenFile string `yaml:"token_file"`
+	// Store is the DSN of the control role's database.
+	Store string `yaml:"store"`
+}
+
+// Environment is one environment: own hosts, own keys, own data.
+type Environment struct {
+	Name   string `yaml:"name"`
+	Login  Door   `yaml:"login"`
+	API    Door   `yaml:"api"`
+	Legacy Door   `yaml:"legacy"`
+	// Identity is the login service behind the door.
+	Identity Identity       `yaml:"identity"`
+	Regions  []RegionConfig `yaml:"regions"`
+}
+
+// Door is a host name that clients know and the address that answers for it. A door
+// without a host isn't there.
+type Door struct {
+	Host   string `yaml:"host"`
+	Listen string `yaml:"listen"`
+}
+
+// Identity is where the login service keeps its data and where the other roles find it.
+type Identity struct {
+	// Store is the DSN of the identity database.
+	Store string `yaml:"store"`
+	// Internal is the address of the listener for our own processes.
+	Internal string `yaml:"internal"`
+}
+
+// RegionConfig is one region of an environment.
+type RegionConfig struct {
+	Code   string `yaml:"code"`
+	Number int    `yaml:"number"`
+	// Listen is the address that answers the gateways; Internal the one that answers
+	// the control role. Both are unused where Upstreams names a foreign service.
+	Listen   string `yaml:"listen"`
+	Internal string `yaml:"internal"`
+	// Store is the DSN of the region's database.
+	Store string `yaml:"store"`
+	// Upstreams are the base URLs of the region's service; empty for our own at Listen.
+	Upstreams []string `yaml:"upstreams"`
+}
+
+// Day is a UTC day, written 2019-06-30.
+type Day struct{ time.Time }
+
+// MarshalYAML writes the day as 2019-06-30.
+func (d Day) MarshalYAML() (any, error) { return d.Format(time.DateOnly), nil }
+
+// UnmarshalText reads 2019-06-30.
+func (d *Day) UnmarshalText(text []byte) error {
+	t, err := time.Parse(time.DateOnly, string(text))
+	if err != nil {
+		return fmt.Errorf("%q is not a day: expected a date such as 2019-06-30", text)
+	}
+	d.Time = t
+	return nil
+}
+
+// DefaultPort is the first port of the block that the defaults use.
+const DefaultPort = 4000
+
+// Offsets of the addresses within the block of ports that starts at the first port.
+const (
+	OffsetLogin          = 0
+	OffsetAPI            = 1
+	OffsetLegacy         = 2
+	OffsetControl        = 90
+	OffsetDirectory      = 91
+	OffsetIdentity       = 100
+	OffsetRegion         = 101 // and one more for each further region
+	OffsetRegionInternal = 131
+	OffsetTLS            = 443
+	OffsetProxy          = 480
+	environmentStride    = 10 // doors
+	environmentBackends  = 70 // identity and regions
+)
+
+// Default is the seed's system on this machine, on the block of ports that starts at
+// port (0: every address gets a free port), with its data below dir.
+func Default(port int, dir string) *Config {
+	seed := rules.Seed()
+	exempt := make([]string, len(seed.Exempt))
+	for i, r := range seed.Exempt {
+		exempt[i] = r.String()
+	}
+	c := &Config{
+		Product:                   seed.Product,
+		CompanyHeader:             seed.CompanyHeader,
+		DefaultRegion:             string(seed.DefaultRegion),
+		ExemptRoutes:              exempt,
+		ServiceAccountsNeedHeader: seed.ServiceAccountsNeedHeader,
+		Dates:                     Dates{Day{seed.RegionsLive}, Day{seed.LegacySunset}},
+		Data:                      dir,
+		Tokens: Tokens{
+			Algorithm:      "ES256",
+			AccessLifetime: 5400 * time.Second,
+			CodeLifetime:   10 * time.Minute,
+			KeyDelay:       5 * time.Second,
+		},
+		Login: Login{SessionLifetime: 12 * time.Hour, AttemptsPerMinute: 10},
+		Gateway: Gateway{
+			MaxHeader:        32 << 10,
+			MaxBody:          10 << 30,
+			HeaderTimeout:    10 * time.Second,
+			IdleTimeout:      2 * time.Minute,
+			StallTimeout:     30 * time.Second,
+			ConnectTimeout:   3 * time.Second,
+			AnswerTimeout:    60 * time.Second,
+			UpstreamConns:    512,
+			RememberedTokens: 100_000,
+		},
+		Region:    Region{MaxBody: 1 << 20, MaxPerPage: 1000},
+		Directory: Directory{Listen: address(port, OffsetDirectory), Replicas: 1},
+		Control:   Control{Listen: address(port, OffsetControl)},
+		Environments: []Environment{{
+			Name:   "production",
+			Login:  Door{Host: seed.LoginHost},
+			API:    Door{Host: seed.APIHost},
+			Legacy: Door{Host: "app.procore.com"},
+			Regions: []RegionConfig{
+				{Code: "US01", Number: 0},
+				{Code: "US02", Number: 16},
+				{Code: "EU01", Number: 17},
+			},
+		}},
+	}
+	c.fill(port)
+	return c
+}
+
+// fill sets what follows from other settings where the operator left it open.
+func (c *Config) fill(port int) {
+	set := func(s *string, v string) {
+		if *s == "" {
+			*s = v
+		}
+	}
+	set(&c.Secret, filepath.Join(c.Data, "internal.secret"))
+	set(&c.Control.TokenFile, filepath.Join(c.Data, "admin.token"))
+	set(&c.Control.Store, "sqlite:"+filepath.Join(c.Data, "control.db"))
+	for i := range c.Environments {
+		e := &c.Environments[i]
+		doors, backends := i*environmentStride, i*environmentBackends
+		set(&e.Login.Listen, address(port, doors+OffsetLogin))
+		set(&e.API.Listen, address(port, doors+OffsetAPI))
+		set(&e.Legacy.Listen, address(port, doors+OffsetLegacy))
+		set(&e.Identity.Internal, address(port, backends+OffsetIdentity))
+		set(&e.Identity.Store, "sqlite:"+filepath.Join(c.Data, e.Name, "identity.db"))
+		for j := range e.Regions {
+			r := &e.Regions[j]
+			set(&r.Listen, address(port, backends+OffsetRegion+j))
+			set(&r.Internal, address(port, backends+OffsetRegionInternal+j))
+			set(&r.Store, "sqlite:"+filepath.Join(c.Data, e.Name, "region-"+r.Code+".db"))
+		}
+	}
+}
+
+func address(port, offset int) string {
+	if port == 0 {
+		return "127.0.0.1:0"
+	}
+	return fmt.Sprintf("127.0.0.1:%d", port+offset)
+}
+
+// Policy is the part of the configuration that the rules of an environment need. The
+// configuration must be valid.
+func (c *Config) Policy(e *Environment) (rules.Policy, error) {
+	p := rules.Policy{
+		Product:                   c.Product,
+		CompanyHeader:             c.CompanyHeader,
+		LoginHost:                 e.Login.Host,
+		APIHost:                   e.API.Host,
+		DefaultRegion:             company.Region(c.DefaultRegion),
+		ServiceAccountsNeedHeader: c.ServiceAccountsNeedHeader,
+		RegionsLive:               c.Dates.RegionsLive.Time,
+		LegacySunset:              c.Dates.LegacySunset.Time,
+	}
+	for _, s := range c.ExemptRoutes {
+		r, err := rules.ParseRoute(s)
+		if err != nil {
+			return p, err
+		}
+		p.Exempt = append(p.Exempt, r)
+	}
+	return p, nil
+}
+
+// Issuer is the "iss" of the environment's tokens.
+func (e *Environment) Issuer() string { return "https://" + e.Login.Host }
