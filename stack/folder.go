@@ -1,0 +1,113 @@
+package stack
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// lockFile marks a data folder as ours and is locked while a process uses it.
+const lockFile = "mpr.lock"
+
+// openFolder makes the data folder where it is missing and locks it, since two processes
+// on one set of embedded stores would destroy them. The lock ends with the process,
+// however it ends.
+func openFolder(dir string) (*os.File, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make the data folder: %w", err)
+	}
+	f, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open the data folder: %w", err)
+	}
+	if err := lock(f); err != nil {
+		return nil, errors.Join(fmt.Errorf("the data folder %s is in use by another mpr: stop it, or choose another folder with --data", dir), f.Close())
+	}
+	return f, nil
+}
+
+// resetFolder deletes a data folder, and nothing else: a folder without our mark is left
+// alone.
+func resetFolder(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && len(entries) == 0 {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("reset: %w", err)
+	}
+	if _, err := os.Lstat(filepath.Join(dir, lockFile)); err != nil {
+		return fmt.Errorf("reset: %s is not a data folder of mpr (it has no %s): nothing was deleted", dir, lockFile)
+	}
+	f, err := openFolder(dir) // fails while a process uses it
+	if err != nil {
+		return err
+	}
+	defer f.Close() //nolint:errcheck // the file is about to be deleted
+	// The mark goes last, so that a reset that was cut off can be repeated.
+	for _, e := range entries {
+		if e.Name() == lockFile {
+			continue
+		}
+		if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
+			return fmt.Errorf("reset: %w", err)
+		}
+	}
+	return nil
+}
+
+// readOrMakeSecret reads a secret from its file; where there is no file it makes a
+// random secret of 256 bits or more and keeps it.
+func readOrMakeSecret(path string) (string, error) {
+	data, err := os.ReadFile(path) //nolint:gosec // the operator names the path
+	if errors.Is(err, fs.ErrNotExist) {
+		secret := rand.Text() + rand.Text()
+		if err := writeFile(path, []byte(secret+"\n"), 0o600); err != nil {
+			return "", fmt.Errorf("keep a new secret: %w", err)
+		}
+		return secret, nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("read a secret: %w", err)
+	}
+	secret := strings.TrimSpace(string(data))
+	if len(secret) < 16 {
+		return "", fmt.Errorf("the secret in %s has fewer than 16 characters: write a longer one, or delete the file to have one made", path)
+	}
+	return secret, nil
+}
+
+// writeFile replaces a file in one step, so that a reader, or a start after a crash,
+// finds the old content or the new.
+func writeFile(path string, data []byte, mode fs.FileMode) (err error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.Remove(f.Name()))
+		}
+	}()
+	if err := errors.Join(writeAndSync(f, data, mode), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), path)
+}
+
+func writeAndSync(f *os.File, data []byte, mode fs.FileMode) error {
+	if err := f.Chmod(mode); err != nil {
+		return err
+	}
+	if _, err := f.Write(data); err != nil {
+		return err
+	}
+	return f.Sync()
+}

@@ -1,0 +1,208 @@
+package stack
+
+import (
+	"bufio"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"mpr/config"
+)
+
+var seedHosts = []string{"login.procore.com", "api.procore.com", "app.procore.com"}
+
+// startFront serves TLS for the seed's hosts and the proxy before it, and answers every
+// request with the host that it was sent to.
+func startFront(t *testing.T, dir string) (proxyURL string, roots *x509.CertPool) {
+	t.Helper()
+	a, err := openAuthority(dir, seedHosts, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	tlsConfig, err := a.serverTLS(seedHosts, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := newProcess(config.Default(0, dir).Gateway)
+	t.Cleanup(func() {
+		if err := p.close(); err != nil {
+			t.Error(err)
+		}
+	})
+	front, err := p.listen("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.serve(front, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, "%s %s", r.Host, r.Proto)
+	}), tlsConfig)
+	tunnel, err := p.listen("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	forward := newProxy(seedHosts, front.Addr().String())
+	p.add(forward)
+	p.serve(tunnel, forward, nil)
+	roots = x509.NewCertPool()
+	roots.AddCert(a.cert)
+	return "http://" + tunnel.Addr().String(), roots
+}
+
+func TestHardCodedHostsThroughTheProxy(t *testing.T) {
+	proxyURL, roots := startFront(t, t.TempDir())
+	via, err := url.Parse(proxyURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	transport := &http.Transport{Proxy: http.ProxyURL(via), TLSClientConfig: &tls.Config{RootCAs: roots}, ForceAttemptHTTP2: true}
+	defer transport.CloseIdleConnections()
+	for _, host := range seedHosts {
+		resp, err := (&http.Client{Transport: transport}).Get("https://" + host + "/")
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(resp.Body)
+		if err := errors.Join(err, resp.Body.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if got, want := string(body), host+" HTTP/2.0"; got != want {
+			t.Errorf("answer %q, want %q", got, want)
+		}
+	}
+}
+
+func TestProxyRefusesEveryOtherTarget(t *testing.T) {
+	proxyURL, _ := startFront(t, t.TempDir())
+	for _, request := range []string{
+		"CONNECT example.com:443 HTTP/1.1\r\nHost: example.com:443\r\n\r\n",
+		"CONNECT api.procore.com:80 HTTP/1.1\r\nHost: api.procore.com:80\r\n\r\n",
+		"CONNECT 127.0.0.1:22 HTTP/1.1\r\nHost: 127.0.0.1:22\r\n\r\n",
+		"CONNECT api.procore.com.evil.test:443 HTTP/1.1\r\nHost: api.procore.com.evil.test:443\r\n\r\n",
+		"GET http://api.procore.com/ HTTP/1.1\r\nHost: api.procore.com\r\n\r\n",
+		"GET / HTTP/1.1\r\nHost: api.procore.com:443\r\n\r\n",
+	} {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(proxyURL, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(conn, request); err != nil {
+			t.Fatal(err)
+		}
+		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if resp.StatusCode != http.StatusForbidden {
+			t.Errorf("%q: %s, want 403", request, resp.Status)
+		}
+		if err := errors.Join(resp.Body.Close(), conn.Close()); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestAuthorityIsKeptAndSignsForOurHostsOnly(t *testing.T) {
+	dir := t.TempDir()
+	first, err := openAuthority(dir, seedHosts, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := openAuthority(dir, seedHosts, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !first.cert.Equal(second.cert) {
+		t.Error("the second start made another CA")
+	}
+	info, err := os.Stat(filepath.Join(dir, caKeyFile))
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the CA's key: %v, %v; want mode 0600", info.Mode(), err)
+	}
+	foreign, err := second.serverTLS([]string{"example.com"}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf, err := x509.ParseCertificate(foreign.Certificates[0].Certificate[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AddCert(second.cert)
+	if _, err := leaf.Verify(x509.VerifyOptions{DNSName: "example.com", Roots: roots}); err == nil {
+		t.Error("a certificate for another site is trusted")
+	}
+	third, err := openAuthority(dir, append([]string{"api.example.com"}, seedHosts...), time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if third.cert.Equal(first.cert) || !third.covers([]string{"api.example.com"}) {
+		t.Error("the CA doesn't cover a host that was added")
+	}
+}
+
+func TestFolderIsLockedAndResetOnlyIfOurs(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	if err := resetFolder(dir); err != nil {
+		t.Errorf("reset of a folder that isn't there: %v", err)
+	}
+	held, err := openFolder(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := openFolder(dir); err == nil || !strings.Contains(err.Error(), "in use by another mpr") {
+		t.Errorf("second open: %v; want a refusal that says why", err)
+	}
+	if err := resetFolder(dir); err == nil {
+		t.Error("a folder in use was reset")
+	}
+	if err := held.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := readOrMakeSecret(filepath.Join(dir, "some.secret")); err != nil {
+		t.Fatal(err)
+	}
+	if err := resetFolder(dir); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "some.secret")); !os.IsNotExist(err) {
+		t.Errorf("after the reset: %v; want no file", err)
+	}
+
+	strange := t.TempDir()
+	if err := os.WriteFile(filepath.Join(strange, "thesis.txt"), []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := resetFolder(strange); err == nil || !strings.Contains(err.Error(), "nothing was deleted") {
+		t.Errorf("reset of a stranger's folder: %v", err)
+	}
+	if _, err := os.Stat(filepath.Join(strange, "thesis.txt")); err != nil {
+		t.Errorf("a stranger's file is gone: %v", err)
+	}
+}
+
+func TestSecretIsMadeOnceAndMustBeLong(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.secret")
+	first, err := readOrMakeSecret(path)
+	if err != nil || len(first) < 52 {
+		t.Fatalf("readOrMakeSecret: %q, %v", first, err)
+	}
+	if second, err := readOrMakeSecret(path); err != nil || second != first {
+		t.Errorf("second read: %q, %v; want %q", second, err, first)
+	}
+	if err := os.WriteFile(path, []byte("short\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := readOrMakeSecret(path); err == nil {
+		t.Error("a short secret was taken")
+	}
+}

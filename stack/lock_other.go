@@ -1,0 +1,9 @@
+//go:build !unix
+
+package stack
+
+import "os"
+
+// lock does nothing where the system has no flock: SQLite and the directory's store
+// still refuse a second process.
+func lock(*os.File) error { return nil }

@@ -1,0 +1,113 @@
+package stack
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"mpr/config"
+	"mpr/problem"
+)
+
+// drainTime is how long calls in flight may take to end once a process is asked to stop.
+const drainTime = 10 * time.Second
+
+// process is what the roles that run in one process share: listeners that are opened
+// before anything is built (so that every address is known), servers, and what has to
+// be closed, in reverse order, at the end.
+type process struct {
+	gateway config.Gateway // limits that every listener has
+	servers []*http.Server
+	closers []func() error
+	serving sync.WaitGroup
+	failed  chan error
+}
+
+func newProcess(limits config.Gateway) *process {
+	return &process{gateway: limits, failed: make(chan error, 1)}
+}
+
+// onClose adds something to close when the process ends, before all that was added
+// earlier.
+func (p *process) onClose(f func() error) { p.closers = append(p.closers, f) }
+
+// listen opens an address. The listener is closed with the process even when nothing
+// serves it.
+func (p *process) listen(address string) (net.Listener, error) {
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w; choose other addresses with --port or in mpr.yaml", address, err)
+	}
+	p.onClose(func() error {
+		if err := l.Close(); !errors.Is(err, net.ErrClosed) {
+			return err
+		}
+		return nil
+	})
+	return l, nil
+}
+
+// serve answers a listener with a handler, over TLS where a configuration is given.
+func (p *process) serve(l net.Listener, h http.Handler, t *tls.Config) {
+	s := &http.Server{
+		Handler:           problem.Handler(h),
+		TLSConfig:         t,
+		ReadHeaderTimeout: p.gateway.HeaderTimeout,
+		IdleTimeout:       p.gateway.IdleTimeout,
+		MaxHeaderBytes:    p.gateway.MaxHeader,
+		ErrorLog:          slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
+	}
+	p.servers = append(p.servers, s)
+	p.serving.Go(func() {
+		err := error(nil)
+		if t != nil {
+			err = s.ServeTLS(l, "", "")
+		} else {
+			err = s.Serve(l)
+		}
+		if !errors.Is(err, http.ErrServerClosed) {
+			select {
+			case p.failed <- fmt.Errorf("serve %s: %w", l.Addr(), err):
+			default:
+			}
+		}
+	})
+}
+
+// wait returns when the context ends or a listener fails.
+func (p *process) wait(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case err := <-p.failed:
+		return err
+	}
+}
+
+// close drains the servers, the ones that were added last first (doors before what
+// stands behind them), and then closes all the rest in reverse order.
+func (p *process) close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), drainTime)
+	defer cancel()
+	var errs []error
+	for i := len(p.servers) - 1; i >= 0; i-- {
+		if err := p.servers[i].Shutdown(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("calls were still running after %s and were cut off: %w", drainTime, err), p.servers[i].Close())
+		}
+	}
+	p.serving.Wait()
+	for i := len(p.closers) - 1; i >= 0; i-- {
+		errs = append(errs, p.closers[i]())
+	}
+	return errors.Join(errs...)
+}
+
+// add closes c with the process.
+func (p *process) add(c io.Closer) { p.onClose(c.Close) }
