@@ -1,0 +1,306 @@
+package directory
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"mpr/company"
+	"mpr/problem"
+)
+
+// Directory changes the placements and regions of one environment.
+type Directory struct {
+	js         jetstream.JetStream
+	placements jetstream.KeyValue
+	regions    jetstream.KeyValue
+	subject    string // of the changes
+	stream     string
+}
+
+// writeTimeout bounds a write to the directory where the caller's context doesn't.
+const writeTimeout = 5 * time.Second
+
+// changesKept bounds the stream of changes: the global index reads within milliseconds,
+// and after a loss it is filled from the regions.
+const changesKept = 7 * 24 * time.Hour
+
+// BucketName is the name of an environment's bucket. NATS allows letters, digits, "-"
+// and "_" in it; whatever else an environment's name has becomes "-".
+func BucketName(kind, environment string) string {
+	return kind + "_" + strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', r == '_':
+			return r
+		}
+		return '-'
+	}, environment)
+}
+
+// Open opens the directory of an environment and makes its buckets, with this many
+// replicas each, where they don't exist.
+func Open(ctx context.Context, nc *nats.Conn, environment string, replicas int) (*Directory, error) {
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return nil, fmt.Errorf("open the directory: %w", err)
+	}
+	d := &Directory{js: js, stream: BucketName("changes", environment)}
+	d.subject = d.stream
+	if d.placements, err = bucket(ctx, js, BucketName("placements", environment), replicas, true); err != nil {
+		return nil, err
+	}
+	if d.regions, err = bucket(ctx, js, BucketName("regions", environment), replicas, false); err != nil {
+		return nil, err
+	}
+	_, err = js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+		Name:       d.stream,
+		Subjects:   []string{d.subject},
+		Storage:    jetstream.FileStorage,
+		Replicas:   replicas,
+		MaxAge:     changesKept,
+		Duplicates: 2 * time.Minute,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("make the stream %s: %w", d.stream, unavailable(err))
+	}
+	return d, nil
+}
+
+// bucket opens a bucket, or makes it. Batches allow loading many keys in one step.
+func bucket(ctx context.Context, js jetstream.JetStream, name string, replicas int, batches bool) (jetstream.KeyValue, error) {
+	kv, err := js.KeyValue(ctx, name)
+	if errors.Is(err, jetstream.ErrBucketNotFound) {
+		kv, err = js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
+			Bucket: name, History: 1, Storage: jetstream.FileStorage, Replicas: replicas,
+		})
+		if err == nil && batches {
+			err = allowBatches(ctx, js, "KV_"+name)
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open the bucket %s: %w", name, unavailable(err))
+	}
+	return kv, nil
+}
+
+func allowBatches(ctx context.Context, js jetstream.JetStream, stream string) error {
+	s, err := js.Stream(ctx, stream)
+	if err != nil {
+		return err
+	}
+	cfg := s.CachedInfo().Config
+	cfg.AllowAtomicPublish = true
+	_, err = js.UpdateStream(ctx, cfg)
+	return err
+}
+
+// Create records where a new company lives. It answers nil where the very same record is
+// there already, and [problem.Conflict] where another one is.
+func (d *Directory) Create(ctx context.Context, p company.Placement) error {
+	value, err := json.Marshal(p)
+	if err != nil {
+		return fmt.Errorf("create placement: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
+	_, err = d.placements.Create(ctx, p.Company.String(), value)
+	if !errors.Is(err, jetstream.ErrKeyExists) {
+		return unavailable(err)
+	}
+	there, _, err := d.Get(ctx, p.Company)
+	if err != nil {
+		return err
+	}
+	if there.Region != p.Region || there.Epoch != p.Epoch || !there.Onboarded.Equal(p.Onboarded) {
+		return problem.New(problem.Conflict, "Company %d lives in %s already, at epoch %d.", p.Company, there.Region, there.Epoch)
+	}
+	return nil
+}
+
+// Get reads a placement and the revision of its record. A follower of a cluster may
+// answer an old one: rely on the revision check of [Directory.Update], never on Get.
+func (d *Directory) Get(ctx context.Context, id company.ID) (company.Placement, uint64, error) {
+	entry, err := d.placements.Get(ctx, id.String())
+	if errors.Is(err, jetstream.ErrKeyNotFound) {
+		return company.Placement{}, 0, problem.New(problem.NotFound, "There is no company %d.", id)
+	}
+	if err != nil {
+		return company.Placement{}, 0, unavailable(err)
+	}
+	p, err := readPlacement(entry.Value())
+	return p, entry.Revision(), err
+}
+
+// Update replaces a placement if its record still has the revision; otherwise, and where
+// the epoch doesn't grow, it answers [problem.Conflict] and changes nothing. It answers
+// the new revision.
+func (d *Directory) Update(ctx context.Context, p company.Placement, revision uint64) (uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
+	entry, err := d.placements.GetRevision(ctx, p.Company.String(), revision)
+	if errors.Is(err, jetstream.ErrKeyNotFound) {
+		return 0, changedMeanwhile(p.Company)
+	}
+	if err != nil {
+		return 0, unavailable(err)
+	}
+	last, err := readPlacement(entry.Value())
+	if err != nil {
+		return 0, err
+	}
+	if p.Epoch <= last.Epoch {
+		return 0, problem.New(problem.Conflict, "Company %d is at epoch %d; a change must go beyond it, not to %d.", p.Company, last.Epoch, p.Epoch)
+	}
+	value, err := json.Marshal(p)
+	if err != nil {
+		return 0, fmt.Errorf("update placement: %w", err)
+	}
+	next, err := d.placements.Update(ctx, p.Company.String(), value, revision)
+	var api *jetstream.APIError
+	if errors.As(err, &api) && api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence {
+		return 0, changedMeanwhile(p.Company)
+	}
+	return next, unavailable(err)
+}
+
+func changedMeanwhile(id company.ID) error {
+	return problem.New(problem.Conflict, "The placement of company %d has changed meanwhile. Read it again and repeat.", id)
+}
+
+// loadBatch is how many placements one atomic batch holds; the server takes 1,000 at the
+// most.
+const loadBatch = 500
+
+// Load records many new placements, in atomic batches, and answers how many. It is for
+// filling an empty directory: a company that is there already makes its batch fail.
+func (d *Directory) Load(ctx context.Context, placements iter.Seq[company.Placement]) (int, error) {
+	loaded := 0
+	batch := make([]company.Placement, 0, loadBatch)
+	flush := func() error {
+		if err := d.loadBatch(ctx, batch); err != nil {
+			return err
+		}
+		loaded += len(batch)
+		batch = batch[:0]
+		return nil
+	}
+	for p := range placements {
+		if batch = append(batch, p); len(batch) == loadBatch {
+			if err := flush(); err != nil {
+				return loaded, err
+			}
+		}
+	}
+	if len(batch) == 0 {
+		return loaded, nil
+	}
+	return loaded, flush()
+}
+
+// loadBatch publishes a batch (NATS ADR-50): all of it is stored, or nothing.
+func (d *Directory) loadBatch(ctx context.Context, batch []company.Placement) error {
+	id := nats.NewInbox()[len("_INBOX."):]
+	for i, p := range batch {
+		value, err := json.Marshal(p)
+		if err != nil {
+			return fmt.Errorf("load placements: %w", err)
+		}
+		msg := nats.NewMsg("$KV." + d.placements.Bucket() + "." + p.Company.String())
+		msg.Data = value
+		msg.Header.Set("Nats-Batch-Id", id)
+		msg.Header.Set("Nats-Batch-Sequence", fmt.Sprint(i+1))
+		msg.Header.Set(nats.ExpectedLastSubjSeqHdr, "0")
+		if i < len(batch)-1 {
+			if err := d.js.Conn().PublishMsg(msg); err != nil {
+				return unavailable(err)
+			}
+			continue
+		}
+		msg.Header.Set("Nats-Batch-Commit", "1")
+		ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+		defer cancel()
+		answer, err := d.js.Conn().RequestMsgWithContext(ctx, msg)
+		if err != nil {
+			return unavailable(err)
+		}
+		var ack struct {
+			Error *jetstream.APIError `json:"error"`
+		}
+		if err := json.Unmarshal(answer.Data, &ack); err != nil {
+			return fmt.Errorf("load placements: %w", err)
+		}
+		if ack.Error != nil {
+			return problem.New(problem.Conflict, "One of %d companies has a placement already: none of them was loaded.", len(batch)).Because(ack.Error)
+		}
+	}
+	return nil
+}
+
+// PutRegion records a region, or changes what is recorded of it.
+func (d *Directory) PutRegion(ctx context.Context, r company.RegionInfo) error {
+	value, err := json.Marshal(r)
+	if err != nil {
+		return fmt.Errorf("put region: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
+	_, err = d.regions.Put(ctx, string(r.Code), value)
+	return unavailable(err)
+}
+
+// Regions lists the regions by number.
+func (d *Directory) Regions(ctx context.Context) ([]company.RegionInfo, error) {
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
+	keys, err := d.regions.Keys(ctx)
+	if errors.Is(err, jetstream.ErrNoKeysFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, unavailable(err)
+	}
+	list := make([]company.RegionInfo, 0, len(keys))
+	for _, key := range keys {
+		entry, err := d.regions.Get(ctx, key)
+		if err != nil {
+			return nil, unavailable(err)
+		}
+		var r company.RegionInfo
+		if err := json.Unmarshal(entry.Value(), &r); err != nil {
+			return nil, fmt.Errorf("read region %s: %w", key, err)
+		}
+		list = append(list, r)
+	}
+	slices.SortFunc(list, func(a, b company.RegionInfo) int { return a.Number - b.Number })
+	return list, nil
+}
+
+func readPlacement(value []byte) (company.Placement, error) {
+	var p company.Placement
+	if err := json.Unmarshal(value, &p); err != nil {
+		return p, fmt.Errorf("read placement: %w", err)
+	}
+	return p, nil
+}
+
+// unavailable turns the ways in which NATS says that it can't be reached into a problem
+// that asks to try again.
+func unavailable(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, nats.ErrNoResponders), errors.Is(err, nats.ErrConnectionClosed), errors.Is(err, nats.ErrConnectionReconnecting),
+		errors.Is(err, nats.ErrTimeout), errors.Is(err, nats.ErrNoServers), errors.Is(err, nats.ErrDisconnected), errors.Is(err, nats.ErrReconnectBufExceeded),
+		errors.Is(err, jetstream.ErrNoStreamResponse), errors.Is(err, context.DeadlineExceeded):
+		return problem.New(problem.DirectoryUnavailable, "The directory can't be reached, so nothing was changed. Try again.").After(time.Second).Because(err)
+	}
+	return err
+}

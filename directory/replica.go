@@ -1,0 +1,305 @@
+package directory
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"mpr/company"
+)
+
+// Replica is a copy of an environment's placements and regions in memory. It follows the
+// directory, is written to a file now and then, and starts from that file where the
+// directory can't be reached. It may be behind: it is a hint, and the region's fence
+// decides.
+type Replica struct {
+	environment string
+	file        string
+
+	placements atomic.Pointer[table]
+	regions    atomic.Pointer[regionList]
+	// write orders the writers: the two watches and Learn.
+	write    sync.Mutex
+	dirty    bool
+	fromDisk bool
+
+	nc       *nats.Conn
+	watches  []*Follower
+	stop     chan struct{}
+	saving   sync.WaitGroup
+	stopOnce sync.Once
+}
+
+// regionList gives each region an index, which packed placements use. It is replaced,
+// never changed; indexes stay.
+type regionList struct {
+	codes []company.Region
+	infos []company.RegionInfo // by index; Upstreams is nil where only the code is known
+}
+
+// saveEvery is how often a replica that has changed is written to its file.
+const saveEvery = 10 * time.Second
+
+// OpenReplica starts a replica of the environment's directory, with its copy in file.
+// That the directory can't be reached is no error. A copy that can't be read is left
+// out, with a warning.
+func OpenReplica(nc *nats.Conn, environment, file string) (*Replica, error) {
+	r := &Replica{environment: environment, file: file, nc: nc, stop: make(chan struct{})}
+	r.placements.Store(newTable(0))
+	r.regions.Store(&regionList{})
+	switch err := r.load(); {
+	case err == nil:
+		r.fromDisk = true
+	case !errors.Is(err, fs.ErrNotExist):
+		slog.Warn("leaving out the copy of the directory", "file", file, "error", err)
+	}
+	r.watches = []*Follower{
+		Follow(nc, BucketName("regions", environment), r.applyRegion),
+		Follow(nc, BucketName("placements", environment), r.applyPlacement),
+	}
+	r.saving.Go(r.saveNowAndThen)
+	return r, nil
+}
+
+// Ready waits until the replica is loaded: from the directory or, where that can't be
+// reached, from the file.
+func (r *Replica) Ready(ctx context.Context) error {
+	return Ready(ctx, r.nc, r.fromDisk, r.watches...)
+}
+
+// diskGrace is how long a start waits for the directory before it goes on with what the
+// file says.
+const diskGrace = time.Second
+
+// Ready waits until the followers are in step or, where a copy on disk was loaded and
+// the directory can't be reached, for a moment only.
+func Ready(ctx context.Context, nc *nats.Conn, fromDisk bool, watches ...*Follower) error {
+	grace := time.NewTicker(diskGrace)
+	defer grace.Stop()
+	for _, w := range watches {
+		for waiting := true; waiting; {
+			select {
+			case <-w.Synced():
+				waiting = false
+			case <-grace.C:
+				if fromDisk && !nc.IsConnected() {
+					return nil
+				}
+			case <-ctx.Done():
+				return fmt.Errorf("the directory can't be reached and there is no copy of it on disk: %w", context.Cause(ctx))
+			}
+		}
+	}
+	return nil
+}
+
+// Placement answers where a company lives, as far as the replica knows. It takes no lock
+// and allocates nothing.
+func (r *Replica) Placement(id company.ID) (company.Placement, bool) {
+	v := r.placements.Load().get(id)
+	if v == 0 {
+		return company.Placement{}, false
+	}
+	return r.unpack(id, v), true
+}
+
+func (r *Replica) unpack(id company.ID, v uint64) company.Placement {
+	// The list is loaded after the placement: it holds every index that placements use.
+	return company.Placement{
+		Company:   id,
+		Region:    r.regions.Load().codes[packedRegion(v)],
+		Epoch:     packedEpoch(v),
+		Onboarded: packedDay(v),
+	}
+}
+
+// Region answers what is known of a region.
+func (r *Replica) Region(code company.Region) (company.RegionInfo, bool) {
+	list := r.regions.Load()
+	for i, c := range list.codes {
+		if c == code && list.infos[i].Upstreams != nil {
+			return list.infos[i], true
+		}
+	}
+	return company.RegionInfo{}, false
+}
+
+// Regions lists the regions by number.
+func (r *Replica) Regions() []company.RegionInfo {
+	infos := slices.DeleteFunc(slices.Clone(r.regions.Load().infos), func(i company.RegionInfo) bool { return i.Upstreams == nil })
+	slices.SortFunc(infos, func(a, b company.RegionInfo) int { return a.Number - b.Number })
+	return infos
+}
+
+// Len is the number of placements.
+func (r *Replica) Len() int {
+	r.write.Lock()
+	defer r.write.Unlock()
+	return r.placements.Load().used
+}
+
+// Age is how long ago the replica was last known to be in step with the directory; a
+// very long time if it never was.
+func (r *Replica) Age() time.Duration {
+	age := time.Duration(0)
+	for _, w := range r.watches {
+		age = max(age, time.Since(w.InSync()))
+	}
+	return age
+}
+
+// Page lists up to limit placements with ids above after, by id, of one region, or of all
+// where region is "". It walks the whole replica: it is for lists that people read, not
+// for calls.
+func (r *Replica) Page(after company.ID, limit int, region company.Region) []company.Placement {
+	var page []company.Placement
+	byID := func(a, b company.Placement) int {
+		switch {
+		case a.Company < b.Company:
+			return -1
+		case a.Company > b.Company:
+			return 1
+		}
+		return 0
+	}
+	r.placements.Load().each(func(id company.ID, v uint64) bool {
+		if id <= after || len(page) == limit && limit > 0 && id > page[limit-1].Company {
+			return true
+		}
+		p := r.unpack(id, v)
+		if region != "" && p.Region != region {
+			return true
+		}
+		at, _ := slices.BinarySearchFunc(page, p, byID)
+		page = slices.Insert(page, at, p)
+		if len(page) > limit {
+			page = page[:limit]
+		}
+		return true
+	})
+	return page
+}
+
+// Learn takes a placement that a region told, ahead of the directory's watch.
+func (r *Replica) Learn(p company.Placement) {
+	r.write.Lock()
+	defer r.write.Unlock()
+	// A region tells where a company went, not when it became a customer.
+	if old := r.placements.Load().get(p.Company); old != 0 && p.Onboarded.IsZero() {
+		p.Onboarded = packedDay(old)
+	}
+	r.put(p)
+}
+
+func (r *Replica) applyPlacement(e Entry) {
+	if e.Value == nil {
+		return // placements are never deleted
+	}
+	p, err := readPlacement(e.Value)
+	if id, idErr := company.ParseID(e.Key); err != nil || idErr != nil || id != p.Company {
+		slog.Error("leaving out a placement that isn't one", "key", e.Key, "error", errors.Join(err, idErr))
+		return
+	}
+	r.write.Lock()
+	defer r.write.Unlock()
+	r.put(p)
+}
+
+// put takes a placement if it is newer than what is there: watches repeat, and a region
+// may have told of a change before them. r.write is held.
+func (r *Replica) put(p company.Placement) {
+	t := r.placements.Load()
+	old := t.get(p.Company)
+	if p.Company <= 0 || p.Epoch < 1 || p.Epoch > maxEpoch || old != 0 && packedEpoch(old) >= p.Epoch {
+		return
+	}
+	index, ok := r.index(p.Region)
+	if !ok {
+		slog.Error("leaving out a placement: there are too many regions", "region", p.Region)
+		return
+	}
+	if v := pack(p, index); !t.put(p.Company, v) {
+		t = t.grown()
+		t.put(p.Company, v)
+		r.placements.Store(t)
+	}
+	r.dirty = true
+}
+
+// index finds the index of a region, or gives it one. r.write is held.
+func (r *Replica) index(code company.Region) (int, bool) {
+	list := r.regions.Load()
+	if i := slices.Index(list.codes, code); i >= 0 {
+		return i, true
+	}
+	if len(list.codes) == maxRegions {
+		return 0, false
+	}
+	r.regions.Store(&regionList{
+		codes: append(slices.Clone(list.codes), code),
+		infos: append(slices.Clone(list.infos), company.RegionInfo{Code: code}),
+	})
+	return len(list.codes), true
+}
+
+func (r *Replica) applyRegion(e Entry) {
+	var info company.RegionInfo
+	if e.Value != nil {
+		if err := json.Unmarshal(e.Value, &info); err != nil || string(info.Code) != e.Key {
+			slog.Error("leaving out a region that isn't one", "key", e.Key, "error", err)
+			return
+		}
+	} else {
+		info.Code = company.Region(e.Key) // what was known of it is forgotten
+	}
+	r.write.Lock()
+	defer r.write.Unlock()
+	r.putRegion(info)
+}
+
+func (r *Replica) putRegion(info company.RegionInfo) {
+	i, ok := r.index(info.Code)
+	if !ok {
+		slog.Error("leaving out a region: there are too many", "region", info.Code)
+		return
+	}
+	list := r.regions.Load()
+	infos := slices.Clone(list.infos)
+	infos[i] = info
+	r.regions.Store(&regionList{codes: list.codes, infos: infos})
+	r.dirty = true
+}
+
+func (r *Replica) saveNowAndThen() {
+	t := time.NewTicker(saveEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-r.stop:
+			return
+		case <-t.C:
+			if err := r.save(); err != nil {
+				slog.Error("write the copy of the directory", "file", r.file, "error", err)
+			}
+		}
+	}
+}
+
+// Close ends the following and writes the copy a last time.
+func (r *Replica) Close() error {
+	r.stopOnce.Do(func() { close(r.stop) })
+	for _, w := range r.watches {
+		w.Close()
+	}
+	r.saving.Wait()
+	return r.save()
+}

@@ -1,0 +1,94 @@
+package token
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"mpr/directory"
+	"mpr/problem"
+)
+
+// Buckets is where the login service announces public keys and revocations, for every
+// verifier of the environment to hear.
+type Buckets struct {
+	keys, revocations jetstream.KeyValue
+}
+
+// The kinds of our buckets.
+const (
+	keysBucket        = "keys"
+	revocationsBucket = "revocations"
+)
+
+// markerTTL is how long a bucket keeps the note that a record has expired.
+const markerTTL = time.Minute
+
+// OpenBuckets opens the buckets of an environment, or makes them with this many replicas.
+func OpenBuckets(ctx context.Context, nc *nats.Conn, environment string, replicas int) (*Buckets, error) {
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return nil, fmt.Errorf("open the buckets of keys and revocations: %w", err)
+	}
+	b := &Buckets{}
+	for kind, kv := range map[string]*jetstream.KeyValue{keysBucket: &b.keys, revocationsBucket: &b.revocations} {
+		*kv, err = js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
+			Bucket: directory.BucketName(kind, environment), History: 1, Storage: jetstream.FileStorage, Replicas: replicas, LimitMarkerTTL: markerTTL,
+		})
+		if err != nil {
+			return nil, fmt.Errorf("open the bucket of %s: %w", kind, err)
+		}
+	}
+	return b, nil
+}
+
+// writeTimeout bounds a write where the caller's context doesn't.
+const writeTimeout = 5 * time.Second
+
+// AnnounceKey makes a public key known. Repeating it changes nothing.
+func (b *Buckets) AnnounceKey(ctx context.Context, key jose.JSONWebKey) error {
+	value, err := json.Marshal(key.Public())
+	if err != nil {
+		return fmt.Errorf("announce key %s: %w", key.KeyID, err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
+	if _, err := b.keys.Put(ctx, key.KeyID, value); err != nil {
+		return fmt.Errorf("announce key %s: %w", key.KeyID, unavailable(err))
+	}
+	return nil
+}
+
+// RetireKey takes a public key back: tokens that it has signed are refused from now on.
+func (b *Buckets) RetireKey(ctx context.Context, kid string) error {
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
+	if err := b.keys.Delete(ctx, kid); err != nil {
+		return fmt.Errorf("retire key %s: %w", kid, unavailable(err))
+	}
+	return nil
+}
+
+// Revoke makes known that a grant is revoked. The note is kept until the last access
+// token of the grant has expired. Repeating it changes nothing.
+func (b *Buckets) Revoke(ctx context.Context, grant string, until time.Time) error {
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
+	// A verifier whose clock is behind must still know of it.
+	ttl := max(time.Until(until), 0).Truncate(time.Second) + 2*maxSkew
+	_, err := b.revocations.Create(ctx, grant, []byte(until.UTC().Format(time.RFC3339)), jetstream.KeyTTL(ttl))
+	if err != nil && !errors.Is(err, jetstream.ErrKeyExists) {
+		return fmt.Errorf("revoke a grant: %w", unavailable(err))
+	}
+	return nil
+}
+
+func unavailable(err error) error {
+	return problem.New(problem.DirectoryUnavailable, "The directory can't be reached. Try again.").After(time.Second).Because(err)
+}

@@ -1,0 +1,214 @@
+package token
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"maps"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+	"github.com/nats-io/nats.go"
+
+	"mpr/directory"
+)
+
+// Follower holds a copy of an environment's public keys and revocations. It follows the
+// buckets, writes the copy to a file when it changes, and starts from that file where
+// the directory can't be reached.
+type Follower struct {
+	environment string
+	file        string
+	nc          *nats.Conn
+	fromDisk    bool
+
+	keys    atomic.Pointer[map[string]jose.JSONWebKey] // replaced, never changed
+	revoked revocations
+
+	write    sync.Mutex // orders what changes keys
+	dirty    atomic.Bool
+	watches  []*directory.Follower
+	stop     chan struct{}
+	stopOnce sync.Once
+	saving   sync.WaitGroup
+}
+
+// revocations is the set of revoked grants.
+type revocations struct {
+	mu     sync.RWMutex
+	grants map[string]time.Time // until when the note matters
+}
+
+// saveEvery is how often a copy that has changed is written, and how often revocations
+// that no longer matter are forgotten.
+const saveEvery = time.Second
+
+// Follow starts to follow the buckets of an environment, with its copy in file. That the
+// directory can't be reached is no error.
+func Follow(_ context.Context, nc *nats.Conn, environment, file string) (*Follower, error) {
+	f := &Follower{environment: environment, file: file, nc: nc, stop: make(chan struct{})}
+	f.keys.Store(&map[string]jose.JSONWebKey{})
+	f.revoked.grants = map[string]time.Time{}
+	switch err := f.load(); {
+	case err == nil:
+		f.fromDisk = true
+	case !errors.Is(err, fs.ErrNotExist):
+		slog.Warn("leaving out the copy of keys and revocations", "file", file, "error", err)
+	}
+	f.watches = []*directory.Follower{
+		directory.Follow(nc, directory.BucketName(keysBucket, environment), f.applyKey),
+		directory.Follow(nc, directory.BucketName(revocationsBucket, environment), f.applyRevocation),
+	}
+	f.saving.Go(f.saveNowAndThen)
+	return f, nil
+}
+
+// Ready waits until keys and revocations are loaded: from the directory or, where that
+// can't be reached, from the file.
+func (f *Follower) Ready(ctx context.Context) error {
+	return directory.Ready(ctx, f.nc, f.fromDisk, f.watches...)
+}
+
+// key answers a public key.
+func (f *Follower) key(kid string) (jose.JSONWebKey, bool) {
+	k, ok := (*f.keys.Load())[kid]
+	return k, ok
+}
+
+// isRevoked says whether a grant is revoked. It allocates nothing.
+func (f *Follower) isRevoked(grant string) bool {
+	f.revoked.mu.RLock()
+	defer f.revoked.mu.RUnlock()
+	_, ok := f.revoked.grants[grant]
+	return ok
+}
+
+func (f *Follower) applyKey(e directory.Entry) {
+	var key jose.JSONWebKey
+	if e.Value != nil {
+		if err := key.UnmarshalJSON(e.Value); err != nil || key.KeyID != e.Key || !key.Valid() || !key.IsPublic() {
+			slog.Error("leaving out a public key that isn't one", "kid", e.Key, "error", err)
+			return
+		}
+	}
+	f.write.Lock()
+	defer f.write.Unlock()
+	keys := maps.Clone(*f.keys.Load())
+	if e.Value == nil {
+		delete(keys, e.Key)
+	} else {
+		keys[e.Key] = key
+	}
+	f.keys.Store(&keys)
+	f.dirty.Store(true)
+}
+
+func (f *Follower) applyRevocation(e directory.Entry) {
+	if e.Value == nil {
+		return // it has expired; forget does the rest, by our own clock
+	}
+	until, err := time.Parse(time.RFC3339, string(e.Value))
+	if err != nil {
+		// Better a grant too many refused than one too few.
+		slog.Error("a revocation has no end; keeping it for a day", "error", err)
+		until = time.Now().AddDate(0, 0, 1)
+	}
+	f.revoked.mu.Lock()
+	f.revoked.grants[e.Key] = until
+	f.revoked.mu.Unlock()
+	f.dirty.Store(true)
+}
+
+// forget drops the revocations of grants whose last access token has expired, with room
+// for clocks that differ, so that the set stays bounded.
+func (f *Follower) forget(now time.Time) {
+	f.revoked.mu.Lock()
+	defer f.revoked.mu.Unlock()
+	for grant, until := range f.revoked.grants {
+		if now.After(until.Add(2 * maxSkew)) {
+			delete(f.revoked.grants, grant)
+			f.dirty.Store(true)
+		}
+	}
+}
+
+func (f *Follower) saveNowAndThen() {
+	t := time.NewTicker(saveEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-f.stop:
+			return
+		case <-t.C:
+			f.forget(time.Now())
+			if err := f.save(); err != nil {
+				slog.Error("write the copy of keys and revocations", "file", f.file, "error", err)
+			}
+		}
+	}
+}
+
+// Close ends the following and writes the copy a last time.
+func (f *Follower) Close() error {
+	f.stopOnce.Do(func() { close(f.stop) })
+	for _, w := range f.watches {
+		w.Close()
+	}
+	f.saving.Wait()
+	return f.save()
+}
+
+// copyFile is the content of the file: all of it is public.
+type copyFile struct {
+	Environment string               `json:"environment"`
+	Keys        []jose.JSONWebKey    `json:"keys"`
+	Revoked     map[string]time.Time `json:"revoked"`
+}
+
+func (f *Follower) save() error {
+	if f.file == "" || !f.dirty.Swap(false) {
+		return nil
+	}
+	c := copyFile{Environment: f.environment}
+	for _, k := range *f.keys.Load() {
+		c.Keys = append(c.Keys, k)
+	}
+	f.revoked.mu.RLock()
+	c.Revoked = maps.Clone(f.revoked.grants)
+	f.revoked.mu.RUnlock()
+	err := directory.WriteFile(f.file, func(w io.Writer) error { return json.NewEncoder(w).Encode(c) })
+	if err != nil {
+		f.dirty.Store(true)
+	}
+	return err
+}
+
+func (f *Follower) load() error {
+	data, err := os.ReadFile(f.file)
+	if err != nil {
+		return err
+	}
+	var c copyFile
+	if err := json.Unmarshal(data, &c); err != nil {
+		return fmt.Errorf("the file is damaged: %w", err)
+	}
+	if c.Environment != f.environment {
+		return fmt.Errorf("the file is a copy of environment %q, not of %q", c.Environment, f.environment)
+	}
+	keys := map[string]jose.JSONWebKey{}
+	for _, k := range c.Keys {
+		keys[k.KeyID] = k
+	}
+	f.keys.Store(&keys)
+	if c.Revoked != nil {
+		f.revoked.grants = c.Revoked
+	}
+	return nil
+}

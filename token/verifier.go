@@ -1,0 +1,211 @@
+package token
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+	"unsafe"
+
+	"github.com/go-jose/go-jose/v4"
+
+	"mpr/company"
+	"mpr/problem"
+	"mpr/rules"
+)
+
+const (
+	// maxToken bounds a token before anything is parsed. Ours have about 600 bytes.
+	maxToken = 8 << 10
+	// maxSkew is how far clocks of our machines may differ.
+	maxSkew = time.Minute
+)
+
+// algorithms is the short list: "none", HMAC and everything else is refused before a key
+// is looked at.
+var algorithms = []jose.SignatureAlgorithm{jose.ES256, jose.ES512, jose.EdDSA}
+
+// The reasons for which a token is refused. They are in the log, as causes; clients hear
+// that the token is invalid.
+var (
+	errMalformed = errors.New("it is not a token of ours")
+	errKey       = errors.New("it names no key that we know")
+	errSignature = errors.New("its signature is wrong")
+	errIssuer    = errors.New("another environment made it")
+	errExpired   = errors.New("it has expired")
+	errNotYet    = errors.New("it was issued in the future")
+	errRevoked   = errors.New("its grant is revoked")
+)
+
+// Verifier verifies access tokens of one environment, from public keys alone. It
+// remembers tokens that it has verified, so that their signature is checked once.
+type Verifier struct {
+	issuer   string
+	follower *Follower
+	now      func() time.Time
+	shards   [shardCount]shard
+	perShard int
+}
+
+const shardCount = 16
+
+// shard remembers tokens by their SHA-256, in two generations: when the young one is
+// full it becomes the old one, and what was old is forgotten.
+type shard struct {
+	mu         sync.RWMutex
+	young, old map[[sha256.Size]byte]*remembered
+}
+
+type remembered struct {
+	claims Claims
+	kid    string
+}
+
+// NewVerifier makes a verifier of tokens by this issuer. It remembers at most this many.
+func NewVerifier(issuer string, f *Follower, remember int, now func() time.Time) *Verifier {
+	return &Verifier{issuer: issuer, follower: f, now: now, perShard: max(remember/shardCount/2, 1)}
+}
+
+// invalid is the one answer for a token that is no good (RFC 6750 section 3.1).
+func invalid(cause error) error {
+	return problem.New(problem.InvalidToken, "The access token is invalid").Because(cause)
+}
+
+// Verify answers the claims of a valid access token. Everything else is a problem
+// [problem.InvalidToken], with the reason as its cause. The claims are shared: don't
+// change them.
+func (v *Verifier) Verify(raw string) (*Claims, error) {
+	if len(raw) > maxToken {
+		return nil, invalid(errMalformed)
+	}
+	sum := sha256.Sum256(unsafe.Slice(unsafe.StringData(raw), len(raw))) // a conversion would copy
+	s := &v.shards[sum[0]%shardCount]
+	known := s.get(sum)
+	if known == nil {
+		claims, kid, err := v.check(raw)
+		if err != nil {
+			return nil, invalid(err)
+		}
+		known = &remembered{*claims, kid}
+		s.put(sum, known, v.perShard)
+	} else if _, ok := v.follower.key(known.kid); !ok {
+		return nil, invalid(errKey) // the key was retired since
+	}
+	if !v.now().Before(known.claims.Expires) {
+		return nil, invalid(errExpired)
+	}
+	if v.follower.isRevoked(known.claims.Grant) {
+		return nil, invalid(errRevoked)
+	}
+	return &known.claims, nil
+}
+
+func (s *shard) get(sum [sha256.Size]byte) *remembered {
+	s.mu.RLock()
+	k, old := s.young[sum], (*remembered)(nil)
+	if k == nil {
+		old = s.old[sum]
+	}
+	s.mu.RUnlock()
+	if old != nil {
+		s.mu.Lock()
+		s.young[sum] = old
+		s.mu.Unlock()
+		return old
+	}
+	return k
+}
+
+func (s *shard) put(sum [sha256.Size]byte, k *remembered, limit int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.young == nil || len(s.young) >= limit {
+		s.young, s.old = map[[sha256.Size]byte]*remembered{}, s.young
+	}
+	s.young[sum] = k
+}
+
+// check does what is done once per token: everything but expiry and revocation.
+func (v *Verifier) check(raw string) (*Claims, string, error) {
+	// Compact form alone: the JSON form allows several signatures and headers.
+	if strings.Count(raw, ".") != 2 {
+		return nil, "", errMalformed
+	}
+	jws, err := jose.ParseSignedCompact(raw, algorithms)
+	if err != nil {
+		return nil, "", fmt.Errorf("%w: %w", errMalformed, err)
+	}
+	header := jws.Signatures[0].Protected
+	key, ok := v.follower.key(header.KeyID)
+	// The key says which algorithm it is for; the token's header has no say.
+	if !ok || header.KeyID == "" || key.Algorithm != header.Algorithm {
+		return nil, "", errKey
+	}
+	payload, err := jws.Verify(key)
+	if err != nil {
+		return nil, "", fmt.Errorf("%w: %w", errSignature, err)
+	}
+	var body jwtClaims
+	if err := json.Unmarshal(payload, &body); err != nil {
+		return nil, "", fmt.Errorf("%w: %w", errMalformed, err)
+	}
+	claims, err := body.read()
+	if err != nil {
+		return nil, "", err
+	}
+	if claims.Issuer != v.issuer {
+		return nil, "", errIssuer
+	}
+	if claims.IssuedAt.After(v.now().Add(maxSkew)) {
+		return nil, "", errNotYet
+	}
+	return claims, header.KeyID, nil
+}
+
+// read turns the payload into claims. All of them must be there.
+func (b *jwtClaims) read() (*Claims, error) {
+	c := &Claims{Issuer: b.Issuer, ClientID: b.ClientID, App: b.App, Grant: b.Grant, ID: b.ID}
+	var err error
+	if c.Subject, err = strconv.ParseInt(b.Subject, 10, 64); err != nil || c.Subject <= 0 || b.App <= 0 {
+		return nil, errMalformed
+	}
+	for kind, name := range kindNames {
+		if name == b.Kind {
+			c.Kind = kind
+		}
+	}
+	if b.Company != "" {
+		if c.Company, err = company.ParseID(b.Company); err != nil {
+			return nil, errMalformed
+		}
+	}
+	if c.Kind == 0 || (c.Kind == rules.TraditionalToken) != (c.Company != 0) {
+		return nil, errMalformed
+	}
+	if b.IssuedAt <= 0 || b.Expires <= 0 || b.Expires > math.MaxInt32*1000 || b.Grant == "" || b.ID == "" || b.ClientID == "" {
+		return nil, errMalformed
+	}
+	c.IssuedAt, c.Expires = time.Unix(b.IssuedAt, 0), time.Unix(b.Expires, 0)
+	return c, nil
+}
+
+// Bearer takes the access token from the Authorization header's values (RFC 6750 section
+// 2.1). There must be one.
+func Bearer(values []string) (string, error) {
+	if len(values) == 0 {
+		return "", problem.New(problem.MissingToken,
+			"This call needs an access token: send the header \"Authorization: Bearer <access token>\".")
+	}
+	scheme, token, ok := strings.Cut(values[0], " ")
+	token = strings.TrimLeft(token, " ")
+	if len(values) > 1 || !ok || !strings.EqualFold(scheme, "Bearer") || token == "" || strings.ContainsAny(token, " \t,") {
+		return "", problem.New(problem.InvalidToken,
+			"The Authorization header must be sent once, as \"Bearer <access token>\".")
+	}
+	return token, nil
+}
