@@ -51,8 +51,11 @@ func WriteOAuth(w http.ResponseWriter, r *http.Request, err error) {
 	p := From(err)
 	status := begin(w, r, p)
 	code := p.Code
-	if code == Internal {
+	switch code {
+	case Internal:
 		code = ServerError
+	case BodyTooLarge:
+		code = InvalidRequest // RFC 6749 has no code of its own; the status says it
 	}
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("Pragma", "no-cache")

@@ -1,0 +1,315 @@
+package login
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strings"
+
+	"mpr/problem"
+)
+
+// authorize answers GET /oauth/authorize (RFC 6749 section 4.1.1): sign-in first, then
+// the consent page. The query is the only memory of the request between the steps, so
+// that there is no place to return to that somebody could forge.
+func (s *Service) authorize(w http.ResponseWriter, r *http.Request) error {
+	if door := s.LoginURLs[s.baseURL(r)]; door != "" && door != s.baseURL(r) {
+		// An SDK with one host setting sends people to the api door. They sign in at the
+		// login door only, where their session is.
+		http.Redirect(w, r, door+"/oauth/authorize?"+r.URL.RawQuery, http.StatusFound)
+		return nil
+	}
+	req, err := s.readRequest(w, r)
+	if err != nil || req == nil {
+		return err
+	}
+	n, err := s.session(r)
+	if err != nil {
+		return err
+	}
+	if n == nil {
+		http.Redirect(w, r, "/oauth/login?"+r.URL.RawQuery, http.StatusFound)
+		return nil
+	}
+	s.render(w, http.StatusOK, view{
+		Page: "consent", Title: "Allow " + req.app.Name + "?", App: req.app, User: n.user, CSRF: n.csrf,
+		Action: "/oauth/authorize?" + r.URL.RawQuery, Query: r.URL.RawQuery, formTarget: formTarget(req.redirectURI),
+	})
+	return nil
+}
+
+// consent answers the consent page's form.
+func (s *Service) consent(w http.ResponseWriter, r *http.Request) error {
+	n, err := s.session(r)
+	if err != nil {
+		return err
+	}
+	if n == nil {
+		http.Redirect(w, r, "/oauth/login?"+r.URL.RawQuery, http.StatusSeeOther)
+		return nil
+	}
+	posted := params{}
+	if err := posted.addForm(http.MaxBytesReader(w, r.Body, maxParams)); err != nil {
+		return err
+	}
+	if err := n.checkCSRF(posted); err != nil {
+		return err
+	}
+	req, err := s.readRequest(w, r)
+	if err != nil || req == nil {
+		return err
+	}
+	switch posted["decision"] {
+	case "allow":
+		code, err := s.issueCode(r.Context(), req, n.user.ID)
+		if err != nil {
+			return err
+		}
+		s.redirect(w, r, req, url.Values{"code": {code}})
+	case "deny":
+		s.redirectError(w, r, req, problem.New(problem.AccessDenied, "The person denied the request."))
+	default:
+		return problem.New(problem.BadRequest, "The form has no decision. Go back and choose Allow or Deny.")
+	}
+	return nil
+}
+
+// readRequest checks an authorization request. Mistakes that concern the client or its
+// redirect URI are errors, for a page: "the authorization server SHOULD inform the
+// resource owner of the error and MUST NOT automatically redirect the user-agent to the
+// invalid redirection URI" (section 4.1.2.1). Of all others the client is told by
+// redirect, and the request is nil.
+func (s *Service) readRequest(w http.ResponseWriter, r *http.Request) (*request, error) {
+	p := params{}
+	if err := p.addQuery(r.URL.RawQuery); err != nil {
+		return nil, err
+	}
+	a, err := s.appByClientID(r.Context(), p["client_id"])
+	if err != nil {
+		return nil, err
+	}
+	if a == nil || a.serviceAccount() {
+		return nil, problem.New(problem.BadRequest, "The app that sent you here is unknown (client_id). Tell its developer.")
+	}
+	req := &request{app: a, state: p["state"], redirectURI: p["redirect_uri"], uriWasSent: p["redirect_uri"] != ""}
+	if !req.uriWasSent && len(a.RedirectURIs) == 1 {
+		req.redirectURI = a.RedirectURIs[0] // section 3.1.2.3
+	}
+	if !registered(a, req.redirectURI) {
+		return nil, problem.New(problem.BadRequest, "The app that sent you here has not registered the address to which you would return (redirect_uri). Tell its developer.")
+	}
+	if err := req.check(p); err != nil {
+		s.redirectError(w, r, req, err)
+		return nil, nil //nolint:nilnil // the client has been told
+	}
+	return req, nil
+}
+
+// registered compares exactly, character by character (RFC 9700 section 2.1).
+func registered(a *app, uri string) bool {
+	for _, known := range a.RedirectURIs {
+		if uri == known {
+			return true
+		}
+	}
+	return false
+}
+
+var challengeForm = regexp.MustCompile(`^[A-Za-z0-9_-]{43}$`) // base64url of a SHA-256
+
+func (req *request) check(p params) *problem.Problem {
+	switch {
+	case p["response_type"] == "":
+		return problem.New(problem.InvalidRequest, "The parameter response_type is missing.")
+	case p["response_type"] != "code":
+		return problem.New(problem.UnsupportedResponseType, "The response type must be code.")
+	}
+	method, challenge := p["code_challenge_method"], p["code_challenge"]
+	switch {
+	case challenge == "" && req.app.public():
+		return problem.New(problem.InvalidRequest, "This app is a public client: send code_challenge, with code_challenge_method=S256.")
+	case challenge == "" && method != "":
+		return problem.New(problem.InvalidRequest, "The parameter code_challenge is missing.")
+	case challenge != "" && method != "S256":
+		return problem.New(problem.InvalidRequest, "The code_challenge_method must be S256.")
+	case challenge != "" && !challengeForm.MatchString(challenge):
+		return problem.New(problem.InvalidRequest, "The code_challenge is not the base64url form of a SHA-256.")
+	}
+	req.challenge = challenge
+	return nil
+}
+
+func (s *Service) redirectError(w http.ResponseWriter, r *http.Request, req *request, why *problem.Problem) {
+	s.redirect(w, r, req, url.Values{"error": {string(why.Code)}, "error_description": {why.Message}})
+}
+
+// redirect sends the person back to the app, or to the page that shows the code.
+func (s *Service) redirect(w http.ResponseWriter, r *http.Request, req *request, answer url.Values) {
+	if req.redirectURI == outOfBand {
+		if code := answer.Get("code"); code != "" {
+			s.render(w, http.StatusOK, view{Page: "code", Title: "Copy the code", App: req.app, Code: code})
+			return
+		}
+		s.render(w, http.StatusOK, view{Page: "error", Title: "Not allowed", Message: answer.Get("error_description")})
+		return
+	}
+	if req.state != "" {
+		answer.Set("state", req.state)
+	}
+	answer.Set("iss", s.Issuer) // RFC 9207: which server this answer comes from
+	separator := "?"
+	if strings.Contains(req.redirectURI, "?") {
+		separator = "&" // "MUST be retained when adding additional query parameters" (section 3.1.2)
+	}
+	// 303: the browser must not repeat the form's POST to the app.
+	http.Redirect(w, r, req.redirectURI+separator+answer.Encode(), http.StatusSeeOther)
+}
+
+var plainHost = regexp.MustCompile(`^[A-Za-z0-9.:\[\]-]+$`)
+
+// formTarget is what the consent page's policy must allow beside ourselves, since Chromium
+// holds redirects after a form to it too.
+func formTarget(redirectURI string) string {
+	u, err := url.Parse(redirectURI)
+	switch {
+	case err != nil || redirectURI == outOfBand:
+		return ""
+	case u.Scheme == "http" || u.Scheme == "https":
+		if !plainHost.MatchString(u.Host) {
+			return ""
+		}
+		return u.Scheme + "://" + u.Host
+	}
+	return u.Scheme + ":"
+}
+
+// loginPage answers GET /oauth/login.
+func (s *Service) loginPage(w http.ResponseWriter, r *http.Request) error {
+	n, err := s.session(r)
+	if err != nil {
+		return err
+	}
+	if n != nil {
+		http.Redirect(w, r, afterSignIn(r), http.StatusSeeOther)
+		return nil
+	}
+	s.renderLogin(w, r, http.StatusOK, "", "")
+	return nil
+}
+
+// afterSignIn is where a person goes who has signed in: on with the authorization request
+// of the query, if there is one. It is always a path of ours.
+func afterSignIn(r *http.Request) string {
+	if strings.Contains(r.URL.RawQuery, "client_id=") {
+		return "/oauth/authorize?" + r.URL.RawQuery
+	}
+	return "/"
+}
+
+func (s *Service) renderLogin(w http.ResponseWriter, r *http.Request, status int, login, alert string) {
+	s.render(w, status, view{Page: "login", Title: "Sign in", Login: login, Alert: alert, Action: "/oauth/login?" + r.URL.RawQuery})
+}
+
+// signIn answers the sign-in form. Whether the account exists can't be told from the
+// answer, nor from how long it takes.
+func (s *Service) signIn(w http.ResponseWriter, r *http.Request) error {
+	p := params{}
+	if err := p.addForm(http.MaxBytesReader(w, r.Body, maxParams)); err != nil {
+		return err
+	}
+	login := strings.ToLower(strings.TrimSpace(p["login"]))
+	if login == "" || p["password"] == "" || len(login) > maxLogin || len(p["password"]) > maxPassword {
+		s.renderLogin(w, r, http.StatusUnprocessableEntity, p["login"], "Enter your e-mail address and your password.")
+		return nil
+	}
+	waitAccount, forgiveAccount := s.accounts.take(login)
+	waitPeer, forgivePeer := s.peers.take(peer(r))
+	if wait := max(waitAccount, waitPeer); wait > 0 {
+		w.Header().Set("Retry-After", retryAfter(wait))
+		s.renderLogin(w, r, http.StatusTooManyRequests, p["login"], "Too many attempts. Wait a minute and try again.")
+		return nil
+	}
+	u, err := s.checkLogin(r.Context(), login, p["password"])
+	if err != nil {
+		return err
+	}
+	if u == nil {
+		s.renderLogin(w, r, http.StatusUnprocessableEntity, p["login"], "The e-mail address or the password is wrong.")
+		return nil
+	}
+	forgiveAccount()
+	forgivePeer()
+	if err := s.startSession(w, r, u); err != nil {
+		return err
+	}
+	http.Redirect(w, r, afterSignIn(r), http.StatusSeeOther)
+	return nil
+}
+
+// checkLogin answers the user whose login and password these are; nil if they are
+// nobody's.
+func (s *Service) checkLogin(ctx context.Context, login, password string) (*user, error) {
+	u, err := s.userByLogin(ctx, login)
+	if err != nil {
+		return nil, err
+	}
+	stored := ""
+	if u != nil {
+		stored = u.passwordHash
+	}
+	ok, err := s.checkPassword(ctx, password, stored)
+	if err != nil || !ok {
+		return nil, err
+	}
+	return u, nil
+}
+
+// logoutPage asks before it signs out: a GET has no effect.
+func (s *Service) logoutPage(w http.ResponseWriter, r *http.Request) error {
+	n, err := s.session(r)
+	if err != nil {
+		return err
+	}
+	if n == nil {
+		http.Redirect(w, r, "/", http.StatusSeeOther)
+		return nil
+	}
+	s.render(w, http.StatusOK, view{Page: "logout", Title: "Sign out?", User: n.user, CSRF: n.csrf, Action: "/oauth/logout"})
+	return nil
+}
+
+func (s *Service) signOut(w http.ResponseWriter, r *http.Request) error {
+	n, err := s.session(r)
+	if err != nil {
+		return err
+	}
+	p := params{}
+	if err := p.addForm(http.MaxBytesReader(w, r.Body, maxParams)); err != nil {
+		return err
+	}
+	if n != nil {
+		if err := n.checkCSRF(p); err != nil {
+			return err
+		}
+		if err := s.endSession(r.Context(), w, r); err != nil {
+			return err
+		}
+	}
+	http.Redirect(w, r, "/", http.StatusSeeOther)
+	return nil
+}
+
+// home answers GET /.
+func (s *Service) home(w http.ResponseWriter, r *http.Request) error {
+	n, err := s.session(r)
+	if err != nil {
+		return err
+	}
+	v := view{Page: "home", Title: s.Product}
+	if n != nil {
+		v.User = n.user
+	}
+	s.render(w, http.StatusOK, v)
+	return nil
+}

@@ -1,0 +1,83 @@
+package login
+
+import (
+	"context"
+	"encoding/base64"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"mpr/problem"
+)
+
+// authenticateClient finds the app that sends a request and checks its secret (RFC 6749
+// section 2.3.1): HTTP Basic, or client_id and client_secret among the parameters. A
+// public client names itself only.
+func (s *Service) authenticateClient(ctx context.Context, w http.ResponseWriter, r *http.Request, p params) (*app, error) {
+	id, secret := p["client_id"], p["client_secret"]
+	basicID, basicSecret, basic, err := readBasic(r.Header.Values("Authorization"))
+	if err != nil {
+		return nil, err
+	}
+	if basic {
+		// "The client MUST NOT use more than one authentication method in each request."
+		// (section 2.3) The same credentials twice contradict nothing, and some clients
+		// send them.
+		if id != "" && id != basicID || secret != "" && secret != basicSecret {
+			return nil, problem.New(problem.InvalidRequest, "The client credentials in the Authorization header and in the parameters differ. Send them in one place.")
+		}
+		id, secret = basicID, basicSecret
+	}
+	refused := problem.New(problem.InvalidClient, "Client authentication failed: unknown client, or wrong client secret.")
+	if id == "" {
+		refused = problem.New(problem.InvalidClient, "Client authentication failed: send client_id and client_secret, as parameters or by HTTP Basic.")
+	}
+	a, err := s.appByClientID(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	if a == nil || !a.public() && !a.hasSecret(secret, s.Now()) || a.public() && secret != "" {
+		if basic {
+			// "the authorization server MUST respond with [...] the "WWW-Authenticate"
+			// response header field matching the authentication scheme used by the client"
+			// (section 5.2)
+			w.Header().Set("WWW-Authenticate", `Basic realm="oauth"`)
+		}
+		return nil, refused
+	}
+	return a, nil
+}
+
+// readBasic reads credentials sent by HTTP Basic. Name and password are form-encoded
+// before they are joined (RFC 6749 section 2.3.1). A Bearer token isn't looked at.
+func readBasic(values []string) (id, secret string, ok bool, err error) {
+	if len(values) == 0 {
+		return "", "", false, nil
+	}
+	malformed := problem.New(problem.InvalidRequest, "The Authorization header is malformed. Send HTTP Basic with client_id and client_secret.")
+	if len(values) > 1 {
+		return "", "", false, malformed
+	}
+	scheme, encoded, _ := strings.Cut(values[0], " ")
+	if !strings.EqualFold(scheme, "Basic") {
+		return "", "", false, nil
+	}
+	decoded, err := base64.StdEncoding.DecodeString(strings.TrimLeft(encoded, " "))
+	if err != nil {
+		return "", "", false, malformed.Because(err)
+	}
+	rawID, rawSecret, found := strings.Cut(string(decoded), ":")
+	if !found {
+		return "", "", false, malformed
+	}
+	if id, err = url.QueryUnescape(rawID); err != nil {
+		return "", "", false, malformed.Because(err)
+	}
+	if secret, err = url.QueryUnescape(rawSecret); err != nil {
+		return "", "", false, malformed.Because(err)
+	}
+	if id == "" {
+		return "", "", false, malformed
+	}
+	return id, secret, true, nil
+}

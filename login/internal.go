@@ -1,0 +1,217 @@
+package login
+
+import (
+	"crypto/subtle"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"mpr/company"
+	"mpr/problem"
+	"mpr/token"
+)
+
+// internalRoutes are for our own processes, which show the internal secret.
+func (s *Service) internalRoutes(mux *http.ServeMux) {
+	for pattern, h := range map[string]func(http.ResponseWriter, *http.Request) error{
+		"POST /internal/users":                    s.addUser,
+		"GET /internal/users":                     s.findUser,
+		"POST /internal/apps":                     s.addApp,
+		"GET /internal/apps":                      s.listApps,
+		"GET /internal/apps/{app}":                s.showApp,
+		"POST /internal/apps/{app}/rotate-secret": s.newSecretFor,
+		"GET /internal/keys":                      s.listKeys,
+		"POST /internal/keys/rotate":              s.rotateKey,
+		"GET /internal/companies":                 s.companyNames,
+		"GET /internal/index/{company}":           s.indexState,
+	} {
+		mux.HandleFunc(pattern, answer(func(w http.ResponseWriter, r *http.Request) error {
+			presented, err := token.Bearer(r.Header.Values("Authorization"))
+			if err != nil || subtle.ConstantTimeCompare([]byte(presented), []byte(s.Secret)) != 1 {
+				return problem.New(problem.Unauthorized, "This needs the internal secret.")
+			}
+			return h(w, r)
+		}))
+	}
+}
+
+// readBody reads a JSON object of at most 64 KiB.
+func readBody(w http.ResponseWriter, r *http.Request, v any) error {
+	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxParams))
+	if err := dec.Decode(v); err != nil {
+		return tooLarge(err, problem.New(problem.MalformedJSON, "The body is not the JSON object that this takes.").Because(err))
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return problem.New(problem.MalformedJSON, "The body holds more than one JSON value.")
+	}
+	return nil
+}
+
+// addUser makes a user. With ?ensure=1 a user who is there already is the answer, instead
+// of a conflict.
+func (s *Service) addUser(w http.ResponseWriter, r *http.Request) error {
+	var n newUser
+	if err := readBody(w, r, &n); err != nil {
+		return err
+	}
+	u, err := s.createUser(r.Context(), n)
+	status := http.StatusCreated
+	if r.URL.Query().Get("ensure") == "1" && errors.Is(err, problem.New(problem.Conflict, "")) {
+		status = http.StatusOK
+		u, err = s.userByLogin(r.Context(), n.Login)
+	}
+	if err != nil {
+		return err
+	}
+	writeJSON(w, status, u)
+	return nil
+}
+
+func (s *Service) findUser(w http.ResponseWriter, r *http.Request) error {
+	u, err := s.userByLogin(r.Context(), r.URL.Query().Get("login"))
+	if err != nil {
+		return err
+	}
+	if u == nil {
+		return problem.New(problem.NotFound, "There is no user with this login.")
+	}
+	writeJSON(w, http.StatusOK, u)
+	return nil
+}
+
+func (s *Service) addApp(w http.ResponseWriter, r *http.Request) error {
+	var n newApp
+	if err := readBody(w, r, &n); err != nil {
+		return err
+	}
+	a, err := s.createApp(r.Context(), n)
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusCreated, a)
+	return nil
+}
+
+func (s *Service) listApps(w http.ResponseWriter, r *http.Request) error {
+	p, err := readPage(r)
+	if err != nil {
+		return err
+	}
+	list, total, err := s.apps(r.Context(), p)
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, map[string]any{"apps": list, "total": total})
+	return nil
+}
+
+// pathApp finds an app by its id or its client id.
+func (s *Service) pathApp(r *http.Request) (*app, error) {
+	named := r.PathValue("app")
+	var a *app
+	id, err := strconv.ParseInt(named, 10, 64)
+	if err == nil {
+		a, err = s.appByID(r.Context(), id)
+	} else {
+		a, err = s.appByClientID(r.Context(), named)
+	}
+	if err == nil && a == nil {
+		err = problem.New(problem.NotFound, "There is no app with this id or client id.")
+	}
+	return a, err
+}
+
+func (s *Service) showApp(w http.ResponseWriter, r *http.Request) error {
+	a, err := s.pathApp(r)
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, a)
+	return nil
+}
+
+func (s *Service) newSecretFor(w http.ResponseWriter, r *http.Request) error {
+	var in struct {
+		OverlapSeconds int64 `json:"overlap_seconds"`
+	}
+	if err := readBody(w, r, &in); err != nil {
+		return err
+	}
+	a, err := s.pathApp(r)
+	if err != nil {
+		return err
+	}
+	// Bounded before it is multiplied, so that it can't overflow into something allowed.
+	seconds := max(min(in.OverlapSeconds, int64(maxOverlap/time.Second)+1), -1)
+	if err := s.rotateSecret(r.Context(), a, time.Duration(seconds)*time.Second); err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, a)
+	return nil
+}
+
+func (s *Service) listKeys(w http.ResponseWriter, _ *http.Request) error {
+	writeJSON(w, http.StatusOK, map[string]any{"keys": s.ring.Keys()})
+	return nil
+}
+
+func (s *Service) rotateKey(w http.ResponseWriter, r *http.Request) error {
+	kid, from, err := s.ring.Rotate(r.Context())
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, map[string]any{"kid": kid, "signs_from": from})
+	return nil
+}
+
+// companyNames answers the names of companies, which regions keep and the index knows.
+func (s *Service) companyNames(w http.ResponseWriter, r *http.Request) error {
+	ids := strings.Split(r.URL.Query().Get("ids"), ",")
+	if len(ids) > maxPageSize {
+		return problem.New(problem.BadRequest, "At most %d companies at a time.", maxPageSize)
+	}
+	marks, args := make([]string, len(ids)), make([]any, len(ids))
+	for i, text := range ids {
+		id, err := company.ParseID(text)
+		if err != nil {
+			return problem.New(problem.BadRequest, "The parameter ids must be company ids with commas between them.").Because(err)
+		}
+		marks[i], args[i] = fmt.Sprintf("$%d", i+1), int64(id)
+	}
+	list, err := s.listCompanies(r.Context(),
+		`SELECT company_id, name FROM index_companies WHERE company_id IN (`+strings.Join(marks, ", ")+`) ORDER BY company_id`, args...)
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, list)
+	return nil
+}
+
+// maxIndexWait bounds how long a request may wait for the index.
+const maxIndexWait = 10 * time.Second
+
+// indexState answers 200 once the index has applied a version of a company, and 202 where
+// that takes longer than asked for.
+func (s *Service) indexState(w http.ResponseWriter, r *http.Request) error {
+	id, err := company.ParseID(r.PathValue("company"))
+	version, err2 := strconv.ParseInt(r.URL.Query().Get("version"), 10, 64)
+	wait, err3 := strconv.ParseInt(r.URL.Query().Get("wait_ms"), 10, 32)
+	if err := errors.Join(err, err2, err3); err != nil {
+		return problem.New(problem.BadRequest, "The company, version and wait_ms must be numbers.").Because(err)
+	}
+	applied, err := s.waitForIndex(r.Context(), id, version, min(max(time.Duration(wait)*time.Millisecond, 0), maxIndexWait))
+	if err != nil {
+		return err
+	}
+	status := http.StatusOK
+	if !applied {
+		status = http.StatusAccepted
+	}
+	writeJSON(w, status, map[string]bool{"applied": applied})
+	return nil
+}

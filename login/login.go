@@ -1,0 +1,273 @@
+package login
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/http"
+	"sync"
+	"time"
+
+	"mpr/directory"
+	"mpr/problem"
+	"mpr/rules"
+	"mpr/store"
+	"mpr/token"
+)
+
+//go:embed migrations
+var migrations embed.FS
+
+// Migrations are the schema of the identity store.
+func Migrations() fs.FS {
+	sub, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		panic(err) // the folder is compiled in
+	}
+	return sub
+}
+
+// Revoker makes revoked grants known to all verifiers.
+type Revoker interface {
+	Revoke(ctx context.Context, grant string, until time.Time) error
+}
+
+// Changes is the stream of the regions' changes that the global index is fed from.
+type Changes interface {
+	Consume(ctx context.Context, durable string, apply func(context.Context, []directory.Change) error) error
+}
+
+// Verifier verifies access tokens.
+type Verifier interface {
+	Verify(raw string) (*token.Claims, error)
+}
+
+// Options are what a [Service] needs.
+type Options struct {
+	Issuer  string
+	Product string
+	// LoginURLs maps each base URL by which clients may call the OAuth endpoints to the
+	// base URL of the login door that belongs to it. People sign in at login doors only.
+	LoginURLs map[string]string
+	DB        *store.DB
+	Announcer token.Announcer
+	Revoker   Revoker
+	Changes   Changes
+	Verifier  Verifier
+	Policy    *rules.Policy
+	// Secret is the secret that our processes show one another.
+	Secret string
+
+	Algorithm       string
+	KeyDelay        time.Duration
+	AccessLifetime  time.Duration
+	CodeLifetime    time.Duration
+	RefreshGrace    time.Duration
+	SessionLifetime time.Duration
+	// AttemptsPerMinute limits failed sign-ins per account and per address.
+	AttemptsPerMinute int
+	Now               func() time.Time
+}
+
+// Service is the login role of one environment.
+type Service struct {
+	Options
+	ring     *token.Ring
+	hashing  chan struct{} // a slot for each password that may be hashed at a time
+	accounts *limiter
+	peers    *limiter
+	wakeUp   chan struct{} // a grant was revoked
+	indexed  indexSignal
+
+	cancel context.CancelFunc
+	loops  sync.WaitGroup
+}
+
+// hashingAtOnce bounds the memory that hashing passwords takes: 19 MiB each.
+const hashingAtOnce = 4
+
+// New starts the service: it makes the first signing key where there is none, and begins
+// to follow the regions' changes. The database has the schema of [Migrations].
+func New(ctx context.Context, o Options) (*Service, error) {
+	s := &Service{
+		Options:  o,
+		hashing:  make(chan struct{}, hashingAtOnce),
+		accounts: newLimiter(o.AttemptsPerMinute, o.Now),
+		peers:    newLimiter(peerFactor*o.AttemptsPerMinute, o.Now),
+		wakeUp:   make(chan struct{}, 1),
+	}
+	var err error
+	s.ring, err = token.NewRing(ctx, keyStore{o.DB}, o.Announcer, token.RingOptions{
+		Algorithm: o.Algorithm, Delay: o.KeyDelay, Lifetime: o.AccessLifetime, Now: o.Now,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("start login: %w", err)
+	}
+	background, cancel := context.WithCancel(context.Background())
+	s.cancel = cancel
+	s.loops.Go(func() { s.publishRevocations(background) })
+	s.loops.Go(func() { s.sweep(background) })
+	s.loops.Go(func() {
+		if err := o.Changes.Consume(background, indexConsumer, s.applyChanges); err != nil && background.Err() == nil {
+			slog.Error("the global index stands still", "error", err)
+		}
+	})
+	return s, nil
+}
+
+// Close ends the background work. The handlers must have ended before.
+func (s *Service) Close() error {
+	s.cancel()
+	s.loops.Wait()
+	return s.ring.Close()
+}
+
+// Handler is the login door.
+func (s *Service) Handler() http.Handler {
+	mux := http.NewServeMux()
+	for pattern, h := range map[string]http.HandlerFunc{
+		"POST /oauth/token":     s.oauth(s.tokenEndpoint),
+		"GET /oauth/token/info": s.oauth(s.tokenInfo),
+		"POST /oauth/revoke":    s.oauth(s.revoke),
+		"GET /oauth/jwks":       s.oauth(s.jwks),
+		"GET /oauth/authorize":  s.page(s.authorize),
+		"POST /oauth/authorize": s.page(s.consent),
+		"GET /oauth/login":      s.page(s.loginPage),
+		"POST /oauth/login":     s.page(s.signIn),
+		"GET /oauth/logout":     s.page(s.logoutPage),
+		"POST /oauth/logout":    s.page(s.signOut),
+		"GET /oauth/assets/":    s.assets,
+
+		"GET /.well-known/oauth-authorization-server": s.oauth(s.metadata),
+		"GET /.well-known/jwks.json":                  s.oauth(s.jwks),
+		"GET /{$}":                                    s.page(s.home),
+	} {
+		mux.HandleFunc(pattern, h)
+	}
+	return trimSlash(orProblem(mux, problem.WriteOAuth))
+}
+
+// Internal serves our own processes: the control role, and gateways that pass on calls
+// without a company.
+func (s *Service) Internal() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /rest/v1.0/me", answer(s.me))
+	mux.HandleFunc("GET /rest/v1.0/companies", answer(s.companies))
+	s.internalRoutes(mux)
+	return orProblem(mux, problem.Write)
+}
+
+// trimSlash makes a path with one trailing slash the same as without.
+func trimSlash(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if p := r.URL.Path; len(p) > 1 && p[len(p)-1] == '/' && p != assetsPath {
+			r.URL.Path, r.URL.RawPath = p[:len(p)-1], ""
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// orProblem answers what no route matches, and wrong methods, in our form instead of the
+// mux's plain text.
+func orProblem(mux *http.ServeMux, write func(http.ResponseWriter, *http.Request, error)) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, pattern := mux.Handler(r); pattern != "" {
+			mux.ServeHTTP(w, r)
+			return
+		}
+		var allowed []string
+		for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete} {
+			try := r.Clone(r.Context())
+			try.Method = method
+			if _, pattern := mux.Handler(try); pattern != "" {
+				allowed = append(allowed, method)
+			}
+		}
+		if len(allowed) == 0 {
+			write(w, r, problem.New(problem.NotFound, "There is nothing at this path."))
+			return
+		}
+		for _, method := range allowed {
+			w.Header().Add("Allow", method)
+		}
+		write(w, r, problem.New(problem.MethodNotAllowed, "The method %s isn't allowed here.", printable(r.Method)))
+	})
+}
+
+// oauth answers errors in the form of RFC 6749 section 5.2.
+func (s *Service) oauth(h func(http.ResponseWriter, *http.Request) error) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if err := h(w, r); err != nil {
+			problem.WriteOAuth(w, r, err)
+		}
+	}
+}
+
+// answer answers errors in the form of the API.
+func answer(h func(http.ResponseWriter, *http.Request) error) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if err := h(w, r); err != nil {
+			problem.Write(w, r, err)
+		}
+	}
+}
+
+// baseURL is the base URL that the client called, if it is one of ours, and otherwise the
+// issuer: what a client sends as Host must not find its way into our answers.
+func (s *Service) baseURL(r *http.Request) string {
+	scheme, host := "http", r.Host
+	if r.TLS != nil {
+		scheme = "https"
+	}
+	if forwarded := r.Header.Get("X-Forwarded-Host"); forwarded != "" {
+		host = forwarded
+	}
+	if forwarded := r.Header.Get("X-Forwarded-Proto"); forwarded != "" {
+		scheme = forwarded
+	}
+	if base := scheme + "://" + host; s.LoginURLs[base] != "" {
+		return base
+	}
+	return s.Issuer
+}
+
+// sweepEvery is how often rows that no longer matter are deleted.
+const sweepEvery = 10 * time.Minute
+
+func (s *Service) sweep(ctx context.Context) {
+	t := time.NewTicker(sweepEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+			if err := s.sweepOnce(ctx); err != nil {
+				slog.Error("delete expired sessions and codes", "error", err)
+			}
+		}
+	}
+}
+
+// sweepOnce deletes expired sessions, codes whose reuse no longer needs to be noticed,
+// and grants of service accounts whose token has expired.
+func (s *Service) sweepOnce(ctx context.Context) error {
+	now := s.Now()
+	return s.DB.Write(ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `DELETE FROM sessions WHERE expires < $1`, store.Micros(now))
+		if err != nil {
+			return err
+		}
+		if _, err := tx.ExecContext(ctx, `DELETE FROM codes WHERE expires < $1`, store.Micros(now.AddDate(0, 0, -1))); err != nil {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, `DELETE FROM grants WHERE user_id = 0 AND last_token < $1`, store.Micros(now.Add(-time.Hour)))
+		return err
+	})
+}
+
+func isNoRows(err error) bool { return errors.Is(err, sql.ErrNoRows) }

@@ -1,0 +1,202 @@
+package stack
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"mpr/config"
+	"mpr/problem"
+)
+
+// DevOptions are what `mpr dev` is asked to do.
+type DevOptions struct {
+	Config *config.Config
+	// Port is the first port of the block, 0 for free ports; TLSPort the port of the TLS
+	// listener, 0 for the block's (or a free one).
+	Port, TLSPort int
+	// JSON prints the facts as one line instead of the text.
+	JSON bool
+	// Reset deletes the data folder first, if Confirm agrees.
+	Reset   bool
+	Confirm func(question string) (bool, error)
+	Stdout  io.Writer
+}
+
+// ErrNotConfirmed says that a reset was asked for and then not confirmed. Nothing was
+// deleted.
+var ErrNotConfirmed = errors.New("not confirmed: nothing was deleted")
+
+// Dev runs all roles of all environments in this process, on embedded stores, with demo
+// users, apps and companies, until the context ends. It prints the facts once all doors
+// answer.
+func Dev(ctx context.Context, o DevOptions) (err error) {
+	cfg := o.Config
+	if o.Reset {
+		ok, err := o.Confirm(fmt.Sprintf("Delete everything in %s?", cfg.Data))
+		if err != nil {
+			return err
+		}
+		if !ok {
+			return ErrNotConfirmed
+		}
+		if err := resetFolder(cfg.Data); err != nil {
+			return err
+		}
+	}
+	folder, err := openFolder(cfg.Data)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, folder.Close()) }()
+	s, err := newSystem(cfg)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		slog.Info("stopping: calls in flight may end")
+		err = errors.Join(err, s.close())
+	}()
+	facts, err := s.startDev(ctx, o)
+	if err != nil {
+		return err
+	}
+	if o.JSON {
+		err = facts.writeJSON(o.Stdout)
+	} else {
+		err = facts.writeText(o.Stdout, cfg.CompanyHeader)
+	}
+	if err != nil {
+		return fmt.Errorf("print the facts: %w", err)
+	}
+	return s.wait(ctx)
+}
+
+// startDev starts everything and fills in the demo data.
+func (s *system) startDev(ctx context.Context, o DevOptions) (*Facts, error) {
+	if err := s.bindAll(); err != nil {
+		return nil, err
+	}
+	if err := s.serveDirectory(""); err != nil {
+		return nil, err
+	}
+	hosts := map[string]http.Handler{}
+	for i := range s.config.Environments {
+		e := &s.config.Environments[i]
+		if err := s.startEnvironment(ctx, e, hosts); err != nil {
+			return nil, fmt.Errorf("environment %s: %w", e.Name, err)
+		}
+	}
+	if err := s.startControl(ctx); err != nil {
+		return nil, err
+	}
+	facts := &Facts{Admin: AdminFacts{URL: "http://" + s.config.Control.Listen, TokenFile: s.config.Control.TokenFile}}
+	if err := s.startFront(o, hosts, facts); err != nil {
+		return nil, err
+	}
+	for i := range s.config.Environments {
+		facts.Environments = append(facts.Environments, environmentFacts(&s.config.Environments[i]))
+	}
+	if err := s.fillDemo(ctx, facts); err != nil {
+		return nil, fmt.Errorf("demo data: %w", err)
+	}
+	return facts, nil
+}
+
+// startEnvironment starts login, regions and gateway of an environment and adds the
+// handlers of its host names to hosts.
+func (s *system) startEnvironment(ctx context.Context, e *config.Environment, hosts map[string]http.Handler) error {
+	sh, err := s.follow(ctx, e, "dev")
+	if err != nil {
+		return err
+	}
+	login, err := s.startLogin(ctx, e, sh)
+	if err != nil {
+		return err
+	}
+	for i := range e.Regions {
+		if len(e.Regions[i].Upstreams) > 0 {
+			continue // a foreign service stands in for this region
+		}
+		if err := s.startRegion(ctx, e, &e.Regions[i], sh); err != nil {
+			return err
+		}
+	}
+	api, legacy, err := s.startGateway(ctx, e, sh)
+	if err != nil {
+		return err
+	}
+	hosts[e.Login.Host], hosts[e.API.Host] = login, api
+	if e.Legacy.Host != "" {
+		hosts[e.Legacy.Host] = legacy
+	}
+	return sh.ready(ctx)
+}
+
+// startFront starts the TLS listener for all host names, and the proxy that leads there.
+func (s *system) startFront(o DevOptions, hosts map[string]http.Handler, facts *Facts) error {
+	names := make([]string, 0, len(hosts))
+	for name := range hosts {
+		names = append(names, name)
+	}
+	ca, err := openAuthority(s.config.Data, names, time.Now())
+	if err != nil {
+		return err
+	}
+	tlsConfig, err := ca.serverTLS(names, time.Now())
+	if err != nil {
+		return err
+	}
+	tlsPort := o.TLSPort
+	if tlsPort == 0 && o.Port != 0 {
+		tlsPort = o.Port + config.OffsetTLS
+	}
+	front, err := s.listen(fmt.Sprintf("127.0.0.1:%d", tlsPort))
+	if err != nil {
+		return err
+	}
+	s.serve(front, byHost(hosts), tlsConfig)
+	proxyPort := 0
+	if o.Port != 0 {
+		proxyPort = o.Port + config.OffsetProxy
+	}
+	tunnel, err := s.listen(fmt.Sprintf("127.0.0.1:%d", proxyPort))
+	if err != nil {
+		return err
+	}
+	forward := newProxy(names, front.Addr().String())
+	s.add(forward)
+	s.serve(tunnel, forward, nil)
+	facts.TLS, facts.Proxy, facts.CA = front.Addr().String(), "http://"+tunnel.Addr().String(), filepath.Join(s.config.Data, caFile)
+	return nil
+}
+
+// byHost sends a request to the handler of the host that it names. An unknown host is a
+// misdirected request (RFC 9110 section 15.5.20).
+func byHost(hosts map[string]http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		host, _, _ := strings.Cut(r.Host, ":")
+		if h, ok := hosts[strings.ToLower(host)]; ok {
+			h.ServeHTTP(w, r)
+			return
+		}
+		problem.Write(w, r, problem.New(problem.UnknownHost, "This server doesn't answer for the host in the request. Check the URL."))
+	})
+}
+
+func environmentFacts(e *config.Environment) EnvironmentFacts {
+	f := EnvironmentFacts{
+		Name: e.Name, Login: "http://" + e.Login.Listen, API: "http://" + e.API.Listen,
+		loginHost: e.Login.Host, apiHost: e.API.Host,
+	}
+	if e.Legacy.Host != "" {
+		f.Legacy, f.legacyHost = "http://"+e.Legacy.Listen, e.Legacy.Host
+	}
+	return f
+}

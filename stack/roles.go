@@ -1,0 +1,131 @@
+package stack
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+
+	"mpr/config"
+)
+
+// The roles that a process may have.
+const (
+	RoleLogin   = "login"
+	RoleGateway = "gateway"
+	RoleRegion  = "region"
+	RoleControl = "control"
+)
+
+// RoleOptions say which role a process has.
+type RoleOptions struct {
+	Config *config.Config
+	Role   string
+	// Environment limits login and gateway to one environment; empty for all. A region
+	// belongs to one; empty for the only one that has a region with this code.
+	Environment string
+	// Region is the code of the region, for RoleRegion.
+	Region string
+}
+
+// RunRole runs one role in this process until the context ends.
+func RunRole(ctx context.Context, o RoleOptions) (err error) {
+	s, err := newSystem(o.Config)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		slog.Info("stopping: calls in flight may end", "role", o.Role)
+		err = errors.Join(err, s.close())
+	}()
+	if err := s.startRole(ctx, o); err != nil {
+		return fmt.Errorf("start %s: %w", o.Role, err)
+	}
+	slog.Info("ready", "role", o.Role)
+	return s.wait(ctx)
+}
+
+func (s *system) startRole(ctx context.Context, o RoleOptions) error {
+	if o.Role == RoleControl {
+		if err := s.serveDirectory(s.config.Directory.Listen); err != nil {
+			return err
+		}
+		return s.startControl(ctx)
+	}
+	name := o.Role
+	if o.Role == RoleRegion {
+		name += "-" + o.Region
+	}
+	if err := s.connectDirectory(name); err != nil {
+		return err
+	}
+	environments, err := s.environments(o)
+	if err != nil {
+		return err
+	}
+	for _, e := range environments {
+		sh, err := s.follow(ctx, e, name)
+		if err != nil {
+			return err
+		}
+		if err := s.startOne(ctx, o, e, sh); err != nil {
+			return fmt.Errorf("environment %s: %w", e.Name, err)
+		}
+	}
+	return nil
+}
+
+func (s *system) startOne(ctx context.Context, o RoleOptions, e *config.Environment, sh *shared) error {
+	switch o.Role {
+	case RoleLogin:
+		_, err := s.startLogin(ctx, e, sh)
+		return err
+	case RoleGateway:
+		// A gateway that knows no placement and no key refuses every call: it waits.
+		if err := sh.ready(ctx); err != nil {
+			return err
+		}
+		_, _, err := s.startGateway(ctx, e, sh)
+		return err
+	case RoleRegion:
+		r := region(e, o.Region)
+		if len(r.Upstreams) > 0 {
+			return fmt.Errorf("region %s has upstreams: a foreign service stands in for it, so there is nothing to run; take the upstreams out of the configuration to run it here", r.Code)
+		}
+		return s.startRegion(ctx, e, r, sh)
+	}
+	return fmt.Errorf("there is no role %q", o.Role)
+}
+
+// environments are those that the role serves.
+func (s *system) environments(o RoleOptions) ([]*config.Environment, error) {
+	var found []*config.Environment
+	var names []string
+	for i := range s.config.Environments {
+		e := &s.config.Environments[i]
+		names = append(names, e.Name)
+		if (o.Environment == "" || o.Environment == e.Name) && (o.Role != RoleRegion || region(e, o.Region) != nil) {
+			found = append(found, e)
+		}
+	}
+	switch {
+	case o.Environment != "" && !slices.Contains(names, o.Environment):
+		return nil, fmt.Errorf("there is no environment %q in the configuration: it has %q", o.Environment, names)
+	case len(found) == 0:
+		return nil, fmt.Errorf("there is no region %q in the configuration: add it under environments, regions", o.Region)
+	case o.Role == RoleRegion && len(found) > 1:
+		return nil, fmt.Errorf("region %s stands in several environments: name one with --env", o.Region)
+	}
+	return found, nil
+}
+
+// region finds a region of the environment by its code; nil if it has none.
+func region(e *config.Environment, code string) *config.RegionConfig {
+	for i := range e.Regions {
+		if e.Regions[i].Code == code {
+			return &e.Regions[i]
+		}
+	}
+	return nil
+}

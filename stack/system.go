@@ -1,0 +1,190 @@
+package stack
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"path/filepath"
+
+	"github.com/nats-io/nats.go"
+
+	"mpr/company"
+	"mpr/config"
+	"mpr/directory"
+	"mpr/rules"
+	"mpr/token"
+)
+
+// system is the roles that run in this process, and what they share.
+type system struct {
+	*process
+	config *config.Config
+	// bound holds the listeners by address, so that all can be opened before the first
+	// role is built.
+	bound  map[string]net.Listener
+	secret string
+	nats   *nats.Conn
+	// shared holds, per environment, what its roles in this process share.
+	shared map[string]*shared
+}
+
+// shared is the copy of an environment's directory, keys and revocations that the roles
+// of one process use together.
+type shared struct {
+	policy   rules.Policy
+	replica  *directory.Replica
+	follower *token.Follower
+	verifier *token.Verifier
+}
+
+// newSystem reads the process secret. It starts nothing.
+func newSystem(cfg *config.Config) (*system, error) {
+	secret, err := readOrMakeSecret(cfg.Secret)
+	if err != nil {
+		return nil, err
+	}
+	return &system{
+		process: newProcess(cfg.Gateway),
+		config:  cfg,
+		bound:   map[string]net.Listener{},
+		secret:  secret,
+		shared:  map[string]*shared{},
+	}, nil
+}
+
+// bind opens an address of the configuration, once, and writes back what it became:
+// port 0 has turned into a real one.
+func (s *system) bind(address *string) (net.Listener, error) {
+	if l, ok := s.bound[*address]; ok {
+		return l, nil
+	}
+	l, err := s.listen(*address)
+	if err != nil {
+		return nil, err
+	}
+	*address = l.Addr().String()
+	s.bound[*address] = l
+	return l, nil
+}
+
+// bindAll opens every address that the roles of all environments use.
+func (s *system) bindAll() error {
+	addresses := []*string{&s.config.Control.Listen}
+	for i := range s.config.Environments {
+		e := &s.config.Environments[i]
+		addresses = append(addresses, &e.Login.Listen, &e.API.Listen, &e.Identity.Internal)
+		if e.Legacy.Host != "" {
+			addresses = append(addresses, &e.Legacy.Listen)
+		}
+		for j := range e.Regions {
+			if r := &e.Regions[j]; len(r.Upstreams) == 0 {
+				addresses = append(addresses, &r.Listen, &r.Internal)
+			}
+		}
+	}
+	for _, a := range addresses {
+		if _, err := s.bind(a); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// serveDirectory starts the embedded directory server where no cluster is configured.
+// address is where other processes reach it; empty for none.
+func (s *system) serveDirectory(address string) error {
+	if len(s.config.Directory.URLs) > 0 {
+		return s.connectDirectory("control")
+	}
+	server, err := directory.StartServer(directory.ServerOptions{
+		Dir:    filepath.Join(s.config.Data, "directory"),
+		Listen: address,
+		Secret: s.secret,
+	})
+	if err != nil {
+		return err
+	}
+	s.onClose(func() error { server.Close(); return nil })
+	s.nats, err = server.Connect("control")
+	if err != nil {
+		return err
+	}
+	s.onClose(func() error { s.nats.Close(); return nil })
+	return nil
+}
+
+// connectDirectory connects to the directory's cluster, or to the server in the control
+// role. It doesn't fail where that is away: the connection is made when it comes back.
+func (s *system) connectDirectory(name string) error {
+	urls := s.config.Directory.URLs
+	if len(urls) == 0 {
+		urls = []string{"nats://" + s.config.Directory.Listen}
+	}
+	conn, err := directory.Connect(urls, s.secret, name)
+	if err != nil {
+		return err
+	}
+	s.nats = conn
+	s.onClose(func() error { conn.Close(); return nil })
+	return nil
+}
+
+// follow starts, once per environment, the replica and the copy of keys and revocations.
+// They are loaded from their copies on disk where the directory can't be reached.
+func (s *system) follow(ctx context.Context, e *config.Environment, name string) (*shared, error) {
+	if sh := s.shared[e.Name]; sh != nil {
+		return sh, nil
+	}
+	policy, err := s.config.Policy(e)
+	if err != nil {
+		return nil, err
+	}
+	dir := filepath.Join(s.config.Data, e.Name)
+	replica, err := directory.OpenReplica(s.nats, e.Name, filepath.Join(dir, name+".replica"))
+	if err != nil {
+		return nil, err
+	}
+	s.add(replica)
+	follower, err := token.Follow(ctx, s.nats, e.Name, filepath.Join(dir, name+".keys"))
+	if err != nil {
+		return nil, err
+	}
+	s.add(follower)
+	sh := &shared{
+		policy:   policy,
+		replica:  replica,
+		follower: follower,
+		verifier: token.NewVerifier(e.Issuer(), follower, s.config.Gateway.RememberedTokens, time.Now),
+	}
+	s.shared[e.Name] = sh
+	return sh, nil
+}
+
+// ready waits until the copies are loaded, from the directory or from disk.
+func (sh *shared) ready(ctx context.Context) error {
+	if err := sh.replica.Ready(ctx); err != nil {
+		return fmt.Errorf("wait for the directory: %w", err)
+	}
+	if err := sh.follower.Ready(ctx); err != nil {
+		return fmt.Errorf("wait for the public keys: %w", err)
+	}
+	return nil
+}
+
+// registerRegions tells the directory of the regions that the configuration names.
+func registerRegions(ctx context.Context, d *directory.Directory, e *config.Environment) error {
+	for i := range e.Regions {
+		r := &e.Regions[i]
+		info := company.RegionInfo{Code: company.Region(r.Code), Number: r.Number, Upstreams: r.Upstreams}
+		if len(r.Upstreams) == 0 {
+			info.Upstreams, info.Internal = []string{"http://" + r.Listen}, "http://"+r.Internal
+		}
+		if err := d.PutRegion(ctx, info); err != nil {
+			return fmt.Errorf("register region %s: %w", r.Code, err)
+		}
+	}
+	return nil
+}
+
+var _ io.Closer = (*directory.Replica)(nil)
