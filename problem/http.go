@@ -20,6 +20,7 @@ type answer struct {
 	Code      Code                `json:"code"`
 	Message   string              `json:"message"`
 	Errors    map[string][]string `json:"errors,omitempty"`
+	Region    string              `json:"region,omitempty"`
 	RequestID string              `json:"request_id,omitempty"`
 }
 
@@ -42,7 +43,7 @@ func Write(w http.ResponseWriter, r *http.Request, err error) {
 		_, _ = w.Write([]byte(p.Message + "\n"))
 		return
 	}
-	writeJSON(w, status, answer{p.Code, p.Message, p.Fields, w.Header().Get(RequestIDHeader)})
+	writeJSON(w, status, answer{p.Code, p.Message, p.Fields, p.Region, w.Header().Get(RequestIDHeader)})
 }
 
 // WriteOAuth answers the request with err in the form of RFC 6749 section 5.2. The

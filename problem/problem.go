@@ -23,6 +23,7 @@ const (
 	MissingToken          Code = "missing_token"
 	WrongRegion           Code = "wrong_region"
 	RegionUnavailable     Code = "region_unavailable"
+	CompanyMoving         Code = "company_moving"
 	RegionTimeout         Code = "region_timeout"
 	BadUpstreamAnswer     Code = "bad_upstream_answer"
 	IdentityUnavailable   Code = "identity_unavailable"
@@ -77,6 +78,7 @@ var statuses = map[Code]int{
 	WrongRegion:           421, // RFC 9110 section 15.5.20, Misdirected Request
 	EpochRefused:          421,
 	RegionUnavailable:     503,
+	CompanyMoving:         503,
 	RegionTimeout:         504,
 	BadUpstreamAnswer:     502,
 	IdentityUnavailable:   503,
@@ -128,6 +130,9 @@ type Problem struct {
 	// Fields holds, per field of the request's object, what is wrong with it. It is
 	// answered as "errors", as clients of such APIs expect of a 422.
 	Fields map[string][]string
+	// Region is the code of the region that the call was for, where that helps the one
+	// who asks. It is answered as "region".
+	Region string
 	// RetryAfter, where it is not zero, is answered as Retry-After in whole seconds,
 	// rounded up.
 	RetryAfter time.Duration
@@ -145,6 +150,13 @@ func New(code Code, format string, args ...any) *Problem {
 func (p *Problem) Because(err error) *Problem {
 	q := *p
 	q.Err = err
+	return &q
+}
+
+// In returns a copy that names the region that the call was for.
+func (p *Problem) In(region string) *Problem {
+	q := *p
+	q.Region = region
 	return &q
 }
 
