@@ -24,7 +24,7 @@ import (
 func Load(path string, port int, dir string) (*Config, error) {
 	c, f := seedSystem(), newFindings()
 	if path != "" {
-		data, err := os.ReadFile(path) //nolint:gosec // the operator names the path
+		data, err := os.ReadFile(path)
 		if err != nil {
 			return nil, fmt.Errorf("read the configuration: %w; without --config the defaults are used", err)
 		}

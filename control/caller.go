@@ -64,7 +64,7 @@ func (c *caller) call(ctx context.Context, method, url string, in, out any) (int
 	if err != nil {
 		return 0, err // names method and URL already
 	}
-	defer resp.Body.Close() //nolint:errcheck // it has been read
+	defer resp.Body.Close()
 	data, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
 	if err == nil && len(data) > maxAnswer {
 		err = fmt.Errorf("more than %d bytes", maxAnswer)

@@ -18,8 +18,8 @@ import (
 type cli struct {
 	Dev devCommand `cmd:"" group:"Try it:" help:"Run all of it in this process, with demo data."`
 
-	Login   loginCommand    `cmd:"" group:"Roles, each a process of its own:" help:"Run the login service of an environment."`
-	Gateway gatewayCommand  `cmd:"" group:"Roles, each a process of its own:" help:"Run an API gateway of an environment."`
+	Login   loginCommand    `cmd:"" group:"Roles, each a process of its own:" help:"Run the login service."`
+	Gateway gatewayCommand  `cmd:"" group:"Roles, each a process of its own:" help:"Run an API gateway."`
 	Region  regionCommands  `cmd:"" group:"Roles, each a process of its own:" help:"Run a region (--code EU01), or add and list regions."`
 	Control controlCommand  `cmd:"" group:"Roles, each a process of its own:" help:"Run the admin API and the directory's server."`
 	Company companyCommands `cmd:"" group:"Administration:" help:"Create, list and show companies."`

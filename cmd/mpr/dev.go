@@ -4,14 +4,13 @@ import (
 	"context"
 	"log/slog"
 
-	"mpr/config"
 	"mpr/stack"
 )
 
 type devCommand struct {
 	settings
 	logging
-	TLSPort *int `name:"tls-port" placeholder:"PORT" help:"Port that answers for every host name of the system (default: --port + 443)."`
+	TLSPort int  `name:"tls-port" placeholder:"PORT" help:"Port that answers for every host name of the system (default --port + 443)."`
 	Reset   bool `help:"Delete all data in the data folder first. Asks."`
 	Yes     bool `short:"y" help:"Don't ask."`
 	JSON    bool `name:"json" help:"Print the facts as one line of JSON once all doors answer."`
@@ -22,9 +21,8 @@ func (c *devCommand) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	tlsPort, err := c.tlsPort()
-	if err != nil {
-		return err
+	if c.TLSPort < 0 || c.TLSPort > 65535 {
+		return wrongUsage("--tls-port %d: choose a port from 1 to 65535", c.TLSPort)
 	}
 	confirm := t.confirm
 	if c.Yes {
@@ -33,20 +31,8 @@ func (c *devCommand) Run(ctx context.Context, t *terminal) error {
 	c.start(t, slog.LevelWarn)
 	return untilStopped(ctx, t, func(ctx context.Context) error {
 		return stack.Dev(ctx, stack.DevOptions{
-			Config: cfg, Port: c.Port, TLSPort: tlsPort, JSON: c.JSON, Reset: c.Reset,
-			Stdout: t.out, Stderr: t.err, Confirm: confirm,
+			Config: cfg, Port: c.Port, TLSPort: c.TLSPort, JSON: c.JSON,
+			Reset: c.Reset, Confirm: confirm, Stdout: t.out,
 		})
 	})
-}
-
-func (c *devCommand) tlsPort() (int, error) {
-	switch {
-	case c.TLSPort == nil && c.Port == 0:
-		return 0, nil
-	case c.TLSPort == nil:
-		return c.Port + config.OffsetTLS, nil
-	case *c.TLSPort < 0 || *c.TLSPort > 65535:
-		return 0, wrongUsage("--tls-port %d: choose a port from 1 to 65535, or 0 for a free one", *c.TLSPort)
-	}
-	return *c.TLSPort, nil
 }

@@ -1,9 +1,16 @@
 package main
 
-import "context"
+import (
+	"context"
 
-type gatewayCommand struct{ inEnvironment }
+	"mpr/stack"
+)
+
+type gatewayCommand struct {
+	role
+	environment
+}
 
 func (c *gatewayCommand) Run(ctx context.Context, t *terminal) error {
-	return c.runIn(ctx, t, roleGateway, "")
+	return c.run(ctx, t, stack.RoleOptions{Role: stack.RoleGateway, Environment: c.Env})
 }

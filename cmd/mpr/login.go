@@ -1,9 +1,16 @@
 package main
 
-import "context"
+import (
+	"context"
 
-type loginCommand struct{ inEnvironment }
+	"mpr/stack"
+)
+
+type loginCommand struct {
+	role
+	environment
+}
 
 func (c *loginCommand) Run(ctx context.Context, t *terminal) error {
-	return c.runIn(ctx, t, roleLogin, "")
+	return c.run(ctx, t, stack.RoleOptions{Role: stack.RoleLogin, Environment: c.Env})
 }

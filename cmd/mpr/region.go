@@ -9,6 +9,7 @@ import (
 
 	"mpr/company"
 	"mpr/control"
+	"mpr/stack"
 )
 
 // regionCommands are the role, which needs no word of its own, and the commands about
@@ -20,12 +21,13 @@ type regionCommands struct {
 }
 
 type regionCommand struct {
-	inEnvironment
+	role
+	Env  string `placeholder:"NAME" env:"MPR_ENV" help:"The environment of the region. May be left out where the code stands in one only."`
 	Code string `required:"" help:"The region's code, such as EU01."`
 }
 
 func (c *regionCommand) Run(ctx context.Context, t *terminal) error {
-	return c.runIn(ctx, t, roleRegion, c.Code)
+	return c.run(ctx, t, stack.RoleOptions{Role: stack.RoleRegion, Environment: c.Env, Region: c.Code})
 }
 
 type regionAddCommand struct {

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os/signal"
-	"slices"
-	"strings"
 	"syscall"
 
 	"mpr/config"
@@ -54,37 +52,4 @@ func untilStopped(ctx context.Context, t *terminal, f func(context.Context) erro
 	})
 	defer told()
 	return f(ctx)
-}
-
-// chooseEnvironment finds the environment of a role: the one that is named, or the only
-// one.
-func chooseEnvironment(c *config.Config, name string) (*config.Environment, error) {
-	names := make([]string, len(c.Environments))
-	for i := range c.Environments {
-		e := &c.Environments[i]
-		if e.Name == name || name == "" && len(c.Environments) == 1 {
-			return e, nil
-		}
-		names[i] = e.Name
-	}
-	if name == "" {
-		return nil, wrongUsage("choose an environment with --env: %s", strings.Join(names, ", "))
-	}
-	return nil, wrongUsage("--env %s: there is no such environment; there are %s", name, strings.Join(names, ", "))
-}
-
-// checkRegion wants a region of ours.
-func checkRegion(e *config.Environment, code string) error {
-	at := slices.IndexFunc(e.Regions, func(r config.RegionConfig) bool { return r.Code == code })
-	if at < 0 {
-		codes := make([]string, len(e.Regions))
-		for i, r := range e.Regions {
-			codes[i] = r.Code
-		}
-		return wrongUsage("--code %s: %s has no such region; it has %s", code, e.Name, strings.Join(codes, ", "))
-	}
-	if len(e.Regions[at].Upstreams) > 0 {
-		return wrongUsage("--code %s: a foreign service stands in for this region (upstreams in the configuration)", code)
-	}
-	return nil
 }
