@@ -177,11 +177,13 @@ type Installation struct {
 
 // Key is a signing key; never its private part.
 type Key struct {
-	KID       string     `json:"kid"`
-	Algorithm string     `json:"algorithm"`
-	Created   time.Time  `json:"created"`
-	SignsFrom time.Time  `json:"signs_from"`
-	RetiredAt *time.Time `json:"retired_at,omitempty"`
+	KID       string    `json:"kid"`
+	Algorithm string    `json:"algorithm"`
+	Created   time.Time `json:"created"`
+	SignsFrom time.Time `json:"signs_from"`
+	// RetiredAt is when the last token that it signed has expired; the zero time while
+	// no other key follows.
+	RetiredAt time.Time `json:"retired_at,omitzero"`
 }
 
 // KeyList answers GET keys.

@@ -29,8 +29,8 @@ func (c *keysListCommand) Run(ctx context.Context, t *terminal) error {
 		rows := make([][]string, len(keys))
 		for i, k := range keys {
 			retired := "-"
-			if k.RetiredAt != nil {
-				retired = instant(*k.RetiredAt)
+			if !k.RetiredAt.IsZero() {
+				retired = instant(k.RetiredAt)
 			}
 			rows[i] = []string{k.KID, k.Algorithm, instant(k.Created), instant(k.SignsFrom), retired}
 		}
