@@ -195,22 +195,33 @@ const (
 	environmentBackends  = 70 // identity and regions
 )
 
+// DefaultData is the folder of everything that is kept, where nobody says otherwise.
+const DefaultData = "mpr-data"
+
 // Default is the seed's system on this machine, on the block of ports that starts at
 // port (0: every address gets a free port), with its data below dir.
 func Default(port int, dir string) *Config {
+	c := seedSystem()
+	c.Data = dir
+	c.fill(port)
+	return c
+}
+
+// seedSystem is the seed's system with all open that follows from other settings.
+func seedSystem() *Config {
 	seed := rules.Seed()
 	exempt := make([]string, len(seed.Exempt))
 	for i, r := range seed.Exempt {
 		exempt[i] = r.String()
 	}
-	c := &Config{
+	return &Config{
 		Product:                   seed.Product,
 		CompanyHeader:             seed.CompanyHeader,
 		DefaultRegion:             string(seed.DefaultRegion),
 		ExemptRoutes:              exempt,
 		ServiceAccountsNeedHeader: seed.ServiceAccountsNeedHeader,
 		Dates:                     Dates{Day{seed.RegionsLive}, Day{seed.LegacySunset}},
-		Data:                      dir,
+		Data:                      DefaultData,
 		Tokens: Tokens{
 			Algorithm:      "ES256",
 			AccessLifetime: 5400 * time.Second,
@@ -230,8 +241,7 @@ func Default(port int, dir string) *Config {
 			RememberedTokens: 100_000,
 		},
 		Region:    Region{MaxBody: 1 << 20, MaxPerPage: 1000},
-		Directory: Directory{Listen: address(port, OffsetDirectory), Replicas: 1},
-		Control:   Control{Listen: address(port, OffsetControl)},
+		Directory: Directory{Replicas: 1},
 		Environments: []Environment{{
 			Name:   "production",
 			Login:  Door{Host: seed.LoginHost},
@@ -244,8 +254,6 @@ func Default(port int, dir string) *Config {
 			},
 		}},
 	}
-	c.fill(port)
-	return c
 }
 
 // fill sets what follows from other settings where the operator left it open.
@@ -255,6 +263,8 @@ func (c *Config) fill(port int) {
 			*s = v
 		}
 	}
+	set(&c.Directory.Listen, address(port, OffsetDirectory))
+	set(&c.Control.Listen, address(port, OffsetControl))
 	set(&c.Secret, filepath.Join(c.Data, "internal.secret"))
 	set(&c.Control.TokenFile, filepath.Join(c.Data, "admin.token"))
 	set(&c.Control.Store, "sqlite:"+filepath.Join(c.Data, "control.db"))

@@ -1,0 +1,111 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"mpr/company"
+	"mpr/config"
+	"mpr/control"
+)
+
+// admin are the flags of commands that call the admin API.
+type admin struct {
+	Env       string `default:"production" placeholder:"NAME" env:"MPR_ENV" help:"The environment (default production)."`
+	Data      string `default:"mpr-data" placeholder:"DIR" env:"MPR_DATA" help:"Data folder of the running mpr dev or mpr control (default mpr-data)."`
+	Admin     string `placeholder:"URL" env:"MPR_ADMIN" help:"Base URL of the admin API, where it isn't found by its data folder."`
+	TokenFile string `placeholder:"FILE" env:"MPR_TOKEN_FILE" help:"File with the admin API's token."`
+	JSON      bool   `name:"json" help:"Print one line of JSON."`
+}
+
+// runningFile is what a running control role leaves in its data folder, to be found by.
+const runningFile = "running.json"
+
+// client finds the admin API.
+func (a *admin) client() (*control.Client, error) {
+	if a.Admin == "" {
+		if err := a.find(); err != nil {
+			return nil, err
+		}
+	}
+	u, err := url.Parse(a.Admin)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" {
+		return nil, wrongUsage("--admin %s: expected a base URL such as http://127.0.0.1:4090", a.Admin)
+	}
+	if a.TokenFile == "" {
+		return nil, wrongUsage("the admin API at %s needs its token: add --token-file FILE", a.Admin)
+	}
+	token, err := os.ReadFile(a.TokenFile)
+	if err != nil {
+		return nil, fmt.Errorf("read the admin API's token: %w", err)
+	}
+	if strings.TrimSpace(string(token)) == "" {
+		return nil, fmt.Errorf("the token file %s is empty", a.TokenFile)
+	}
+	return control.NewClient(strings.TrimSuffix(a.Admin, "/"), strings.TrimSpace(string(token)), a.Env), nil
+}
+
+// find reads where the admin API of a data folder is. A --token-file wins over what
+// stands there.
+func (a *admin) find() error {
+	var running struct {
+		Admin struct {
+			URL       string `json:"url"`
+			TokenFile string `json:"token_file"`
+		} `json:"admin"`
+	}
+	path := filepath.Join(a.Data, runningFile)
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("no mpr runs with the data folder %s: start `mpr dev`, name its folder with --data, or name the admin API with --admin URL --token-file FILE", a.Data)
+	}
+	if err != nil {
+		return fmt.Errorf("find the admin API: %w", err)
+	}
+	if err := json.Unmarshal(data, &running); err != nil {
+		return fmt.Errorf("find the admin API: %s: %w", path, err)
+	}
+	a.Admin = running.Admin.URL
+	if a.TokenFile != "" {
+		return nil
+	}
+	a.TokenFile = running.Admin.TokenFile
+	if !filepath.IsAbs(a.TokenFile) {
+		a.TokenFile = filepath.Join(a.Data, a.TokenFile)
+	}
+	return nil
+}
+
+// environmentFlag is what to add to a suggested command to stay in the environment.
+func (a *admin) environmentFlag() string {
+	flag := ""
+	if a.Env != "production" {
+		flag += fmt.Sprintf(" --env %q", a.Env)
+	}
+	if a.Data != config.DefaultData {
+		flag += fmt.Sprintf(" --data %q", a.Data)
+	}
+	return flag
+}
+
+func joinIDs(ids []company.ID) string {
+	texts := make([]string, len(ids))
+	for i, id := range ids {
+		texts[i] = id.String()
+	}
+	return strings.Join(texts, " ")
+}
+
+// pending tells that the global index hasn't caught up yet.
+func pending(listed bool) string {
+	if listed {
+		return ""
+	}
+	return "List Companies will show it in a moment."
+}

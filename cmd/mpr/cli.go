@@ -1,0 +1,132 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/alecthomas/kong"
+
+	"mpr/company"
+	"mpr/problem"
+)
+
+// cli is the grammar of the command line.
+type cli struct {
+	Dev devCommand `cmd:"" group:"Try it:" help:"Run all of it in this process, with demo data."`
+
+	Login   loginCommand    `cmd:"" group:"Roles, each a process of its own:" help:"Run the login service."`
+	Gateway gatewayCommand  `cmd:"" group:"Roles, each a process of its own:" help:"Run an API gateway."`
+	Region  regionCommands  `cmd:"" group:"Roles, each a process of its own:" help:"Run a region (--code EU01), or add and list regions."`
+	Control controlCommand  `cmd:"" group:"Roles, each a process of its own:" help:"Run the admin API and the directory's server."`
+	Company companyCommands `cmd:"" group:"Administration:" help:"Create, list and show companies."`
+	User    userCommands    `cmd:"" group:"Administration:" help:"Create users and add them to companies."`
+	App     appCommands     `cmd:"" group:"Administration:" help:"Create, list and install apps, and rotate their secrets."`
+
+	ServiceAccount serviceAccountCommands `cmd:"" group:"Administration:" help:"Create service accounts."`
+	Keys           keysCommands           `cmd:"" group:"Administration:" help:"List and rotate signing keys."`
+
+	Config  configCommands `cmd:"" group:"Other:" help:"Check and show the configuration."`
+	Version versionCommand `cmd:"" group:"Other:" help:"Show which build this is."`
+}
+
+const description = `The multi-region front door of an API.
+
+Start with "mpr dev". Commands under Administration find a running "mpr dev" or "mpr control" by its data folder (--data), and any other by --admin URL --token-file FILE.`
+
+// Exit codes.
+const (
+	exitFine   = 0
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+// run is the program: it parses the arguments, runs the command and returns the exit
+// code.
+func run(ctx context.Context, args []string, t *terminal) int {
+	parser, err := kong.New(&cli{}, kong.Name("mpr"), kong.Description(description),
+		kong.Writers(t.out, t.err), kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(t),
+		kong.TypeMapper(reflect.TypeFor[company.ID](), kong.MapperFunc(companyID)),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}))
+	if err != nil {
+		t.fail(err)
+		return exitFailed
+	}
+	if len(args) == 0 {
+		args = []string{"--help"}
+	}
+	command, err := parser.Parse(args)
+	if err != nil {
+		t.fail(err)
+		_, _ = fmt.Fprintf(t.err, "Run `%s --help` to see what is possible.\n", commandOf(err))
+		return exitUsage
+	}
+	if err := command.Run(); err != nil {
+		t.fail(err)
+		var wrong usageError
+		if errors.As(err, &wrong) {
+			return exitUsage
+		}
+		return exitFailed
+	}
+	return exitFine
+}
+
+// companyID reads a company's id as strictly as the doors do.
+func companyID(ctx *kong.DecodeContext, target reflect.Value) error {
+	var text string
+	if err := ctx.Scan.PopValueInto("id", &text); err != nil {
+		return err
+	}
+	id, err := company.ParseID(text)
+	if err != nil {
+		return fmt.Errorf("%q is %w", text, err)
+	}
+	target.SetInt(int64(id))
+	return nil
+}
+
+// usageError says that the arguments don't fit together.
+type usageError struct{ text string }
+
+func (e usageError) Error() string { return e.text }
+
+func wrongUsage(format string, args ...any) error { return usageError{fmt.Sprintf(format, args...)} }
+
+// commandOf is the command, as far as it was understood, that a parse error is about.
+func commandOf(err error) string {
+	var parse *kong.ParseError
+	if errors.As(err, &parse) && parse.Context != nil {
+		if command := parse.Context.Command(); command != "" {
+			return "mpr " + command
+		}
+	}
+	return "mpr"
+}
+
+// fail tells an error: a problem by its message and by what is wrong with each field.
+func (t *terminal) fail(err error) {
+	var p *problem.Problem
+	if !errors.As(err, &p) {
+		_, _ = fmt.Fprintf(t.err, "mpr: %v\n", err)
+		return
+	}
+	text := err.Error()
+	if err == error(p) { //nolint:errorlint // what wraps the problem has something to say as well
+		text = p.Message
+	}
+	_, _ = fmt.Fprintf(t.err, "mpr: %s\n", text)
+	fields := make([]string, 0, len(p.Fields))
+	for field, whys := range p.Fields {
+		for _, why := range whys {
+			if !strings.Contains(text, why) {
+				fields = append(fields, fmt.Sprintf("  %s %s\n", field, why))
+			}
+		}
+	}
+	slices.Sort(fields)
+	_, _ = fmt.Fprint(t.err, strings.Join(fields, ""))
+}

@@ -1,0 +1,83 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+
+	"mpr/company"
+	"mpr/control"
+	"mpr/stack"
+)
+
+// regionCommands are the role, which needs no word of its own, and the commands about
+// regions.
+type regionCommands struct {
+	Run  regionCommand     `cmd:"" default:"withargs" help:"Run a region of an environment (the word run may be left out)."`
+	Add  regionAddCommand  `cmd:"" help:"Tell the directory of a region, or of its new addresses."`
+	List regionListCommand `cmd:"" help:"List the regions."`
+}
+
+type regionCommand struct {
+	role
+	Env  string `placeholder:"NAME" env:"MPR_ENV" help:"The environment of the region. May be left out where the code stands in one only."`
+	Code string `required:"" help:"The region's code, such as EU01."`
+}
+
+func (c *regionCommand) Run(ctx context.Context, t *terminal) error {
+	return c.run(ctx, t, stack.RoleOptions{Role: stack.RoleRegion, Environment: c.Env, Region: c.Code})
+}
+
+type regionAddCommand struct {
+	admin
+	Code     string   `required:"" help:"The region's code, such as EU01."`
+	Number   int      `required:"" help:"Its number, 0 to 255, which stands in the high bits of its ids and never changes."`
+	Upstream []string `required:"" sep:"none" placeholder:"URL" help:"Base URL that answers API calls for the region; may be repeated."`
+	Internal string   `placeholder:"URL" help:"Base URL of its internal listener. Leave it out where a foreign service stands in for the region."`
+}
+
+func (c *regionAddCommand) Run(ctx context.Context, t *terminal) error {
+	client, err := c.client()
+	if err != nil {
+		return err
+	}
+	info, err := client.AddRegion(ctx, control.NewRegion{
+		Code: company.Region(c.Code), Number: c.Number, Upstreams: c.Upstream, Internal: c.Internal,
+	})
+	if err != nil {
+		return err
+	}
+	return t.answer(c.JSON, info, func(w io.Writer) {
+		_, _ = fmt.Fprintf(w, "The directory knows region %s, number %d.\n", info.Code, info.Number)
+		next(w, "mpr company create --region %s --name NAME", info.Code)
+	})
+}
+
+type regionListCommand struct{ admin }
+
+func (c *regionListCommand) Run(ctx context.Context, t *terminal) error {
+	client, err := c.client()
+	if err != nil {
+		return err
+	}
+	regions, err := client.Regions(ctx)
+	if err != nil {
+		return err
+	}
+	return t.answer(c.JSON, control.RegionList{Regions: regions}, func(w io.Writer) {
+		rows := make([][]string, len(regions))
+		for i, r := range regions {
+			rows[i] = []string{string(r.Code), strconv.Itoa(r.Number), strings.Join(r.Upstreams, " "), orDash(r.Internal)}
+		}
+		table(w, []string{"CODE", "NUMBER", "UPSTREAMS", "INTERNAL"}, rows)
+	})
+}
+
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}

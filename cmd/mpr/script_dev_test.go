@@ -1,0 +1,155 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// Limits of a start and of a stop, generous for slow machines and the race detector.
+const (
+	readyWithin = 60 * time.Second
+	stopWithin  = 30 * time.Second
+)
+
+// running is an `mpr dev` in the background of a script.
+type running struct {
+	cmd  *exec.Cmd
+	log  bytes.Buffer
+	done chan error
+}
+
+// theDev is where a script keeps its *running.
+type theDev struct{}
+
+func setup(env *testscript.Env) error {
+	env.Values[theDev{}] = &running{}
+	return nil
+}
+
+func devOf(ts *testscript.TestScript) *running {
+	r, ok := ts.Value(theDev{}).(*running)
+	if !ok {
+		ts.Fatalf("the script has no place for mpr dev")
+	}
+	return r
+}
+
+// startDev runs mpr dev on the data folder d in the background and waits for its line of
+// JSON. The script finds the id of the demo company in EU01 in $EU01 and so on, and the
+// admin API in $ADMIN and $TOKEN: dev [ARGUMENT...].
+func startDev(ts *testscript.TestScript, neg bool, args []string) {
+	if neg {
+		ts.Fatalf("usage: dev [ARGUMENT...]")
+	}
+	r := devOf(ts)
+	if r.cmd != nil {
+		ts.Fatalf("mpr dev is running already")
+	}
+	r.log.Reset()
+	r.done = make(chan error, 1)
+	r.cmd = exec.Command("mpr", append([]string{"dev", "--port", "0", "--json", "--data", "d"}, args...)...)
+	r.cmd.Dir = ts.MkAbs(".")
+	r.cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "MPR_") })
+	r.cmd.Stderr = &r.log
+	out, err := r.cmd.StdoutPipe()
+	ts.Check(err)
+	ts.Check(r.cmd.Start())
+	lines := make(chan []byte, 1)
+	go func(cmd *exec.Cmd, done chan<- error) {
+		in := bufio.NewReader(out)
+		line, _ := in.ReadBytes('\n') // where it ended without one, the line is no JSON
+		lines <- line
+		_, _ = io.Copy(io.Discard, in)
+		done <- cmd.Wait()
+	}(r.cmd, r.done)
+	ts.Defer(func() { _ = r.stop() })
+	select {
+	case line := <-lines:
+		if err := tell(ts, line); err != nil {
+			_ = r.stop()
+			ts.Fatalf("%v\n%s", err, &r.log)
+		}
+	case <-time.After(readyWithin):
+		_ = r.cmd.Process.Kill()
+		ts.Fatalf("mpr dev isn't ready after %s", readyWithin)
+	}
+}
+
+// tell sets the script's variables from the facts.
+func tell(ts *testscript.TestScript, line []byte) error {
+	var facts struct {
+		Admin struct {
+			URL       string `json:"url"`
+			TokenFile string `json:"token_file"`
+		} `json:"admin"`
+		Companies []struct {
+			ID     json.Number `json:"id"`
+			Region string      `json:"region"`
+		} `json:"companies"`
+	}
+	if err := json.Unmarshal(line, &facts); err != nil {
+		return fmt.Errorf("mpr dev printed %q: %w", line, err)
+	}
+	ts.Setenv("ADMIN", facts.Admin.URL)
+	ts.Setenv("TOKEN", facts.Admin.TokenFile)
+	for _, c := range facts.Companies {
+		ts.Setenv(c.Region, c.ID.String())
+	}
+	return nil
+}
+
+// stopDev presses Ctrl-C and wants a clean end: stop.
+func stopDev(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) > 0 {
+		ts.Fatalf("usage: stop")
+	}
+	r := devOf(ts)
+	if err := r.stop(); err != nil {
+		ts.Fatalf("mpr dev: %v\n%s", err, &r.log)
+	}
+}
+
+// stop ends the process once; a second time it does nothing.
+func (r *running) stop() error {
+	if r.cmd == nil {
+		return nil
+	}
+	defer func() { r.cmd = nil }()
+	if err := r.cmd.Process.Signal(os.Interrupt); err != nil {
+		return err
+	}
+	select {
+	case err := <-r.done:
+		return err
+	case <-time.After(stopWithin):
+		_ = r.cmd.Process.Kill()
+		return fmt.Errorf("still there %s after Ctrl-C", stopWithin)
+	}
+}
+
+// field puts a field of the JSON in a file (stdout for the last output) into a variable:
+// field VARIABLE NAME FILE.
+func field(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: field VARIABLE NAME FILE")
+	}
+	decoder := json.NewDecoder(strings.NewReader(ts.ReadFile(args[2])))
+	decoder.UseNumber()
+	var object map[string]any
+	ts.Check(decoder.Decode(&object))
+	value, ok := object[args[1]]
+	if !ok {
+		ts.Fatalf("there is no %s in %v", args[1], object)
+	}
+	ts.Setenv(args[0], fmt.Sprint(value))
+}

@@ -1,0 +1,47 @@
+package main
+
+import (
+	"errors"
+	"os/exec"
+	"strconv"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// TestMain lets scripts run mpr: the test binary is the program.
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"mpr": main})
+}
+
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		RequireExplicitExec: true,
+		Setup:               setup,
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"exits": exits,
+			"field": field,
+			"dev":   startDev,
+			"stop":  stopDev,
+		},
+	})
+}
+
+// exits runs mpr and wants an exit code: exits 2 company show.
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) == 0 {
+		ts.Fatalf("usage: exits CODE [ARGUMENT...]")
+	}
+	err := ts.Exec("mpr", args[1:]...)
+	code := 0
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		code = exit.ExitCode()
+	} else {
+		ts.Check(err)
+	}
+	if args[0] != strconv.Itoa(code) {
+		ts.Fatalf("mpr %q exits with %d, want %s", args[1:], code, args[0])
+	}
+}

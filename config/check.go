@@ -1,0 +1,155 @@
+package config
+
+import (
+	"fmt"
+	"net/netip"
+	"net/textproto"
+	"slices"
+	"strings"
+	"time"
+
+	"mpr/company"
+	"mpr/rules"
+)
+
+// check notes all that is wrong with the configuration, whose open settings have been
+// filled.
+func (f *findings) check(c *Config) {
+	f.checkNames(c)
+	f.checkTokens(c)
+	f.checkLimits(c)
+	f.checkDirectory(c)
+	f.checkEnvironments(c)
+	f.checkShared(c)
+}
+
+func (f *findings) checkNames(c *Config) {
+	if strings.TrimSpace(c.Product) == "" || strings.ContainsAny(c.Product, "\r\n") {
+		f.add("product", "must be a name on one line, such as Procore")
+	}
+	f.checkHeader(c.CompanyHeader)
+	if _, err := company.ParseRegion(c.DefaultRegion); err != nil {
+		f.add("default_region", "%v", err)
+	}
+	seen := map[string]bool{}
+	for i, s := range c.ExemptRoutes {
+		setting := fmt.Sprintf("exempt_routes[%d]", i)
+		if _, err := rules.ParseRoute(s); err != nil {
+			f.add(setting, "%v", err)
+		} else if seen[s] {
+			f.add(setting, "%q is in the list already: remove one of the two", s)
+		}
+		seen[s] = true
+	}
+	live, sunset := c.Dates.RegionsLive, c.Dates.LegacySunset
+	for setting, day := range map[string]Day{"dates.regions_live": live, "dates.legacy_sunset": sunset} {
+		if day.IsZero() {
+			f.add(setting, "must be a day such as 2019-06-30")
+		}
+	}
+	if !live.Before(sunset.Time) {
+		f.add("dates.legacy_sunset", "%s must be later than regions_live, %s",
+			sunset.Format(time.DateOnly), live.Format(time.DateOnly))
+	}
+	if c.Data == "" {
+		f.add("data", "must name a folder, such as %s", DefaultData)
+	}
+}
+
+// reserved are headers that mean something else on the way of a call.
+var reserved = []string{
+	"Authorization", "Connection", "Content-Length", "Content-Type", "Cookie", "Forwarded",
+	"Host", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "X-Request-Id",
+}
+
+func (f *findings) checkHeader(name string) {
+	const setting = "company_header"
+	isToken := func(r rune) bool { // RFC 9110 section 5.6.2
+		return r > ' ' && r < 0x7f && !strings.ContainsRune(`"(),/:;<=>?@[\]{}`, r)
+	}
+	canonical := textproto.CanonicalMIMEHeaderKey(name)
+	switch {
+	case name == "" || strings.ContainsFunc(name, func(r rune) bool { return !isToken(r) }):
+		f.add(setting, "%q is not the name of a header: expected letters, digits and dashes, such as Procore-Company-Id", name)
+	case canonical != name:
+		f.add(setting, "write it as %s (requests may use any case)", canonical)
+	case slices.Contains(reserved, name) || strings.HasPrefix(name, "Mpr-") || strings.HasPrefix(name, "X-Forwarded-"):
+		f.add(setting, "%s has another meaning: choose a name of its own, such as Procore-Company-Id", name)
+	}
+}
+
+// algorithms are those in which new signing keys are made.
+var algorithms = []string{"ES256", "ES512", "EdDSA"}
+
+func (f *findings) checkTokens(c *Config) {
+	t := c.Tokens
+	if !slices.Contains(algorithms, t.Algorithm) {
+		f.add("tokens.algorithm", "%q is not supported: write %s", t.Algorithm, oneOf(algorithms))
+	}
+	// Lifetimes are told to clients in whole seconds (expires_in).
+	f.atLeast("tokens.access_lifetime", t.AccessLifetime, time.Second)
+	f.atLeast("tokens.code_lifetime", t.CodeLifetime, time.Second)
+	if t.RefreshGrace < 0 {
+		f.add("tokens.refresh_grace", "%s is negative: write 0s for none, or a duration such as 10s", t.RefreshGrace)
+	}
+	f.positive("tokens.key_delay", t.KeyDelay)
+	f.atLeast("login.session_lifetime", c.Login.SessionLifetime, time.Second)
+	f.between("login.attempts_per_minute", int64(c.Login.AttemptsPerMinute), 1, 1_000_000)
+}
+
+func (f *findings) checkLimits(c *Config) {
+	g := c.Gateway
+	f.between("gateway.max_header_bytes", int64(g.MaxHeader), 1<<10, 1<<24)
+	f.between("gateway.max_body_bytes", g.MaxBody, 0, 1<<62)
+	f.positive("gateway.header_timeout", g.HeaderTimeout)
+	f.positive("gateway.idle_timeout", g.IdleTimeout)
+	f.positive("gateway.stall_timeout", g.StallTimeout)
+	f.positive("gateway.connect_timeout", g.ConnectTimeout)
+	f.positive("gateway.answer_timeout", g.AnswerTimeout)
+	f.between("gateway.upstream_connections", int64(g.UpstreamConns), 1, 1<<20)
+	f.between("gateway.remembered_tokens", int64(g.RememberedTokens), 0, 1<<27)
+	for i, s := range g.ForwardedFrom {
+		if _, err := netip.ParsePrefix(s); err != nil {
+			f.add(fmt.Sprintf("gateway.forwarded_from[%d]", i), "%q is not a network: write it as 10.0.0.0/8, a single address as 10.0.0.7/32", s)
+		}
+	}
+	f.between("region.max_body_bytes", c.Region.MaxBody, 1<<10, 1<<30)
+	f.between("region.max_per_page", int64(c.Region.MaxPerPage), 1, 100_000)
+}
+
+func (f *findings) checkDirectory(c *Config) {
+	const most = 5 // what JetStream replicates
+	f.between("directory.replicas", int64(c.Directory.Replicas), 1, most)
+	if len(c.Directory.URLs) == 0 && c.Directory.Replicas > 1 && c.Directory.Replicas <= most {
+		f.add("directory.replicas", "%d replicas need a cluster: name its servers in directory.urls, or write 1", c.Directory.Replicas)
+	}
+	for i, s := range c.Directory.URLs {
+		f.baseURL(fmt.Sprintf("directory.urls[%d]", i), s, "nats://nats1.internal:4222", "nats", "tls", "ws", "wss")
+	}
+	f.dsn("control.store", c.Control.Store)
+}
+
+// positive wants a duration above zero.
+func (f *findings) positive(setting string, d time.Duration) {
+	if d <= 0 {
+		f.add(setting, "%s is not above zero: write a duration such as 10s", d)
+	}
+}
+
+func (f *findings) atLeast(setting string, d, least time.Duration) {
+	if d < least {
+		f.add(setting, "%s is too short: write a duration of %s or more, such as 10m", d, least)
+	}
+}
+
+func (f *findings) between(setting string, n, least, most int64) {
+	if n < least || n > most {
+		f.add(setting, "%d is out of range: write a number from %d to %d", n, least, most)
+	}
+}
+
+// oneOf spells a choice: "A, B or C".
+func oneOf(words []string) string {
+	last := len(words) - 1
+	return strings.Join(words[:last], ", ") + " or " + words[last]
+}

@@ -1,0 +1,190 @@
+package config
+
+import (
+	"errors"
+	"flag"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	"go.yaml.in/yaml/v3"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+// TestMistakes compares what is told of each file in testdata with the golden file
+// beside it.
+func TestMistakes(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.yaml")
+	if err != nil || len(files) == 0 {
+		t.Fatal("no files", err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".yaml"), func(t *testing.T) {
+			_, err := Load(file, DefaultPort, "")
+			var mistakes *Mistakes
+			if !errors.As(err, &mistakes) {
+				t.Fatalf("Load: %v", err)
+			}
+			golden := strings.TrimSuffix(file, ".yaml") + ".golden"
+			if *update {
+				if err := os.WriteFile(golden, []byte(err.Error()+"\n"), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, readErr := os.ReadFile(golden)
+			if readErr != nil {
+				t.Fatal(readErr)
+			}
+			if got := err.Error() + "\n"; got != string(want) {
+				t.Errorf("got\n%s\nwant\n%s(go test ./config -update writes it anew)", got, want)
+			}
+			if strings.Contains(err.Error(), "hunter2") {
+				t.Error("the text shows a password")
+			}
+		})
+	}
+}
+
+const example = "../mpr.yaml"
+
+func TestExampleIsTheDefault(t *testing.T) {
+	for _, port := range []int{DefaultPort, 0, 7000} {
+		for _, dir := range []string{DefaultData, "elsewhere"} {
+			got, err := Load(example, port, dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			showSame(t, got, Default(port, dir))
+		}
+	}
+}
+
+// showSame compares configurations as files, where an empty list and none are the same.
+func showSame(t *testing.T, got, want *Config) {
+	t.Helper()
+	a, err := got.Show()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := want.Show()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(a) != string(b) {
+		t.Errorf("got\n%s\nwant\n%s", a, b)
+	}
+}
+
+func TestExampleHasEverySetting(t *testing.T) {
+	data, err := os.ReadFile(example)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var document yaml.Node
+	if err := yaml.Unmarshal(data, &document); err != nil {
+		t.Fatal(err)
+	}
+	f := newFindings()
+	f.decode("", document.Content[0], reflect.ValueOf(&Config{}).Elem())
+	expectSettings(t, f, "", reflect.TypeFor[Config]())
+}
+
+// expectSettings wants a line for each setting of the type, and for those of the first
+// entry of each list of settings.
+func expectSettings(t *testing.T, f *findings, path string, typ reflect.Type) {
+	t.Helper()
+	for i, name := range settings(typ) {
+		setting, field := strings.TrimPrefix(path+"."+name, "."), typ.Field(i).Type
+		if _, ok := f.lines[setting]; !ok {
+			t.Errorf("%s lacks %s", example, setting)
+		}
+		if field.Kind() == reflect.Slice {
+			setting, field = setting+"[0]", field.Elem()
+		}
+		if field.Kind() == reflect.Struct && field != reflect.TypeFor[Day]() {
+			expectSettings(t, f, setting, field)
+		}
+	}
+}
+
+func TestNoFileIsTheDefault(t *testing.T) {
+	dir := t.TempDir()
+	got, err := Load("", 0, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := Default(0, dir); !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	empty := filepath.Join(dir, "empty.yaml")
+	if err := os.WriteFile(empty, []byte("# nothing yet\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got, err = Load(empty, 0, ""); err != nil || got.Data != DefaultData {
+		t.Errorf("empty file: %+v, %v", got, err)
+	}
+	if _, err := Load(filepath.Join(dir, "missing.yaml"), 0, ""); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("missing file: %v", err)
+	}
+}
+
+const federal = `
+product: Acme
+company_header: Acme-Account
+default_region: FED1
+data: from-the-file
+environments:
+  - name: federal zone
+    login: {host: login.acme.gov}
+    api: {host: api.acme.gov}
+    identity: {store: "postgres://mpr:hunter2@db/identity"}
+    regions:
+      - {code: FED1, number: 0, upstreams: ["http://10.0.0.7:8080"]}
+`
+
+func TestListsReplaceTheDefaultOnes(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "mpr.yaml")
+	if err := os.WriteFile(file, []byte(federal), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, err := Load(file, DefaultPort, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(c.Environments) != 1 || len(c.Environments[0].Regions) != 1 || c.Environments[0].Legacy.Host != "" {
+		t.Errorf("environments: %+v", c.Environments)
+	}
+	if got := c.Control.Store; got != "sqlite:"+filepath.Join("from-the-file", "control.db") {
+		t.Errorf("control.store %s doesn't follow data", got)
+	}
+	if len(c.ExemptRoutes) != 2 || c.Tokens.Algorithm != "ES256" {
+		t.Errorf("settings that the file leaves out: %+v", c)
+	}
+	if c, err = Load(file, DefaultPort, "flag"); err != nil || c.Data != "flag" {
+		t.Errorf("the folder of the command line: %v, %v", c.Data, err)
+	}
+	shown, err := c.Show()
+	if err != nil || strings.Contains(string(shown), "hunter2") {
+		t.Errorf("Show: %s, %v", shown, err)
+	}
+}
+
+func TestWhatIsShownLoads(t *testing.T) {
+	want := Default(DefaultPort, "d")
+	shown, err := want.Show()
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "mpr.yaml")
+	if err := os.WriteFile(file, shown, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got, err := Load(file, 0, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	showSame(t, got, want)
+}

@@ -1,0 +1,183 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+
+	"mpr/company"
+	"mpr/problem"
+)
+
+func (s *Service) createApp(r *http.Request, e *Environment) (int, any, error) {
+	var in NewApp
+	if err := readJSON(r, &in); err != nil {
+		return 0, nil, err
+	}
+	if !slices.Contains([]string{KindWeb, KindInstalled}, in.Kind) {
+		return 0, nil, invalid("kind", "expected web, or installed for a program on desktops or phones that can keep no secret; service accounts are made at service-accounts")
+	}
+	return s.makeApp(r.Context(), e, newIdentityApp{Name: in.Name, Kind: in.Kind, RedirectURIs: in.RedirectURIs}, in.Companies)
+}
+
+func (s *Service) createServiceAccount(r *http.Request, e *Environment) (int, any, error) {
+	var in NewServiceAccount
+	if err := readJSON(r, &in); err != nil {
+		return 0, nil, err
+	}
+	switch in.Kind {
+	case KindDeveloperManaged:
+		if in.Company != 0 {
+			return 0, nil, invalid("company", "a developer-managed service account belongs to no company: name those where it is installed in companies")
+		}
+	case KindTraditional:
+		if in.Company == 0 || len(in.Companies) > 0 {
+			return 0, nil, invalid("company", "a traditional service account is tied to one company: name it here, and none in companies")
+		}
+		in.Companies = []company.ID{in.Company}
+	default:
+		return 0, nil, invalid("kind", "expected developer_managed, or traditional for an account of one company")
+	}
+	return s.makeApp(r.Context(), e, newIdentityApp{Name: in.Name, Kind: in.Kind, Company: in.Company}, in.Companies)
+}
+
+// newIdentityApp is what the login service is asked for.
+type newIdentityApp struct {
+	Name         string     `json:"name"`
+	Kind         string     `json:"kind"`
+	RedirectURIs []string   `json:"redirect_uris,omitempty"`
+	Company      company.ID `json:"company,omitempty"`
+}
+
+// makeApp has the login service make an app and the regions connect it to companies.
+func (s *Service) makeApp(ctx context.Context, e *Environment, in newIdentityApp, companies []company.ID) (int, any, error) {
+	if err := e.reachable(ctx, companies); err != nil {
+		return 0, nil, err
+	}
+	var app App
+	if err := s.identity(ctx, e, http.MethodPost, "/internal/apps", in, &app); err != nil {
+		return 0, nil, err
+	}
+	app.Listed = true
+	for _, id := range companies {
+		listed, err := s.connect(ctx, e, id, &app, NewInstallation{})
+		if err != nil {
+			// Its secret is lost with this answer; a new one can be had.
+			return 0, nil, half(err, "App %s was made, but not connected to company %d. Go on with `mpr app install` and `mpr app rotate-secret`.", app.ClientID, id)
+		}
+		app.Companies = append(app.Companies, id)
+		app.Listed = app.Listed && listed
+	}
+	return http.StatusCreated, app, nil
+}
+
+// connect installs the app in the company and says whether List Companies shows it.
+func (s *Service) connect(ctx context.Context, e *Environment, id company.ID, app *App, in NewInstallation) (listed bool, err error) {
+	var done change
+	err = s.atCompany(ctx, e, id, http.MethodPut, fmt.Sprintf("/apps/%d", app.ID), struct {
+		ClientID          string   `json:"client_id"`
+		Name              string   `json:"name"`
+		Kind              string   `json:"kind"`
+		PermittedProjects *[]int64 `json:"permitted_projects,omitempty"`
+	}{app.ClientID, app.Name, app.Kind, in.PermittedProjects}, &done)
+	if err != nil {
+		return false, err
+	}
+	return s.awaitIndex(ctx, e, id, done.Version), nil
+}
+
+func (s *Service) installApp(r *http.Request, e *Environment) (int, any, error) {
+	var in NewInstallation
+	if err := readJSON(r, &in); err != nil {
+		return 0, nil, err
+	}
+	id, err := pathCompany(r)
+	if err != nil {
+		return 0, nil, err
+	}
+	app, err := s.app(r, e)
+	if err != nil {
+		return 0, nil, err
+	}
+	if app.Kind == KindTraditional && app.Company != id {
+		return 0, nil, problem.New(problem.Conflict, "%s is a traditional service account of company %d and can't be connected to another one. Make a developer-managed one.", app.ClientID, app.Company)
+	}
+	if in.PermittedProjects != nil && app.Kind != KindDeveloperManaged {
+		return 0, nil, invalid("permitted_projects", "only developer-managed service accounts are limited to projects")
+	}
+	listed, err := s.connect(r.Context(), e, id, app, in)
+	return http.StatusOK, Installation{App: app.ID, Company: id, Listed: listed}, err
+}
+
+// app finds the app of the request's path, by id or client id.
+func (s *Service) app(r *http.Request, e *Environment) (*App, error) {
+	name := r.PathValue("app")
+	if !isName(name) {
+		return nil, problem.New(problem.NotFound, "%q is not the id or the client id of an app.", name)
+	}
+	var app App
+	err := s.identity(r.Context(), e, http.MethodGet, "/internal/apps/"+name, nil, &app)
+	if errors.Is(err, problem.New(problem.NotFound, "")) {
+		err = problem.New(problem.NotFound, "There is no app %s in %s.", name, e.Name).Because(err)
+	}
+	return &app, err
+}
+
+// isName wants what stands for itself in a path.
+func isName(s string) bool {
+	return s != "" && len(s) <= 200 && !strings.ContainsFunc(s, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '_'
+	})
+}
+
+func (s *Service) showApp(r *http.Request, e *Environment) (int, any, error) {
+	app, err := s.app(r, e)
+	return http.StatusOK, app, err
+}
+
+func (s *Service) listApps(r *http.Request, e *Environment) (int, any, error) {
+	q := r.URL.Query()
+	page, err := count(q, "page", 1, 1<<30)
+	if err != nil {
+		return 0, nil, err
+	}
+	perPage, err := count(q, "per_page", defaultPerPage, maxPerPage)
+	if err != nil {
+		return 0, nil, err
+	}
+	out := AppPage{Apps: []App{}}
+	err = s.identity(r.Context(), e, http.MethodGet, "/internal/apps?page="+strconv.Itoa(page)+"&per_page="+strconv.Itoa(perPage), nil, &out)
+	return http.StatusOK, out, err
+}
+
+func (s *Service) rotateSecret(r *http.Request, e *Environment) (int, any, error) {
+	var in SecretRotation
+	if err := readJSON(r, &in); err != nil {
+		return 0, nil, err
+	}
+	app, err := s.app(r, e)
+	if err != nil {
+		return 0, nil, err
+	}
+	if app.Kind == KindInstalled {
+		return 0, nil, problem.New(problem.Conflict, "%s is an installed app, which has no secret.", app.ClientID)
+	}
+	err = s.identity(r.Context(), e, http.MethodPost, fmt.Sprintf("/internal/apps/%d/rotate-secret", app.ID), in, app)
+	return http.StatusOK, app, err
+}
+
+func (s *Service) listKeys(r *http.Request, e *Environment) (int, any, error) {
+	out := KeyList{Keys: []Key{}}
+	err := s.identity(r.Context(), e, http.MethodGet, "/internal/keys", nil, &out)
+	return http.StatusOK, out, err
+}
+
+func (s *Service) rotateKey(r *http.Request, e *Environment) (int, any, error) {
+	var out RotatedKey
+	err := s.identity(r.Context(), e, http.MethodPost, "/internal/keys/rotate", nil, &out)
+	return http.StatusOK, out, err
+}

@@ -1,0 +1,166 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+
+	"mpr/company"
+	"mpr/problem"
+)
+
+// Client calls the admin API for one environment. Refusals come back as
+// *problem.Problem.
+type Client struct {
+	caller *caller
+	admin  string
+	base   string
+}
+
+// NewClient makes a client for the admin API at a base URL, such as
+// http://127.0.0.1:4090.
+func NewClient(admin, token, environment string) *Client {
+	return &Client{
+		caller: newCaller(http.DefaultTransport, token),
+		admin:  admin,
+		base:   admin + prefix + "/" + url.PathEscape(environment),
+	}
+}
+
+func (c *Client) do(ctx context.Context, method, path string, in, out any) error {
+	_, err := c.caller.call(ctx, method, c.base+path, in, out)
+	var p *problem.Problem
+	switch {
+	case err == nil || errors.As(err, &p) && p.Code != problem.Unauthorized:
+		return err
+	case p != nil:
+		return fmt.Errorf("the admin API at %s refuses the token: give the content of its token file: %w", c.admin, err)
+	}
+	return fmt.Errorf("the admin API at %s can't be reached: %w", c.admin, err)
+}
+
+// Environments lists all environments.
+func (c *Client) Environments(ctx context.Context) ([]EnvironmentInfo, error) {
+	var out EnvironmentList
+	_, err := c.caller.call(ctx, http.MethodGet, c.admin+prefix, nil, &out)
+	return out.Environments, err
+}
+
+// CreateCompany makes a company.
+func (c *Client) CreateCompany(ctx context.Context, in NewCompany) (out Company, err error) {
+	err = c.do(ctx, http.MethodPost, "/companies", in, &out)
+	return out, err
+}
+
+// CompanyQuery selects companies.
+type CompanyQuery struct {
+	After company.ID
+	// PerPage is the size of a page; 0 for the server's own.
+	PerPage int
+	// Region is "" for all.
+	Region company.Region
+	// Text stands in the name, in any case.
+	Text string
+}
+
+// Companies lists a page of companies, in the order of their ids.
+func (c *Client) Companies(ctx context.Context, q CompanyQuery) (out CompanyPage, err error) {
+	v := url.Values{}
+	if q.After != 0 {
+		v.Set("after", q.After.String())
+	}
+	if q.PerPage != 0 {
+		v.Set("per_page", strconv.Itoa(q.PerPage))
+	}
+	if q.Region != "" {
+		v.Set("region", string(q.Region))
+	}
+	if q.Text != "" {
+		v.Set("q", q.Text)
+	}
+	err = c.do(ctx, http.MethodGet, "/companies?"+v.Encode(), nil, &out)
+	return out, err
+}
+
+// Company shows a company.
+func (c *Client) Company(ctx context.Context, id company.ID) (out CompanyDetails, err error) {
+	err = c.do(ctx, http.MethodGet, "/companies/"+id.String(), nil, &out)
+	return out, err
+}
+
+// AddUser makes a user a member of a company.
+func (c *Client) AddUser(ctx context.Context, id company.ID, in Member) (out User, err error) {
+	err = c.do(ctx, http.MethodPut, "/companies/"+id.String()+"/users", in, &out)
+	return out, err
+}
+
+// Regions lists the regions.
+func (c *Client) Regions(ctx context.Context) ([]company.RegionInfo, error) {
+	var out RegionList
+	err := c.do(ctx, http.MethodGet, "/regions", nil, &out)
+	return out.Regions, err
+}
+
+// AddRegion adds a region, or changes the addresses of one.
+func (c *Client) AddRegion(ctx context.Context, in NewRegion) (out company.RegionInfo, err error) {
+	err = c.do(ctx, http.MethodPost, "/regions", in, &out)
+	return out, err
+}
+
+// CreateUser makes a user.
+func (c *Client) CreateUser(ctx context.Context, in NewUser) (out User, err error) {
+	err = c.do(ctx, http.MethodPost, "/users", in, &out)
+	return out, err
+}
+
+// CreateApp makes an app.
+func (c *Client) CreateApp(ctx context.Context, in NewApp) (out App, err error) {
+	err = c.do(ctx, http.MethodPost, "/apps", in, &out)
+	return out, err
+}
+
+// CreateServiceAccount makes a service account.
+func (c *Client) CreateServiceAccount(ctx context.Context, in NewServiceAccount) (out App, err error) {
+	err = c.do(ctx, http.MethodPost, "/service-accounts", in, &out)
+	return out, err
+}
+
+// Apps lists a page of apps and service accounts.
+func (c *Client) Apps(ctx context.Context, page, perPage int) (out AppPage, err error) {
+	err = c.do(ctx, http.MethodGet, fmt.Sprintf("/apps?page=%d&per_page=%d", page, perPage), nil, &out)
+	return out, err
+}
+
+// App shows an app, by id or client id.
+func (c *Client) App(ctx context.Context, app string) (out App, err error) {
+	err = c.do(ctx, http.MethodGet, "/apps/"+url.PathEscape(app), nil, &out)
+	return out, err
+}
+
+// RotateSecret makes a new client secret.
+func (c *Client) RotateSecret(ctx context.Context, app string, in SecretRotation) (out App, err error) {
+	err = c.do(ctx, http.MethodPost, "/apps/"+url.PathEscape(app)+"/rotate-secret", in, &out)
+	return out, err
+}
+
+// Install connects an app to a company.
+func (c *Client) Install(ctx context.Context, app string, id company.ID, in NewInstallation) (out Installation, err error) {
+	err = c.do(ctx, http.MethodPut, "/apps/"+url.PathEscape(app)+"/installations/"+id.String(), in, &out)
+	return out, err
+}
+
+// Keys lists the signing keys.
+func (c *Client) Keys(ctx context.Context) ([]Key, error) {
+	var out KeyList
+	err := c.do(ctx, http.MethodGet, "/keys", nil, &out)
+	return out.Keys, err
+}
+
+// RotateKey announces a new signing key.
+func (c *Client) RotateKey(ctx context.Context) (out RotatedKey, err error) {
+	err = c.do(ctx, http.MethodPost, "/keys/rotate", nil, &out)
+	return out, err
+}

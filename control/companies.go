@@ -1,0 +1,254 @@
+package control
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"mpr/company"
+	"mpr/problem"
+)
+
+// Limits of the list of companies.
+const (
+	defaultPerPage = 100
+	maxPerPage     = 1000
+	// maxSearched bounds how many companies one request looks through.
+	maxSearched = 5000
+	// namesAtOnce is how many names are asked for at once: their ids stand in a URL.
+	namesAtOnce = 200
+)
+
+func (s *Service) createCompany(r *http.Request, e *Environment) (int, any, error) {
+	var in NewCompany
+	if err := readJSON(r, &in); err != nil {
+		return 0, nil, err
+	}
+	if in.Region == "" {
+		in.Region = e.DefaultRegion
+	}
+	if in.Onboarded == "" {
+		in.Onboarded = s.now().UTC().Format(time.DateOnly)
+	}
+	day, err := time.Parse(time.DateOnly, in.Onboarded)
+	if err != nil {
+		return 0, nil, invalid("onboarded", "expected a day such as 2019-01-01")
+	}
+	info, err := e.region(r.Context(), in.Region)
+	if err != nil {
+		return 0, nil, err
+	}
+	made := birth{ID: in.ID, Epoch: 1}
+	if info.Internal != "" {
+		made, err = s.bear(r.Context(), info, in)
+	} else if in.ID <= 0 || in.ID > company.MaxID {
+		err = invalid("id", fmt.Sprintf("a foreign service stands in for %s and gives the ids: name the company's id, from 1 to %d", in.Region, company.MaxID))
+	}
+	if err != nil {
+		return 0, nil, err
+	}
+	p, err := place(r.Context(), e, company.Placement{Company: made.ID, Region: in.Region, Epoch: made.Epoch, Onboarded: day}, in.ID == 0)
+	if err != nil {
+		return 0, nil, err
+	}
+	s.awaitIndex(r.Context(), e, made.ID, made.Version)
+	return http.StatusCreated, describe(p, in.Name), nil
+}
+
+// birth is what a region answers when it has made a company.
+type birth struct {
+	ID      company.ID    `json:"id"`
+	Epoch   company.Epoch `json:"epoch"`
+	Version int64         `json:"version"`
+}
+
+// bear has a region make the company. The key makes it safe to repeat: where we die
+// before the directory knows the company, the same request again finds it.
+func (s *Service) bear(ctx context.Context, info company.RegionInfo, in NewCompany) (birth, error) {
+	if in.ID != 0 {
+		return birth{}, invalid("id", fmt.Sprintf("%s gives the ids of its companies itself: leave it out", in.Region))
+	}
+	if in.IdempotencyKey == "" {
+		in.IdempotencyKey = rand.Text()
+	}
+	var out birth
+	_, err := s.internal.call(ctx, http.MethodPost, info.Internal+"/internal/companies", map[string]string{
+		"name": in.Name, "onboarded": in.Onboarded, "idempotency_key": in.IdempotencyKey,
+	}, &out)
+	return out, relayRegion(err, info.Code)
+}
+
+// place makes the placement. A company whose creation is repeated may have moved in
+// between: then its placement is the answer.
+func place(ctx context.Context, e *Environment, p company.Placement, repeatable bool) (company.Placement, error) {
+	err := e.Placements.Create(ctx, p)
+	if err == nil || !repeatable || !errors.Is(err, problem.New(problem.Conflict, "")) {
+		return p, err
+	}
+	now, _, getErr := e.Placements.Get(ctx, p.Company)
+	if getErr != nil {
+		return p, errors.Join(err, getErr)
+	}
+	return now, nil
+}
+
+func describe(p company.Placement, name string) Company {
+	return Company{ID: p.Company, Name: name, Region: p.Region, Epoch: p.Epoch, Onboarded: p.Onboarded.UTC().Format(time.DateOnly)}
+}
+
+func (s *Service) showCompany(r *http.Request, e *Environment) (int, any, error) {
+	id, err := pathCompany(r)
+	if err != nil {
+		return 0, nil, err
+	}
+	p, err := e.placement(r.Context(), id)
+	if err != nil {
+		return 0, nil, err
+	}
+	details := CompanyDetails{Company: describe(p, "")}
+	info, err := e.region(r.Context(), p.Region)
+	if err == nil {
+		err = s.inspect(r.Context(), info, &details)
+	}
+	if err != nil {
+		// The directory's part is worth an answer of its own: it is what an operator
+		// looks for when a region is down.
+		details.Unknown = problem.From(err).Message
+	}
+	return http.StatusOK, details, nil
+}
+
+// inspect asks the region for its part of the details.
+func (s *Service) inspect(ctx context.Context, info company.RegionInfo, details *CompanyDetails) error {
+	if info.Internal == "" {
+		return problem.New(problem.NotFound, "A foreign service stands in for %s: name and fence are its own affair.", info.Code)
+	}
+	id := details.ID.String()
+	var own struct {
+		Name string `json:"name"`
+	}
+	if _, err := s.internal.call(ctx, http.MethodGet, info.Internal+"/internal/companies/"+id, nil, &own); err != nil {
+		return relayRegion(err, info.Code)
+	}
+	details.Name = own.Name
+	var fence Fence
+	if _, err := s.internal.call(ctx, http.MethodGet, info.Internal+"/internal/fence/"+id, nil, &fence); err != nil {
+		return relayRegion(err, info.Code)
+	}
+	details.Fence = &fence
+	return nil
+}
+
+func (s *Service) listCompanies(r *http.Request, e *Environment) (int, any, error) {
+	q := r.URL.Query()
+	limit, err := count(q, "per_page", defaultPerPage, maxPerPage)
+	if err != nil {
+		return 0, nil, err
+	}
+	var after company.ID
+	if v := q.Get("after"); v != "" {
+		if after, err = company.ParseID(v); err != nil {
+			return 0, nil, problem.New(problem.BadRequest, "The parameter after is %v.", err)
+		}
+	}
+	region := company.Region(q.Get("region"))
+	if region != "" {
+		if _, err := e.region(r.Context(), region); err != nil {
+			return 0, nil, err
+		}
+	}
+	page, err := s.search(r.Context(), e, after, limit, region, strings.ToLower(q.Get("q")))
+	return http.StatusOK, page, err
+}
+
+// search goes through the placements until it has limit companies whose name contains
+// the text, or has seen enough for one request.
+func (s *Service) search(ctx context.Context, e *Environment, after company.ID, limit int, region company.Region, text string) (CompanyPage, error) {
+	page := CompanyPage{Companies: []Company{}}
+	for seen := 0; seen < maxSearched; {
+		placements := e.Pages.Page(after, namesAtOnce, region)
+		names, err := s.names(ctx, e, placements)
+		if err != nil {
+			return page, err
+		}
+		for _, p := range placements {
+			if len(page.Companies) == limit {
+				page.Next = after
+				return page, nil
+			}
+			after = p.Company
+			if name := names[p.Company]; strings.Contains(strings.ToLower(name), text) {
+				page.Companies = append(page.Companies, describe(p, name))
+			}
+		}
+		if len(placements) < namesAtOnce {
+			return page, nil
+		}
+		seen += len(placements)
+	}
+	page.Next = after
+	return page, nil
+}
+
+// names asks the global index for the names of companies.
+func (s *Service) names(ctx context.Context, e *Environment, placements []company.Placement) (map[company.ID]string, error) {
+	names := map[company.ID]string{}
+	if len(placements) == 0 {
+		return names, nil
+	}
+	ids := make([]string, len(placements))
+	for i, p := range placements {
+		ids[i] = p.Company.String()
+	}
+	var out []struct {
+		ID   company.ID `json:"id"`
+		Name string     `json:"name"`
+	}
+	if err := s.identity(ctx, e, http.MethodGet, "/internal/companies?ids="+strings.Join(ids, ","), nil, &out); err != nil {
+		return nil, err
+	}
+	for _, c := range out {
+		names[c.ID] = c.Name
+	}
+	return names, nil
+}
+
+// placement reads where a company lives.
+func (e *Environment) placement(ctx context.Context, id company.ID) (company.Placement, error) {
+	p, _, err := e.Placements.Get(ctx, id)
+	if errors.Is(err, problem.New(problem.NotFound, "")) {
+		return p, problem.New(problem.NotFound, "There is no company %d in %s.", id, e.Name).Because(err)
+	}
+	return p, err
+}
+
+// pathCompany reads the company in the request's path.
+func pathCompany(r *http.Request) (company.ID, error) {
+	id, err := company.ParseID(r.PathValue("company"))
+	if err != nil {
+		return 0, problem.New(problem.NotFound, "%q is %v.", r.PathValue("company"), err)
+	}
+	return id, nil
+}
+
+// count reads a number from 1 to most from the query.
+func count(q url.Values, name string, otherwise, most int) (int, error) {
+	if q.Get(name) == "" {
+		return otherwise, nil
+	}
+	n, err := strconv.Atoi(q.Get(name))
+	if err != nil || n < 1 || n > most {
+		return 0, problem.New(problem.BadRequest, "The parameter %s must be a number from 1 to %d.", name, most)
+	}
+	return n, nil
+}
+
+func relayRegion(err error, code company.Region) error {
+	return relay(err, problem.RegionUnavailable, "The region "+string(code))
+}

@@ -1,0 +1,249 @@
+package control
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"mpr/company"
+	"mpr/problem"
+)
+
+// Placements are where companies live. They are made once and then only changed by
+// moves.
+type Placements interface {
+	// Create answers nil where the very same record is there, and [problem.Conflict]
+	// where another is.
+	Create(context.Context, company.Placement) error
+	// Get also answers the revision of the record.
+	Get(context.Context, company.ID) (company.Placement, uint64, error)
+}
+
+// Regions are what the directory says of the regions.
+type Regions interface {
+	PutRegion(context.Context, company.RegionInfo) error
+	Regions(context.Context) ([]company.RegionInfo, error)
+}
+
+// Pages goes through all placements in the order of their ids.
+type Pages interface {
+	// Page answers up to limit placements with ids above after, of one region, or of
+	// all where the region is "".
+	Page(after company.ID, limit int, region company.Region) []company.Placement
+}
+
+// Environment is what control needs to know of an environment.
+type Environment struct {
+	Name          string
+	DefaultRegion company.Region
+	Placements    Placements
+	Regions       Regions
+	Pages         Pages
+	// IdentityURL is the base URL of the login service's internal listener.
+	IdentityURL string
+	// LoginURL is the base URL of the login door, for people.
+	LoginURL string
+}
+
+// Options are what a [Service] needs.
+type Options struct {
+	Environments []Environment
+	// Secret is the secret that our processes show one another.
+	Secret string
+	// AdminToken is what requests to the admin API must show.
+	AdminToken string
+	// Now is the clock, time.Now where it is nil.
+	Now func() time.Time
+}
+
+// Service is the control role.
+type Service struct {
+	environments []*Environment
+	token        [sha256.Size]byte
+	now          func() time.Time
+	internal     *caller
+	mux          *http.ServeMux
+	// adding orders additions of regions, which look before they write.
+	adding sync.Mutex
+}
+
+// New makes the service. It starts nothing.
+func New(_ context.Context, o Options) (*Service, error) {
+	if o.AdminToken == "" || o.Secret == "" {
+		return nil, errors.New("control needs an admin token and the internal secret")
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	transport := &http.Transport{MaxIdleConnsPerHost: 4, IdleConnTimeout: time.Minute} // no proxy between our processes
+	s := &Service{
+		token:    sha256.Sum256([]byte(o.AdminToken)),
+		now:      o.Now,
+		internal: newCaller(transport, o.Secret),
+		mux:      http.NewServeMux(),
+	}
+	for i := range o.Environments {
+		s.environments = append(s.environments, &o.Environments[i])
+	}
+	s.routes()
+	return s, nil
+}
+
+// Close ends idle connections.
+func (s *Service) Close() error {
+	s.internal.http.CloseIdleConnections()
+	return nil
+}
+
+const prefix = "/admin/v1/environments"
+
+func (s *Service) routes() {
+	s.mux.HandleFunc("GET "+prefix, s.listEnvironments)
+	for pattern, h := range map[string]handler{
+		"POST /companies":                         s.createCompany,
+		"GET /companies":                          s.listCompanies,
+		"GET /companies/{company}":                s.showCompany,
+		"PUT /companies/{company}/users":          s.addUser,
+		"GET /regions":                            s.listRegions,
+		"POST /regions":                           s.addRegion,
+		"POST /users":                             s.createUser,
+		"POST /apps":                              s.createApp,
+		"GET /apps":                               s.listApps,
+		"GET /apps/{app}":                         s.showApp,
+		"POST /apps/{app}/rotate-secret":          s.rotateSecret,
+		"PUT /apps/{app}/installations/{company}": s.installApp,
+		"POST /service-accounts":                  s.createServiceAccount,
+		"GET /keys":                               s.listKeys,
+		"POST /keys/rotate":                       s.rotateKey,
+	} {
+		method, path, _ := strings.Cut(pattern, " ")
+		s.mux.Handle(method+" "+prefix+"/{environment}"+path, s.in(h))
+	}
+}
+
+// handler answers a request in an environment: it returns the status and what to
+// answer, or an error.
+type handler func(*http.Request, *Environment) (int, any, error)
+
+// in finds the environment of a request and writes what the handler answers.
+func (s *Service) in(h handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		env, err := s.environment(r.PathValue("environment"))
+		if err != nil {
+			problem.Write(w, r, err)
+			return
+		}
+		status, v, err := h(r, env)
+		if r.Method != http.MethodGet {
+			s.log(r, w, err)
+		}
+		if err != nil {
+			problem.Write(w, r, err)
+			return
+		}
+		writeJSON(w, status, v)
+	})
+}
+
+// log notes who changes what. Paths hold no secrets.
+func (s *Service) log(r *http.Request, w http.ResponseWriter, err error) {
+	attrs := []any{"request_id", w.Header().Get(problem.RequestIDHeader), "method", r.Method, "path", r.URL.Path}
+	if err != nil {
+		attrs = append(attrs, "error", err.Error())
+	}
+	slog.InfoContext(r.Context(), "admin request", attrs...)
+}
+
+func (s *Service) environment(name string) (*Environment, error) {
+	names := make([]string, len(s.environments))
+	for i, e := range s.environments {
+		if e.Name == name {
+			return e, nil
+		}
+		names[i] = e.Name
+	}
+	return nil, problem.New(problem.NotFound, "There is no environment %q. There are: %s.", name, strings.Join(names, ", "))
+}
+
+// Handler answers the admin API.
+func (s *Service) Handler() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "no-store")
+		if !s.authorized(r) {
+			w.Header().Set("WWW-Authenticate", `Bearer realm="mpr admin"`)
+			problem.Write(w, r, problem.New(problem.Unauthorized,
+				`The admin API needs its token. Send "Authorization: Bearer ..." with the content of the control role's token file.`))
+			return
+		}
+		if h, pattern := s.mux.Handler(r); pattern == "" {
+			problem.Write(w, r, unrouted(w, r, h))
+			return
+		}
+		s.mux.ServeHTTP(w, r)
+	})
+}
+
+// authorized compares digests, so that neither content nor length of the token can be
+// told from the time that it takes.
+func (s *Service) authorized(r *http.Request) bool {
+	values := r.Header.Values("Authorization")
+	if len(values) != 1 {
+		return false
+	}
+	scheme, token, _ := strings.Cut(values[0], " ")
+	sum := sha256.Sum256([]byte(token))
+	return strings.EqualFold(scheme, "Bearer") && subtle.ConstantTimeCompare(sum[:], s.token[:]) == 1
+}
+
+// unrouted turns the plain 404 or 405 of the mux into a problem.
+func unrouted(w http.ResponseWriter, r *http.Request, h http.Handler) error {
+	p := &probe{header: http.Header{}}
+	h.ServeHTTP(p, r)
+	if p.status == http.StatusMethodNotAllowed {
+		allow := p.header.Get("Allow")
+		w.Header().Set("Allow", allow)
+		return problem.New(problem.MethodNotAllowed, "%s isn't possible here. Use %s.", r.Method, allow)
+	}
+	return problem.New(problem.NotFound, "There is nothing at %s. The admin API starts at %s.", r.URL.Path, prefix)
+}
+
+// probe takes the status and the headers of an answer.
+type probe struct {
+	header http.Header
+	status int
+}
+
+func (p *probe) Header() http.Header         { return p.header }
+func (p *probe) Write(b []byte) (int, error) { return len(b), nil }
+func (p *probe) WriteHeader(status int)      { p.status = status }
+
+func (s *Service) listEnvironments(w http.ResponseWriter, _ *http.Request) {
+	list := EnvironmentList{Environments: []EnvironmentInfo{}}
+	for _, e := range s.environments {
+		list.Environments = append(list.Environments, EnvironmentInfo{Name: e.Name, LoginURL: e.LoginURL})
+	}
+	writeJSON(w, http.StatusOK, list)
+}
+
+// region finds a region by its code.
+func (e *Environment) region(ctx context.Context, code company.Region) (company.RegionInfo, error) {
+	all, err := e.Regions.Regions(ctx)
+	if err != nil {
+		return company.RegionInfo{}, err
+	}
+	codes := make([]string, len(all))
+	for i, info := range all {
+		if info.Code == code {
+			return info, nil
+		}
+		codes[i] = string(info.Code)
+	}
+	return company.RegionInfo{}, invalid("region", fmt.Sprintf("%s isn't a region of %s: there are %s", code, e.Name, strings.Join(codes, ", ")))
+}

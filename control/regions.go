@@ -1,0 +1,129 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+
+	"mpr/company"
+	"mpr/problem"
+)
+
+func (s *Service) listRegions(r *http.Request, e *Environment) (int, any, error) {
+	all, err := e.Regions.Regions(r.Context())
+	if err != nil {
+		return 0, nil, err
+	}
+	return http.StatusOK, RegionList{Regions: append([]company.RegionInfo{}, all...)}, nil
+}
+
+func (s *Service) addRegion(r *http.Request, e *Environment) (int, any, error) {
+	var in NewRegion
+	if err := readJSON(r, &in); err != nil {
+		return 0, nil, err
+	}
+	if err := in.check(); err != nil {
+		return 0, nil, err
+	}
+	s.adding.Lock()
+	defer s.adding.Unlock()
+	all, err := e.Regions.Regions(r.Context())
+	if err != nil {
+		return 0, nil, err
+	}
+	status := http.StatusCreated
+	for _, other := range all {
+		switch {
+		case other.Code == in.Code && other.Number == in.Number:
+			status = http.StatusOK // new addresses of a region that is there
+		case other.Code == in.Code:
+			return 0, nil, problem.New(problem.Conflict, "The region %s has the number %d, which stands in the ids it made and never changes.", in.Code, other.Number)
+		case other.Number == in.Number:
+			return 0, nil, problem.New(problem.Conflict, "The number %d is that of the region %s. Choose one that no region has had.", in.Number, other.Code)
+		}
+	}
+	info := company.RegionInfo(in)
+	if err := e.Regions.PutRegion(r.Context(), info); err != nil {
+		return 0, nil, err
+	}
+	return status, info, nil
+}
+
+func (n *NewRegion) check() error {
+	if _, err := company.ParseRegion(string(n.Code)); err != nil {
+		return invalid("code", err.Error())
+	}
+	if n.Number < 0 || n.Number > company.MaxRegionNumber {
+		return invalid("number", fmt.Sprintf("expected a number from 0 to %d", company.MaxRegionNumber))
+	}
+	if len(n.Upstreams) == 0 {
+		return invalid("upstreams", "name one base URL or more, such as http://10.0.0.7:8080")
+	}
+	for _, u := range n.Upstreams {
+		if !isBaseURL(u) {
+			return invalid("upstreams", "expected base URLs with scheme, host and port and nothing else, such as http://10.0.0.7:8080")
+		}
+	}
+	if n.Internal != "" && !isBaseURL(n.Internal) {
+		return invalid("internal", "expected a base URL with scheme, host and port and nothing else, such as http://10.0.0.7:8081")
+	}
+	return nil
+}
+
+// isBaseURL wants what paths can be appended to.
+func isBaseURL(s string) bool {
+	u, err := url.Parse(s)
+	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Hostname() != "" &&
+		u.Path == "" && u.RawQuery == "" && u.Fragment == "" && u.User == nil
+}
+
+// attempts is how often a company's region is looked up when it turns out to have moved
+// on in between.
+const attempts = 2
+
+// atCompany has the region where a company lives do something, at a path below the
+// company's.
+func (s *Service) atCompany(ctx context.Context, e *Environment, id company.ID, method, path string, in, out any) error {
+	for attempt := 1; ; attempt++ {
+		p, err := e.placement(ctx, id)
+		if err != nil {
+			return err
+		}
+		info, err := e.region(ctx, p.Region)
+		if err != nil {
+			return err
+		}
+		if info.Internal == "" {
+			return problem.New(problem.Conflict, "A foreign service stands in for %s, where company %d lives: its members and apps are changed there.", p.Region, id)
+		}
+		_, err = s.internal.call(ctx, method, info.Internal+"/internal/companies/"+id.String()+path, in, out)
+		moving := errors.Is(err, problem.New(problem.WrongRegion, "")) || errors.Is(err, problem.New(problem.EpochRefused, ""))
+		if !moving {
+			return relayRegion(err, p.Region)
+		}
+		if attempt == attempts {
+			return problem.New(problem.RegionUnavailable, "Company %d is moving. Try again in a moment.", id).Because(err)
+		}
+	}
+}
+
+// reachable wants companies that exist and whose region is ours, before anything is
+// changed.
+func (e *Environment) reachable(ctx context.Context, ids []company.ID) error {
+	for _, id := range ids {
+		p, err := e.placement(ctx, id)
+		if err != nil {
+			return err
+		}
+		info, err := e.region(ctx, p.Region)
+		if err != nil {
+			return err
+		}
+		if info.Internal == "" {
+			return problem.New(problem.Conflict, "A foreign service stands in for %s, where company %d lives: its members and apps are changed there.", p.Region, id)
+		}
+	}
+	return nil
+}
