@@ -31,11 +31,12 @@ sdk=test/acceptance/jssdk
 if have npm && [[ ! $sdk/node_modules/.package-lock.json -nt $sdk/package-lock.json ]]; then
 	npm --prefix "$sdk" ci --no-audit --no-fund --loglevel=error || true
 fi
-[[ -d $sdk/node_modules/@procore/js-sdk ]] || missing+=("the npm packages of $sdk")
+[[ -d $sdk/node_modules/@procore/js-sdk ]] || missing+=("$sdk/node_modules")
 
 if ((${#missing[@]})); then
 	printf 'MISSING, the tests that need it will be skipped: %s\n' "${missing[@]}" >&2
 fi
+export MPR_MISSING="${missing[*]-}"
 if ! have gcc; then
 	echo "The race detector needs a C compiler. Install gcc." >&2
 	exit 1

@@ -14,22 +14,26 @@ func (d *dev) admin(t *testing.T, method, path string, body any) answer {
 // newApp registers an app and installs it in the demo companies of all three regions.
 func (d *dev) newApp(t *testing.T, kind string, redirectURIs ...string) app {
 	t.Helper()
+	a := app{Name: "App of " + t.Name(), Kind: kind, RedirectURIs: redirectURIs}
 	var made struct {
-		ID           int64  `json:"id"`
 		ClientID     string `json:"client_id"`
 		ClientSecret string `json:"client_secret"`
 	}
-	name := "App of " + t.Name()
-	d.admin(t, "POST", "/apps", map[string]any{"name": name, "kind": kind, "redirect_uris": redirectURIs}).want(t, 201).into(t, &made)
-	a := app{Name: name, Kind: kind, ClientID: made.ClientID, ClientSecret: made.ClientSecret, RedirectURIs: redirectURIs}
+	d.admin(t, "POST", "/apps", map[string]any{"name": a.Name, "kind": kind, "redirect_uris": redirectURIs}).want(t, 201).into(t, &made)
+	a.ClientID, a.ClientSecret = made.ClientID, made.ClientSecret
 	for _, c := range d.everywhere(t) {
-		got := d.admin(t, "PUT", fmt.Sprintf("/apps/%d/installations/%d", made.ID, c.ID), map[string]any{})
-		if got.Status/100 != 2 {
-			t.Fatalf("install %s in %s: %v", name, c.Name, got)
-		}
-		a.Companies = append(a.Companies, c.ID)
+		d.install(t, &a, c.ID)
 	}
 	return a
+}
+
+// install connects an app to a company.
+func (d *dev) install(t *testing.T, a *app, company int64) {
+	t.Helper()
+	if got := d.admin(t, "PUT", fmt.Sprintf("/apps/%s/installations/%d", a.ClientID, company), map[string]any{}); got.Status/100 != 2 {
+		t.Fatalf("install %s in %d: %v", a.Name, company, got)
+	}
+	a.Companies = append(a.Companies, company)
 }
 
 // newUser makes a user who is a member of these companies.
@@ -38,4 +42,12 @@ func (d *dev) newUser(t *testing.T, login string, companies ...int64) user {
 	u := user{Login: login, Password: "correct horse battery staple", Companies: companies}
 	d.admin(t, "POST", "/users", map[string]any{"login": login, "name": login, "password": u.Password, "companies": companies}).want(t, 201)
 	return u
+}
+
+// newCompany onboards a company on a day.
+func (d *dev) newCompany(t *testing.T, region, onboarded string) company {
+	t.Helper()
+	c := company{Name: "Company of " + t.Name(), Region: region}
+	c.ID = d.admin(t, "POST", "/companies", map[string]any{"name": c.Name, "region": region, "onboarded": onboarded}).want(t, 201).object(t).ID
+	return c
 }

@@ -297,3 +297,75 @@ func TestOpenRedirects(t *testing.T) {
 		}
 	}
 }
+
+// A page of somebody else can't sign a person in or allow an app in the person's name.
+func TestCrossSitePosts(t *testing.T) {
+	d := shared(t)
+	web := d.app(t, "web")
+	authorize := "/oauth/authorize?" + authorizeQuery(web, web.redirectURI(t)).Encode()
+	consent := newPerson(t, d).open(t, authorize).signIn(t, d.everywhereUser(t))
+	if consent.form == nil {
+		t.Fatalf("no consent page: %v", consent.answer)
+	}
+	allow := url.Values{"decision": {"allow"}}
+	for name, v := range consent.form.fields {
+		allow[name] = v
+	}
+	action := consent.resolve(t, consent.form.action).String()
+	for name, c := range map[string]call{
+		"from another site":   {Form: allow, Header: map[string]string{"Sec-Fetch-Site": "cross-site", "Origin": "https://evil.example"}},
+		"from another origin": {Form: allow, Header: map[string]string{"Origin": "https://evil.example"}},
+		"from nowhere":        {Form: allow, Header: map[string]string{"Origin": "null"}},
+		"without our secret":  {Form: url.Values{"decision": {"allow"}}},
+		"with a wrong secret": {Form: spoiled(allow)},
+	} {
+		c.Method, c.URL, c.Client = "POST", action, consent.client
+		got := c.send(t)
+		if got.Status != 403 && got.Status != 400 || strings.Contains(got.Header.Get("Location"), "code=") {
+			t.Errorf("%s: %v; want a refusal", name, got)
+		}
+	}
+	// None of that used the page up.
+	if back := consent.submit(t, url.Values{"decision": {"allow"}}).redirectedOutside(t); !back.Query().Has("code") {
+		t.Errorf("the page itself led to %s", back)
+	}
+}
+
+// spoiled changes each hidden value but the decision.
+func spoiled(form url.Values) url.Values {
+	bad := url.Values{}
+	for name, v := range form {
+		bad.Set(name, v[0])
+		if name != "decision" {
+			bad.Set(name, v[0]+"x")
+		}
+	}
+	return bad
+}
+
+// "Login attempts are limited": guessing ends, for that account.
+func TestGuessingPasswords(t *testing.T) {
+	d := startDev(t, t.TempDir()) // the limit of an address would hold up the other tests
+	web := d.app(t, "web")
+	victim := d.newUser(t, "victim@example.com", d.in(t, "US01").ID)
+	p := newPerson(t, d).open(t, "/oauth/authorize?"+authorizeQuery(web, web.redirectURI(t)).Encode())
+	limited := false
+	for range 30 {
+		p = p.signIn(t, user{Login: victim.Login, Password: "a guess"})
+		if limited = p.answer.Status == 429; limited {
+			break
+		}
+	}
+	if !limited {
+		t.Fatalf("thirty guesses and no end: %v", p.answer)
+	}
+	if p.answer.Header.Get("Retry-After") == "" {
+		t.Error("it isn't said when to try again")
+	}
+	// The right password doesn't get around the limit, and so isn't told from a wrong one.
+	if p.form != nil {
+		if again := p.signIn(t, victim); again.answer.Status != 429 {
+			t.Errorf("the right password: %v", again.answer)
+		}
+	}
+}
