@@ -170,7 +170,9 @@ func objectsIn(t *testing.T, parent map[string]any, key string) []map[string]any
 // Two processes on one data folder would destroy it.
 func TestOneProcessOnAFolder(t *testing.T) {
 	d := shared(t)
-	out, err := exec.CommandContext(t.Context(), binary, "dev", "--port", "0", "--json", "--data", d.data).CombinedOutput()
+	second := exec.CommandContext(t.Context(), binary, "dev", "--port", "0", "--json", "--data", d.data)
+	second.Env = environ()
+	out, err := second.CombinedOutput()
 	if err == nil || !strings.Contains(string(out), "in use") {
 		t.Errorf("a second mpr dev on the same data: %v\n%s", err, out)
 	}
@@ -183,7 +185,7 @@ func TestResetAsks(t *testing.T) {
 	before := d.Apps
 	for _, said := range []string{"", "n\n", "\n"} {
 		cmd := exec.CommandContext(t.Context(), binary, "dev", "--port", "0", "--json", "--data", d.data, "--reset")
-		cmd.Stdin = strings.NewReader(said)
+		cmd.Env, cmd.Stdin = environ(), strings.NewReader(said)
 		if out, err := cmd.CombinedOutput(); err == nil {
 			t.Errorf("after %q --reset went on: %s", said, out)
 		}
@@ -290,6 +292,7 @@ func TestCommandsFindMprDev(t *testing.T) {
 func (d *dev) mpr(t *testing.T, args ...string) []byte {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), binary, append(args, "--data", d.data)...)
+	cmd.Env = environ()
 	var complaint bytes.Buffer
 	cmd.Stderr = &complaint
 	out, err := cmd.Output()

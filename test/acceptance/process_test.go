@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -69,7 +70,7 @@ func (d *dev) start(ctx context.Context) error {
 	args := append([]string{"dev", "--port", "0", "--json", "--data", d.data}, d.args...)
 	d.cmd = exec.Command(binary, args...) //nolint:noctx // it outlives the context that waits for its start
 	d.cmd.Stderr = d.log
-	d.cmd.Env = append(os.Environ(), "GORACE=exitcode=66")
+	d.cmd.Env = append(environ(), "GORACE=exitcode=66")
 	stdout, err := d.cmd.StdoutPipe()
 	if err != nil {
 		return err
@@ -102,6 +103,11 @@ func (d *dev) start(ctx context.Context) error {
 		return errors.Join(fmt.Errorf("standard output %q: %w", d.line, err), d.kill(), d.log)
 	}
 	return nil
+}
+
+// environ is the environment without the settings of mpr that a developer may have there.
+func environ() []string {
+	return slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "MPR_") })
 }
 
 // Stop presses Ctrl-C and holds mpr to its promise: it drains and exits 0.
