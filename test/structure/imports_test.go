@@ -23,8 +23,8 @@ var mayImport = map[string]struct {
 	"config":  {[]string{"company", "rules"}, "it says what the operator wants, and starts nothing"},
 	"store":   {[]string{"problem"}, "it opens engines and knows no table of anybody"},
 
-	"token":     {words, "a verifier must work without the directory, the stores and the login service"},
-	"directory": {words, "it keeps placements and decides nothing about them"},
+	"directory": {words, "it keeps placements, and knows nothing of tokens and roles"},
+	"token":     {append(slices.Clone(words), "directory"), "a verifier follows its buckets as the directory does, and works without the stores and the login service"},
 
 	"login":   {roleNeeds, aRole},
 	"gateway": {roleNeeds, aRole},
