@@ -1,0 +1,26 @@
+# What CI runs is `make lint build test`, in that order; see .ci/run.
+
+GOLANGCI_VERSION := 2.15.0
+TEST_TIMEOUT     := 10m
+
+.PHONY: all build test lint fmt clean help
+
+all: lint build test ## everything that CI does
+
+build: ## bin/mpr
+	CGO_ENABLED=0 go build -trimpath -o bin/mpr ./cmd/mpr
+
+test: ## install what the tests need where it is missing, then run them all with the race detector
+	TEST_TIMEOUT=$(TEST_TIMEOUT) scripts/test.sh
+
+lint: ## formatting, go vet and golangci-lint
+	GOLANGCI_VERSION=$(GOLANGCI_VERSION) scripts/lint.sh
+
+fmt: ## format all Go files
+	gofmt -s -w .
+
+clean: ## remove what was built; the data of `mpr dev` stays
+	rm -rf bin dist coverage.out test/acceptance/jssdk/node_modules
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

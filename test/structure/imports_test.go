@@ -1,0 +1,134 @@
+package structure
+
+import (
+	"path"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// module is the path of this module.
+const module = "mpr/"
+
+// mayImport says which packages of ours each top-level package needs, and why no others.
+// "Needs point one way: cmd -> stack -> roles -> directory, token -> store -> company,
+// rules, problem."
+var mayImport = map[string]struct {
+	packages []string
+	reason   string
+}{
+	"company": {nil, "the shared words mean the same everywhere only if they depend on nothing"},
+	"problem": {nil, "every package answers with problems, so problems may know none of them"},
+	"rules":   {words, "the seed as pure functions: no I/O, so nothing that does I/O"},
+	"config":  {[]string{"company", "rules"}, "it says what the operator wants, and starts nothing"},
+	"store":   {[]string{"problem"}, "it opens engines and knows no table of anybody"},
+
+	"directory": {words, "it keeps placements, and knows nothing of tokens and roles"},
+	"token":     {append(slices.Clone(words), "directory"), "a verifier follows its buckets as the directory does, and works without the stores and the login service"},
+
+	"login":   {roleNeeds, aRole},
+	"gateway": {roleNeeds, aRole},
+	"region":  {roleNeeds, aRole},
+	"control": {roleNeeds, aRole},
+
+	"stack": {slices.Concat(roleNeeds, roles, []string{"config"}), "the one place where roles are wired to one another"},
+	"cmd":   {append(slices.Clone(words), "config", "control", "stack"), "commands start a stack or call the admin API, by control's client"},
+	"test":  {nil, "these tests stand outside, where the users stand"},
+	"deps":  {nil, "it only holds on to modules"},
+}
+
+var (
+	words     = []string{"company", "problem", "rules"}
+	roleNeeds = append(slices.Clone(words), "directory", "store", "token")
+	roles     = []string{"control", "gateway", "login", "region"}
+)
+
+const aRole = "a role that imported another could not run without it, as a process of its own"
+
+func TestImports(t *testing.T) {
+	for _, f := range files(t) {
+		rule, known := mayImport[f.Top()]
+		if !known {
+			t.Errorf("%s: the package %q has no rule: add what it may import, and why, to mayImport", f.Path, f.Top())
+			continue
+		}
+		for _, imported := range f.Imports {
+			ours, is := strings.CutPrefix(imported, module)
+			if !is || top(ours) == f.Top() || slices.Contains(rule.packages, top(ours)) {
+				continue
+			}
+			if f.Test && !slices.Contains(roles, top(ours)) && top(ours) != "stack" && f.Top() != "test" {
+				continue // tests of a package may set up the packages below the roles
+			}
+			t.Errorf("%s imports %s: %s", f.Path, imported, rule.reason)
+		}
+	}
+}
+
+// onlyIn says where code of others may be imported.
+var onlyIn = []struct {
+	prefix   string
+	packages []string
+	reason   string
+}{
+	{"modernc.org/sqlite", []string{"store"}, "one package knows the SQL engines"},
+	{"github.com/jackc/pgx", []string{"store"}, "one package knows the SQL engines"},
+	{"github.com/pressly/goose", []string{"store"}, "one package runs migrations"},
+	{"github.com/nats-io/nats-server", []string{"directory"}, "one package runs the embedded NATS server"},
+	{"github.com/nats-io/nats.go", []string{"directory", "token", "stack"}, "the roles see the directory and the tokens, not the bus behind them"},
+	{"github.com/go-jose/go-jose", []string{"token"}, "one package makes and reads signatures"},
+	{"github.com/alecthomas/kong", []string{"cmd"}, "only commands parse command lines"},
+	{"go.yaml.in/yaml", []string{"config"}, "one package reads the configuration"},
+	{"golang.org/x/crypto/argon2", []string{"login"}, "only the login service sees passwords"},
+	{"github.com/chromedp", nil, "a browser is for tests"},
+	{"github.com/rogpeppe/go-internal", nil, "test scripts are for tests"},
+	{"golang.org/x/oauth2", nil, "we are the server; the client is for tests"},
+}
+
+func TestImportsOfOthers(t *testing.T) {
+	for _, f := range files(t) {
+		if f.Test || f.Top() == "deps" {
+			continue
+		}
+		for _, imported := range f.Imports {
+			for _, rule := range onlyIn {
+				if (imported == rule.prefix || strings.HasPrefix(imported, rule.prefix+"/")) && !slices.Contains(rule.packages, f.Top()) {
+					t.Errorf("%s imports %s: %s", f.Path, imported, rule.reason)
+				}
+			}
+		}
+	}
+}
+
+// The rules decide from plain facts: no I/O and no clock of their own.
+func TestPurePackages(t *testing.T) {
+	impure := []string{"context", "database/sql", "io", "io/fs", "log", "log/slog", "math/rand", "math/rand/v2", "net", "net/http", "os", "sync"}
+	for _, f := range files(t) {
+		if f.Test || f.Top() != "rules" && f.Top() != "company" {
+			continue
+		}
+		for _, imported := range f.Imports {
+			if slices.Contains(impure, imported) {
+				t.Errorf("%s imports %s: this package is pure functions", f.Path, imported)
+			}
+		}
+		for _, called := range callsOf(f, "time", "Now", "Since", "Until", "Sleep", "After", "NewTimer", "NewTicker") {
+			t.Errorf("%s: the time comes from the caller", called)
+		}
+	}
+}
+
+// Names that say nothing invite everything.
+func TestPackageNames(t *testing.T) {
+	empty := []string{"util", "utils", "common", "helper", "helpers", "model", "models", "type", "types", "misc", "shared", "lib", "base", "core", "internal", "pkg", "http", "errors"}
+	seen := map[string]bool{}
+	for _, f := range files(t) {
+		if seen[f.Package] {
+			continue
+		}
+		seen[f.Package] = true
+		if slices.Contains(empty, path.Base(f.Package)) {
+			t.Errorf("the package %s has a name that says nothing of what it is for", f.Package)
+		}
+	}
+}
