@@ -79,6 +79,11 @@ func (s *system) fillDemo(ctx context.Context, facts *Facts) error {
 	if err := d.apps(ctx); err != nil {
 		return err
 	}
+	for _, id := range d.companyIDs() {
+		if err := s.shared[e.Name].knows(ctx, id); err != nil {
+			return err
+		}
+	}
 	if err := d.projects(ctx, facts.Environments[0], s.config.CompanyHeader); err != nil {
 		return err
 	}

@@ -89,7 +89,7 @@ func (s *system) startOne(ctx context.Context, o RoleOptions, e *config.Environm
 		_, _, err := s.startGateway(ctx, e, sh)
 		return err
 	case RoleRegion:
-		r := region(e, o.Region)
+		r := findRegion(e, o.Region)
 		if len(r.Upstreams) > 0 {
 			return fmt.Errorf("region %s has upstreams: a foreign service stands in for it, so there is nothing to run; take the upstreams out of the configuration to run it here", r.Code)
 		}
@@ -105,7 +105,7 @@ func (s *system) environments(o RoleOptions) ([]*config.Environment, error) {
 	for i := range s.config.Environments {
 		e := &s.config.Environments[i]
 		names = append(names, e.Name)
-		if (o.Environment == "" || o.Environment == e.Name) && (o.Role != RoleRegion || region(e, o.Region) != nil) {
+		if (o.Environment == "" || o.Environment == e.Name) && (o.Role != RoleRegion || findRegion(e, o.Region) != nil) {
 			found = append(found, e)
 		}
 	}
@@ -120,8 +120,8 @@ func (s *system) environments(o RoleOptions) ([]*config.Environment, error) {
 	return found, nil
 }
 
-// region finds a region of the environment by its code; nil if it has none.
-func region(e *config.Environment, code string) *config.RegionConfig {
+// findRegion finds a region of the environment by its code; nil if it has none.
+func findRegion(e *config.Environment, code string) *config.RegionConfig {
 	for i := range e.Regions {
 		if e.Regions[i].Code == code {
 			return &e.Regions[i]

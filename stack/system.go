@@ -3,9 +3,9 @@ package stack
 import (
 	"context"
 	"fmt"
-	"io"
 	"net"
 	"path/filepath"
+	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -161,6 +161,25 @@ func (s *system) follow(ctx context.Context, e *config.Environment, name string)
 	return sh, nil
 }
 
+// knows waits until the replica knows a company and its region, so that the next call
+// finds its way.
+func (sh *shared) knows(ctx context.Context, id company.ID) error {
+	t := time.NewTicker(time.Millisecond)
+	defer t.Stop()
+	for {
+		if p, ok := sh.replica.Placement(id); ok {
+			if _, ok := sh.replica.Region(p.Region); ok {
+				return nil
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("wait for company %d: %w", id, context.Cause(ctx))
+		case <-t.C:
+		}
+	}
+}
+
 // ready waits until the copies are loaded, from the directory or from disk.
 func (sh *shared) ready(ctx context.Context) error {
 	if err := sh.replica.Ready(ctx); err != nil {
@@ -186,5 +205,3 @@ func registerRegions(ctx context.Context, d *directory.Directory, e *config.Envi
 	}
 	return nil
 }
-
-var _ io.Closer = (*directory.Replica)(nil)

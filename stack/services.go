@@ -1,0 +1,239 @@
+package stack
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/netip"
+	"path/filepath"
+	"time"
+
+	"mpr/company"
+	"mpr/config"
+	"mpr/control"
+	"mpr/directory"
+	"mpr/gateway"
+	"mpr/login"
+	"mpr/problem"
+	"mpr/region"
+	"mpr/rules"
+	"mpr/store"
+	"mpr/token"
+)
+
+// startLogin starts the login role of an environment and answers the login door's handler.
+func (s *system) startLogin(ctx context.Context, e *config.Environment, sh *shared) (http.Handler, error) {
+	db, err := store.Open(ctx, e.Identity.Store, login.Migrations())
+	if err != nil {
+		return nil, fmt.Errorf("identity store: %w", err)
+	}
+	s.add(db)
+	buckets, err := token.OpenBuckets(ctx, s.nats, e.Name, s.config.Directory.Replicas)
+	if err != nil {
+		return nil, err
+	}
+	d, err := directory.Open(ctx, s.nats, e.Name, s.config.Directory.Replicas)
+	if err != nil {
+		return nil, err
+	}
+	service, err := login.New(ctx, login.Options{
+		Issuer: e.Issuer(), Product: s.config.Product, LoginURLs: loginURLs(e),
+		DB: db, Announcer: buckets, Revoker: buckets, Changes: d, Verifier: sh.verifier, Policy: &sh.policy, Secret: s.secret,
+		Algorithm: s.config.Tokens.Algorithm, KeyDelay: s.config.Tokens.KeyDelay,
+		AccessLifetime: s.config.Tokens.AccessLifetime, CodeLifetime: s.config.Tokens.CodeLifetime, RefreshGrace: s.config.Tokens.RefreshGrace,
+		SessionLifetime: s.config.Login.SessionLifetime, AttemptsPerMinute: s.config.Login.AttemptsPerMinute, Now: time.Now,
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.add(service)
+	door := service.Handler()
+	if err := s.bindAndServe(&e.Identity.Internal, service.Internal()); err != nil {
+		return nil, err
+	}
+	return door, s.bindAndServe(&e.Login.Listen, door)
+}
+
+// loginURLs maps the base URLs of the doors to the login door that belongs to each: by
+// name over TLS, by address without.
+func loginURLs(e *config.Environment) map[string]string {
+	byName, byAddress := "https://"+e.Login.Host, "http://"+e.Login.Listen
+	urls := map[string]string{byName: byName, byAddress: byAddress, "https://" + e.API.Host: byName, "http://" + e.API.Listen: byAddress}
+	if e.Legacy.Host != "" {
+		urls["https://"+e.Legacy.Host], urls["http://"+e.Legacy.Listen] = byName, byAddress
+	}
+	return urls
+}
+
+// startRegion starts a region of ours.
+func (s *system) startRegion(ctx context.Context, e *config.Environment, r *config.RegionConfig, sh *shared) error {
+	db, err := store.Open(ctx, r.Store, region.Migrations())
+	if err != nil {
+		return fmt.Errorf("store of region %s: %w", r.Code, err)
+	}
+	s.add(db)
+	d, err := directory.Open(ctx, s.nats, e.Name, s.config.Directory.Replicas)
+	if err != nil {
+		return err
+	}
+	service, err := region.New(ctx, region.Options{
+		Code: company.Region(r.Code), Number: r.Number, DB: db, Verifier: sh.verifier, Policy: &sh.policy, Publisher: d,
+		Identity: identityClient{"http://" + e.Identity.Internal, s.secret}, Secret: s.secret,
+		MaxBody: s.config.Region.MaxBody, MaxPerPage: s.config.Region.MaxPerPage, Now: time.Now,
+	})
+	if err != nil {
+		return err
+	}
+	s.add(service)
+	if err := s.bindAndServe(&r.Internal, service.Internal()); err != nil {
+		return err
+	}
+	return s.bindAndServe(&r.Listen, service.Handler())
+}
+
+// startGateway starts the gateway of an environment and answers the handlers of the api
+// and the legacy door.
+func (s *system) startGateway(_ context.Context, e *config.Environment, sh *shared) (api, legacy http.Handler, err error) {
+	limits := s.config.Gateway
+	var networks []netip.Prefix
+	for _, text := range limits.ForwardedFrom {
+		network, err := netip.ParsePrefix(text)
+		if err != nil {
+			return nil, nil, fmt.Errorf("gateway.forwarded_from: %w", err)
+		}
+		networks = append(networks, network)
+	}
+	service, err := gateway.New(gateway.Options{
+		Policy:     func() *rules.Policy { return &sh.policy },
+		Placements: sh.replica, Verifier: sh.verifier,
+		IdentityURL: "http://" + e.Identity.Internal, LoginURL: "http://" + e.Login.Listen,
+		Limits: gateway.Limits{
+			MaxHeader: limits.MaxHeader, MaxBody: limits.MaxBody, StallTimeout: limits.StallTimeout,
+			ConnectTimeout: limits.ConnectTimeout, AnswerTimeout: limits.AnswerTimeout, UpstreamConns: limits.UpstreamConns, ForwardedFrom: networks,
+		},
+		Now: time.Now,
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	s.add(service)
+	api = service.Handler(rules.DoorAPI)
+	if err := s.bindAndServe(&e.API.Listen, api); err != nil {
+		return nil, nil, err
+	}
+	if e.Legacy.Host == "" {
+		return api, nil, nil
+	}
+	legacy = service.Handler(rules.DoorLegacy)
+	return api, legacy, s.bindAndServe(&e.Legacy.Listen, legacy)
+}
+
+// startControl starts the control role, for all environments, and notes in the data
+// folder where it is, for the commands.
+func (s *system) startControl(ctx context.Context) error {
+	adminToken, err := readOrMakeSecret(s.config.Control.TokenFile)
+	if err != nil {
+		return err
+	}
+	var environments []control.Environment
+	for i := range s.config.Environments {
+		e := &s.config.Environments[i]
+		d, err := directory.Open(ctx, s.nats, e.Name, s.config.Directory.Replicas)
+		if err != nil {
+			return err
+		}
+		if err := registerRegions(ctx, d, e); err != nil {
+			return err
+		}
+		sh, err := s.follow(ctx, e, RoleControl)
+		if err != nil {
+			return err
+		}
+		environments = append(environments, control.Environment{
+			Name: e.Name, DefaultRegion: company.Region(s.config.DefaultRegion), Placements: d, Regions: d, Pages: sh.replica,
+			IdentityURL: "http://" + e.Identity.Internal, LoginURL: "http://" + e.Login.Listen,
+		})
+	}
+	service, err := control.New(ctx, control.Options{Environments: environments, Secret: s.secret, AdminToken: adminToken, Now: time.Now})
+	if err != nil {
+		return err
+	}
+	s.add(service)
+	if err := s.bindAndServe(&s.config.Control.Listen, service.Handler()); err != nil {
+		return err
+	}
+	return s.noteRunning()
+}
+
+// noteRunning writes the file by which the commands find the admin API.
+func (s *system) noteRunning() error {
+	tokenFile, err := filepath.Abs(s.config.Control.TokenFile)
+	if err != nil {
+		return fmt.Errorf("note where the admin API is: %w", err)
+	}
+	data, err := json.Marshal(map[string]AdminFacts{"admin": {URL: "http://" + s.config.Control.Listen, TokenFile: tokenFile}})
+	if err != nil {
+		return fmt.Errorf("note where the admin API is: %w", err)
+	}
+	return writeFile(filepath.Join(s.config.Data, "running.json"), append(data, '\n'), 0o600)
+}
+
+func (s *system) bindAndServe(address *string, h http.Handler) error {
+	l, err := s.bind(address)
+	if err != nil {
+		return err
+	}
+	s.serve(l, h, nil)
+	return nil
+}
+
+// identityClient asks the login role's internal listener on behalf of a region.
+type identityClient struct{ base, secret string }
+
+// inviteTimeout bounds how long a write may wait for the login role.
+const inviteTimeout = 5 * time.Second
+
+// EnsureUser answers the id of the person with this login; who isn't known yet is invited.
+func (c identityClient) EnsureUser(ctx context.Context, loginName, name string) (id int64, err error) {
+	ctx, cancel := context.WithTimeout(ctx, inviteTimeout)
+	defer cancel()
+	body, err := json.Marshal(map[string]string{"login": loginName, "name": name})
+	if err != nil {
+		return 0, err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.base+"/internal/users?ensure=1", bytes.NewReader(body))
+	if err != nil {
+		return 0, err
+	}
+	req.Header.Set("Authorization", "Bearer "+c.secret)
+	req.Header.Set("Content-Type", "application/json")
+	unavailable := problem.New(problem.IdentityUnavailable, "The login service, which knows people across regions, can't be reached. Nothing was changed. Try again.").After(time.Second)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return 0, unavailable.Because(err)
+	}
+	data, err := io.ReadAll(io.LimitReader(resp.Body, 1<<16))
+	if err := errors.Join(err, resp.Body.Close()); err != nil {
+		return 0, unavailable.Because(err)
+	}
+	var user struct {
+		ID     int64               `json:"id"`
+		Errors map[string][]string `json:"errors"`
+	}
+	if err := json.Unmarshal(data, &user); err != nil {
+		return 0, unavailable.Because(err)
+	}
+	switch {
+	case resp.StatusCode == http.StatusUnprocessableEntity:
+		p := problem.New(problem.Invalid, "The user can't be saved: see \"errors\" for what is wrong with which field.")
+		p.Fields = user.Errors
+		return 0, p
+	case resp.StatusCode >= 300 || user.ID <= 0:
+		return 0, unavailable.Because(fmt.Errorf("the login service answered %s", resp.Status))
+	}
+	return user.ID, nil
+}
