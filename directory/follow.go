@@ -23,12 +23,12 @@ type Entry struct {
 // every change. After a loss of the connection it hears all records again, so what it
 // calls must take repeats; a change that another has followed may be skipped.
 type Follower struct {
-	cancel  context.CancelFunc
-	done    sync.WaitGroup
-	synced  chan struct{} // closed once all records that were there have been heard
-	once    sync.Once
-	since   atomic.Int64 // Unix nanoseconds of the last moment at which it was in sync
-	conn    *nats.Conn
+	cancel context.CancelFunc
+	done   sync.WaitGroup
+	synced chan struct{} // closed once all records that were there have been heard
+	once   sync.Once
+	since  atomic.Int64 // Unix nanoseconds of the last moment at which it was in sync
+	conn   *nats.Conn
 }
 
 const (

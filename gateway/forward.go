@@ -12,6 +12,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"mpr/company"
@@ -33,7 +34,8 @@ func (c *call) forward() {
 		if limits.MaxBody > 0 {
 			body = http.MaxBytesReader(c.w, body, limits.MaxBody)
 		}
-		body = &stallReader{body, control, limits.StallTimeout}
+		c.body = &stallReader{ReadCloser: body, control: control, limit: limits.StallTimeout}
+		body = c.body
 	}
 	r := c.r.WithContext(context.WithValue(c.r.Context(), callKey{}, c))
 	r.Body = body
@@ -48,6 +50,8 @@ func rewrite(p *httputil.ProxyRequest) {
 	p.Out.URL = &u
 	c.aim(p.Out, c.base)
 	p.Out.Header = c.forwardedHeader(c.decision)
+	// The server in front of us says "100 Continue" itself when the body is read.
+	delete(p.Out.Header, "Expect")
 	for name := range p.Out.Trailer {
 		if dropped(name, c.policy.CompanyHeader) {
 			delete(p.Out.Trailer, name)
@@ -171,8 +175,8 @@ func (c *call) explain(err error) error {
 		return bodyTooLarge(tooLarge.Limit)
 	case errors.Is(err, errStalled):
 		return problem.New(problem.BodyTimeout, "The body stopped arriving. Send the call again.").Because(err)
-	case errors.Is(err, io.ErrUnexpectedEOF) && c.r.ContentLength > 0 && c.mayHaveEffect():
-		return problem.New(problem.BadUpstreamAnswer, "The connection broke before the answer was complete. Whether the call had an effect isn't known: look before you repeat it.").Because(err)
+	case c.body != nil && c.body.failed.Load():
+		return problem.New(problem.BadRequest, "The body is malformed, or was cut off.").Because(err)
 	}
 	if c.decision == nil || c.decision.Action != rules.Forward {
 		return problem.New(problem.IdentityUnavailable, "The login service can't be reached. Try again.").After(time.Second).Because(err)
@@ -196,6 +200,7 @@ type stallReader struct {
 	io.ReadCloser
 	control *http.ResponseController
 	limit   time.Duration
+	failed  atomic.Bool // the body could not be read to its end
 }
 
 var errStalled = errors.New("the client's body made no progress")
@@ -206,6 +211,9 @@ func (s *stallReader) Read(b []byte) (int, error) {
 	_ = s.control.SetReadDeadline(time.Time{})
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		err = errStalled
+	}
+	if err != nil && !errors.Is(err, io.EOF) {
+		s.failed.Store(true)
 	}
 	return n, err
 }

@@ -111,6 +111,8 @@ type call struct {
 	r       *http.Request
 	target  target
 	upgrade string
+	// body is the request's body on its way; nil where there is none.
+	body *stallReader
 	// base is where the call goes.
 	base *url.URL
 	// decision is nil for requests that the rules have nothing to do with.

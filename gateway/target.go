@@ -31,7 +31,7 @@ func readTarget(r *http.Request) (target, *problem.Problem) {
 		// RFC 9112 section 3.2.2: "a server MUST accept the absolute-form in requests".
 		_, rest, ok := strings.Cut(raw, "://")
 		slash := strings.IndexAny(rest, "/?")
-		if !ok || slash < 0 || rest[slash] == '?' {
+		if !ok || slash <= 0 || rest[slash] == '?' {
 			return target{}, rejected("it must be a path that starts with a slash")
 		}
 		raw = rest[slash:]

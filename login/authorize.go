@@ -223,9 +223,13 @@ func (s *Service) signIn(w http.ResponseWriter, r *http.Request) error {
 		s.renderLogin(w, r, http.StatusUnprocessableEntity, p["login"], "Enter your e-mail address and your password.")
 		return nil
 	}
-	waitAccount, forgiveAccount := s.accounts.take(login)
-	waitPeer, forgivePeer := s.peers.take(peer(r))
+	failed := true
+	waitAccount, accountDone := s.accounts.take(login)
+	defer func() { accountDone(failed) }()
+	waitPeer, peerDone := s.peers.take(peer(r))
+	defer func() { peerDone(failed) }()
 	if wait := max(waitAccount, waitPeer); wait > 0 {
+		failed = false // it wasn't made
 		w.Header().Set("Retry-After", retryAfter(wait))
 		s.renderLogin(w, r, http.StatusTooManyRequests, p["login"], "Too many attempts. Wait a minute and try again.")
 		return nil
@@ -238,8 +242,7 @@ func (s *Service) signIn(w http.ResponseWriter, r *http.Request) error {
 		s.renderLogin(w, r, http.StatusUnprocessableEntity, p["login"], "The e-mail address or the password is wrong.")
 		return nil
 	}
-	forgiveAccount()
-	forgivePeer()
+	failed = false
 	if err := s.startSession(w, r, u); err != nil {
 		return err
 	}

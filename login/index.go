@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -258,11 +259,11 @@ func readPage(r *http.Request) (page, error) {
 		to   *int
 		most int
 	}{"page": {&p.number, maxPageNumber}, "per_page": {&p.size, maxPageSize}} {
-		value := r.URL.Query().Get(name)
-		if value == "" {
+		values := r.URL.Query()[name]
+		if len(values) == 0 {
 			continue
 		}
-		n, err := strconv.Atoi(value)
+		n, err := strconv.Atoi(strings.Join(values, ",")) // one value, or no number
 		if err != nil || n < 1 || n > into.most {
 			return p, problem.New(problem.BadRequest, "The parameter %s must be a number from 1 to %d.", name, into.most)
 		}

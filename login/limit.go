@@ -13,7 +13,7 @@ type limiter struct {
 	perMinute int
 	now       func() time.Time
 	mu        sync.Mutex
-	keys      map[string]*rate.Limiter
+	keys      map[string]*limited
 }
 
 const (
@@ -25,13 +25,19 @@ const (
 )
 
 func newLimiter(perMinute int, now func() time.Time) *limiter {
-	return &limiter{perMinute: perMinute, now: now, keys: map[string]*rate.Limiter{}}
+	return &limiter{perMinute: perMinute, now: now, keys: map[string]*limited{}}
+}
+
+// limited is the allowance of a key, and the attempts that are under way.
+type limited struct {
+	*rate.Limiter
+	pending int
 }
 
 // take takes an attempt of the key's allowance, before the attempt is made, so that many
-// at once can't slip through. Where none is left it answers how long to wait. giveBack
-// returns the attempt: it has succeeded.
-func (l *limiter) take(key string) (wait time.Duration, giveBack func()) {
+// at once can't slip through. Where none is left it answers how long to wait. done tells
+// how the attempt ended: one that has succeeded costs nothing.
+func (l *limiter) take(key string) (wait time.Duration, done func(failed bool)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	k := l.keys[key]
@@ -39,21 +45,27 @@ func (l *limiter) take(key string) (wait time.Duration, giveBack func()) {
 		if len(l.keys) >= limitedKeys {
 			l.forget()
 		}
-		k = rate.NewLimiter(rate.Limit(float64(l.perMinute)/60), l.perMinute)
+		k = &limited{Limiter: rate.NewLimiter(rate.Limit(float64(l.perMinute)/60), l.perMinute)}
 		l.keys[key] = k
 	}
-	now := l.now()
-	if missing := 1 - k.TokensAt(now); missing > 0 {
-		return time.Duration(missing * float64(time.Minute) / float64(l.perMinute)), nil
+	if missing := 1 + float64(k.pending) - k.TokensAt(l.now()); missing > 0 {
+		return time.Duration(missing * float64(time.Minute) / float64(l.perMinute)), func(bool) {}
 	}
-	reserved := k.ReserveN(now, 1)
-	return 0, func() { reserved.CancelAt(l.now()) }
+	k.pending++
+	return 0, func(failed bool) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		k.pending--
+		if failed {
+			k.AllowN(l.now(), 1)
+		}
+	}
 }
 
 // forget drops the keys that are as good as new, or any, where all of them are in use.
 func (l *limiter) forget() {
 	for key, k := range l.keys {
-		if k.TokensAt(l.now()) >= float64(l.perMinute) {
+		if k.pending == 0 && k.TokensAt(l.now()) >= float64(l.perMinute) {
 			delete(l.keys, key)
 		}
 	}

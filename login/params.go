@@ -172,10 +172,11 @@ func (p params) addJSON(body io.Reader) error {
 		return malformed.Because(err)
 	}
 	for dec.More() {
-		name, err := dec.Token()
+		t, err := dec.Token()
 		if err != nil {
 			return malformed.Because(err)
 		}
+		name, _ := t.(string) // a member's name is a string
 		value, err := dec.Token()
 		if err != nil {
 			return malformed.Because(err)
@@ -184,9 +185,9 @@ func (p params) addJSON(body io.Reader) error {
 		case nil:
 			continue
 		case string, json.Number, bool:
-			err = p.add(name.(string), fmt.Sprint(v)) //nolint:forcetypeassert // a member's name is a string
+			err = p.add(name, fmt.Sprint(v))
 		default:
-			err = problem.New(problem.InvalidRequest, "The parameter %q is not a string.", printable(name.(string))) //nolint:forcetypeassert // as above
+			err = problem.New(problem.InvalidRequest, "The parameter %q is not a string.", printable(name))
 		}
 		if err != nil {
 			return err

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"mpr/problem"
@@ -30,11 +31,10 @@ func (s *Service) readPage(c *call) (page, error) {
 		to   *int
 		most int
 	}{{"page", &p.number, maxPageNumber}, {"per_page", &p.size, s.MaxPerPage}} {
-		value := query.Get(parameter.name)
-		if value == "" {
+		if !query.Has(parameter.name) {
 			continue
 		}
-		n, err := strconv.Atoi(value)
+		n, err := strconv.Atoi(strings.Join(query[parameter.name], ",")) // one value, or no number
 		if err != nil || n < 1 || n > parameter.most {
 			return p, problem.New(problem.BadRequest, "The parameter %s must be a number from 1 to %d.", parameter.name, parameter.most)
 		}

@@ -159,11 +159,12 @@ func (s *Service) Handler() http.Handler {
 		"PATCH /projects/{project_id}":         s.updateProject,
 		"DELETE /projects/{project_id}":        s.deleteProject,
 
-		"GET /projects/{project_id}/users":                           s.listProjectUsers,
-		"GET /projects/{project_id}/users/{user_id}":                 s.showProjectUser,
-		"POST /projects/{project_id}/users/{user_id}/actions/add":    s.addProjectUser,
-		"POST /projects/{project_id}/users/{user_id}/actions/remove": s.removeProjectUser,
-		"DELETE /projects/{project_id}/users/{user_id}":              s.removeProjectUser,
+		"GET /projects/{project_id}/users":                             s.listProjectUsers,
+		"GET /projects/{project_id}/users/{user_id}":                   s.showProjectUser,
+		"POST /projects/{project_id}/users/{user_id}/actions/add":      s.addProjectUser,
+		"POST /projects/{project_id}/users/{user_id}/actions/remove":   s.removeProjectUser,
+		"DELETE /projects/{project_id}/users/{user_id}/actions/remove": s.removeProjectUser,
+		"DELETE /projects/{project_id}/users/{user_id}":                s.removeProjectUser,
 
 		"GET /projects/{project_id}/rfis":             s.listRFIs,
 		"POST /projects/{project_id}/rfis":            s.createRFI,

@@ -169,8 +169,8 @@ func (d *demo) apps(ctx context.Context) error {
 	all := d.companyIDs()
 	const local = "http://127.0.0.1:8080/callback"
 	for _, a := range []AppFacts{
-		{Name: "Field Reports", Kind: control.KindWeb, RedirectURIs: []string{outOfBand, local}, Companies: all},
-		{Name: "Site Camera", Kind: control.KindInstalled, RedirectURIs: []string{outOfBand, local}, Companies: all},
+		{Name: "Field Reports", Kind: control.KindWeb, RedirectURIs: []string{local, outOfBand}, Companies: all},
+		{Name: "Site Camera", Kind: control.KindInstalled, RedirectURIs: []string{local, outOfBand}, Companies: all},
 		{Name: "Nightly Sync", Kind: control.KindDeveloperManaged, RedirectURIs: []string{}, Companies: all},
 		{Name: "Payroll Export", Kind: control.KindTraditional, RedirectURIs: []string{}, Companies: all[:1]},
 	} {

@@ -205,7 +205,7 @@ func Bearer(values []string) (string, error) {
 	token = strings.TrimLeft(token, " ")
 	if len(values) > 1 || !ok || !strings.EqualFold(scheme, "Bearer") || token == "" || strings.ContainsAny(token, " \t,") {
 		return "", problem.New(problem.InvalidToken,
-			"The Authorization header must be sent once, as \"Bearer <access token>\".")
+			"The access token is invalid: send the Authorization header once, as \"Bearer <access token>\".")
 	}
 	return token, nil
 }

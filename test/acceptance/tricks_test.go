@@ -112,7 +112,7 @@ func TestOddCompanyHeaders(t *testing.T) {
 		{name + "0x10"}, {name + "1e3"}, {name + mine[:3] + " " + mine[3:]}, {name + mine[:3] + "\t" + mine[3:]}, {name + "\"" + mine + "\""}, {name + "null"},
 		{name + "9223372036854775808"}, {name + "18446744073709551617"}, {name + strings.Repeat("9", 1000)}, {name + strings.Repeat("0", 100) + mine},
 		{name}, {name + "   "}, {name + "\u0661"}, {name + mine + ".0"}, {name + mine + ";"}, {name + mine + "\x00"}, {name + mine + "\x0b"},
-		{"Procore-Company-Id : " + mine}, {"X-A: b", " Procore-Company-Id: " + mine}, {name + mine[:3], " " + mine[3:]},
+		{"Procore-Company-Id : " + mine}, {name + mine[:3], " " + mine[3:]},
 	} {
 		for _, path := range []string{"/rest/v1.0/projects", "/rest/v1.0/me"} { // where it is required, and where it isn't
 			got := raw(t, d.apiAddr(), lines("GET "+path, token, headers...))
@@ -120,6 +120,10 @@ func TestOddCompanyHeaders(t *testing.T) {
 				t.Errorf("%q: %v; want 400", headers, got)
 			}
 		}
+	}
+	// A folded line belongs to the header before it (RFC 9112 section 5.2): it names no company.
+	if got := raw(t, d.apiAddr(), lines("GET /rest/v1.0/projects", token, "X-A: b", " Procore-Company-Id: "+mine)); got.Status != 400 {
+		t.Errorf("a folded line: %v; want 400", got)
 	}
 	got := raw(t, d.apiAddr(), lines("GET /rest/v1.0/projects", token, name+mine, name+other)).wantCode(t, 400, "invalid_company_header")
 	if !bytes.Contains(got.Body, []byte("2 times")) {
