@@ -29,7 +29,8 @@ func (s *Service) readBody(c *call) (object, error) {
 	if err != nil {
 		return nil, problem.New(problem.BadRequest, "The body could not be read to its end.").Because(err)
 	}
-	if len(data) == 0 {
+	// A client that encodes "no payload" as JSON sends null.
+	if text := bytes.TrimSpace(data); len(text) == 0 || string(text) == "null" {
 		return object{}, nil
 	}
 	kind, _, err := mime.ParseMediaType(c.r.Header.Get("Content-Type"))
