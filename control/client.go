@@ -39,7 +39,7 @@ func (c *Client) do(ctx context.Context, method, path string, in, out any) error
 	case p != nil:
 		return fmt.Errorf("the admin API at %s refuses the token: give the content of its token file: %w", c.admin, err)
 	}
-	return fmt.Errorf("the admin API at %s can't be reached: %w", c.admin, err)
+	return fmt.Errorf("the admin API at %s can't be reached, is mpr running? %w", c.admin, err)
 }
 
 // Environments lists all environments.

@@ -48,7 +48,7 @@ func (a *admin) show(t *terminal, app control.App) error {
 			_, _ = fmt.Fprintln(w, "The secret is shown this once: keep it.")
 		}
 		if len(app.Companies) == 0 {
-			next(w, "mpr app install --app %s --company ID%s", app.ClientID, a.environmentFlag())
+			next(w, "mpr app install --app=%s --company ID%s", app.ClientID, a.environmentFlag())
 		} else if note := pending(app.Listed); note != "" {
 			_, _ = fmt.Fprintln(w, note)
 		}

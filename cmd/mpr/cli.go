@@ -114,10 +114,9 @@ func (t *terminal) fail(err error) {
 		_, _ = fmt.Fprintf(t.err, "mpr: %v\n", err)
 		return
 	}
-	text := err.Error()
-	if err == error(p) { //nolint:errorlint // what wraps the problem has something to say as well
-		text = p.Message
-	}
+	// What wraps the problem has something to say as well; codes and causes are for
+	// programs and logs.
+	text := strings.Replace(err.Error(), p.Error(), p.Message, 1)
 	_, _ = fmt.Fprintf(t.err, "mpr: %s\n", text)
 	fields := make([]string, 0, len(p.Fields))
 	for field, whys := range p.Fields {

@@ -5,10 +5,12 @@ import (
 	"crypto/rand"
 	"fmt"
 	"io"
+	"net/http"
 	"strconv"
 
 	"mpr/company"
 	"mpr/control"
+	"mpr/problem"
 )
 
 type companyCommands struct {
@@ -37,8 +39,12 @@ func (c *companyCreateCommand) Run(ctx context.Context, t *terminal) error {
 	made, err := client.CreateCompany(ctx, control.NewCompany{
 		Name: c.Name, Region: company.Region(c.Region), Onboarded: c.Onboarded, IdempotencyKey: c.IdempotencyKey, ID: c.ID,
 	})
+	if err != nil && problem.From(err).Code.Status() >= http.StatusInternalServerError {
+		// The company may have been made: the same key finds it.
+		return fmt.Errorf("%w\nTry again with --idempotency-key %s, so that it isn't made twice", err, c.IdempotencyKey)
+	}
 	if err != nil {
-		return fmt.Errorf("%w\nNothing is lost by trying again with --idempotency-key %s", err, c.IdempotencyKey)
+		return err
 	}
 	return t.answer(c.JSON, made, func(w io.Writer) {
 		list(w, "id", made.ID.String(), "name", made.Name, "region", string(made.Region),

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -137,19 +138,30 @@ func (r *running) stop() error {
 	}
 }
 
-// field puts a field of the JSON in a file (stdout for the last output) into a variable:
-// field VARIABLE NAME FILE.
+// field puts a field of the JSON in a file (stdout for the last output) into a variable;
+// dots lead into objects and lists: field VARIABLE regions.2.internal FILE.
 func field(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 3 {
-		ts.Fatalf("usage: field VARIABLE NAME FILE")
+		ts.Fatalf("usage: field VARIABLE PATH FILE")
 	}
 	decoder := json.NewDecoder(strings.NewReader(ts.ReadFile(args[2])))
 	decoder.UseNumber()
-	var object map[string]any
-	ts.Check(decoder.Decode(&object))
-	value, ok := object[args[1]]
-	if !ok {
-		ts.Fatalf("there is no %s in %v", args[1], object)
+	var value any
+	ts.Check(decoder.Decode(&value))
+	for name := range strings.SplitSeq(args[1], ".") {
+		ok := false
+		switch v := value.(type) {
+		case map[string]any:
+			value, ok = v[name]
+		case []any:
+			i, err := strconv.Atoi(name)
+			if ok = err == nil && i < len(v); ok {
+				value = v[i]
+			}
+		}
+		if !ok {
+			ts.Fatalf("there is no %s in %s", args[1], args[2])
+		}
 	}
 	ts.Setenv(args[0], fmt.Sprint(value))
 }
