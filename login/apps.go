@@ -2,6 +2,7 @@ package login
 
 import (
 	"context"
+	"crypto/rand"
 	"database/sql"
 	"encoding/json"
 	"errors"
@@ -139,7 +140,7 @@ func (s *Service) createApp(ctx context.Context, n newApp) (*app, error) {
 	if err := n.check(); err != nil {
 		return nil, err
 	}
-	a := &app{Name: n.Name, Kind: n.Kind, RedirectURIs: n.RedirectURIs, Company: n.Company, ClientID: newSecret()}
+	a := &app{Name: n.Name, Kind: n.Kind, RedirectURIs: n.RedirectURIs, Company: n.Company, ClientID: rand.Text()}
 	if a.RedirectURIs == nil {
 		a.RedirectURIs = []string{}
 	}
