@@ -111,8 +111,8 @@ func TestBadTokens(t *testing.T) {
 				if challenge := a.Header.Get("WWW-Authenticate"); !strings.HasPrefix(challenge, "Bearer") || !strings.Contains(challenge, `error="invalid_token"`) {
 					t.Errorf("WWW-Authenticate: %q", challenge)
 				}
-				if !strings.Contains(string(a.Body), "The access token is invalid") {
-					t.Errorf("unknown words: %v", a)
+				if words := "The access token is invalid"; !strings.Contains(string(a.Body), words) {
+					t.Errorf("%v; want the words %q", a, words)
 				}
 			}
 			if a := (call{URL: d.loginURL("/oauth/token/info"), Token: token}).send(t); a.Status != 401 {

@@ -214,7 +214,7 @@ func TestProxyRefusesOtherTargets(t *testing.T) {
 			t.Errorf("%s: %v", line, got)
 		}
 	}
-	raw(t, addr, "CONNECT api.procore.com:443 HTTP/1.1\r\nHost: api.procore.com:443\r\n\r\n").want(t, 200)
+	call{URL: "https://api.procore.com/rest/v1.0/me", Token: d.userTokens(t).Access, Client: d.hostsClient(t)}.send(t).want(t, 200)
 }
 
 // "Revocation reaches every gateway in under a second", though the gateway has just

@@ -79,16 +79,13 @@ func TestWrongPassword(t *testing.T) {
 // urn:ietf:wg:oauth:2.0:oob: "the code is shown on a page of ours to copy".
 func TestCodeToCopy(t *testing.T) {
 	d := shared(t)
-	const oob = "urn:ietf:wg:oauth:2.0:oob"
-	web := d.newApp(t, "web", oob)
+	web := d.newApp(t, "web", outOfBand)
 	b := newBrowser(t, chromedp.WindowSize(360, 640))
-	b.do(t, chromedp.Navigate(d.loginURL("/oauth/authorize?%s", authorizeQuery(web, oob).Encode())))
+	b.do(t, chromedp.Navigate(d.loginURL("/oauth/authorize?%s", authorizeQuery(web, outOfBand).Encode())))
 	b.signIn(t, d.everywhereUser(t))
 	b.do(t, chromedp.Click(allowButton), chromedp.WaitVisible(shownCode))
 	b.wantGoodPage(t, "code")
-	// An input holds the code as its value, any other element as its text.
-	code := eval[string](t, b, `(e => (e.value ?? e.textContent).trim())(document.getElementById("authorization-code"))`)
-	d.pair(t, codeForm(web, oob, code))
+	d.pair(t, codeForm(web, outOfBand, read(t, b, chromedp.Value(shownCode))))
 }
 
 func TestKeyboardOnly(t *testing.T) {
@@ -127,13 +124,12 @@ func (b *browser) tabTo(t *testing.T, selector string) {
 
 func TestPagesOnAPhone(t *testing.T) {
 	d := shared(t)
-	const oob = "urn:ietf:wg:oauth:2.0:oob"
-	web := d.newApp(t, "web", oob)
+	web := d.newApp(t, "web", outOfBand)
 	for name, scheme := range map[string]string{"dark": "preferredColorScheme=0", "light": "preferredColorScheme=1"} {
 		t.Run(name, func(t *testing.T) {
 			b := newBrowser(t, chromedp.Flag("blink-settings", scheme))
 			b.do(t, chromedp.EmulateViewport(360, 640, chromedp.EmulateMobile, chromedp.EmulateTouch, chromedp.EmulatePortrait, chromedp.EmulateScale(2)),
-				chromedp.Navigate(d.loginURL("/oauth/authorize?%s", authorizeQuery(web, oob).Encode())), chromedp.WaitVisible(loginField))
+				chromedp.Navigate(d.loginURL("/oauth/authorize?%s", authorizeQuery(web, outOfBand).Encode())), chromedp.WaitVisible(loginField))
 			b.wantPhonePage(t, "phone-"+name+"-login")
 			b.signIn(t, d.everywhereUser(t))
 			b.wantPhonePage(t, "phone-"+name+"-consent")

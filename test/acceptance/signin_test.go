@@ -89,14 +89,38 @@ func (d *dev) code(t *testing.T, u user, a app, redirectURI string) string {
 		query.Set("code_challenge", pkceChallenge())
 		query.Set("code_challenge_method", "S256")
 	}
-	p := newPerson(t, d).open(t, "/oauth/authorize?"+query.Encode())
-	p = p.signIn(t, u)
-	to := p.submit(t, url.Values{"decision": {"allow"}}).redirectedOutside(t)
-	code := to.Query().Get("code")
+	consent := newPerson(t, d).open(t, "/oauth/authorize?"+query.Encode()).signIn(t, u)
+	consent.answer.want(t, 200)
+	after := consent.submit(t, url.Values{"decision": {"allow"}})
+	code := ""
+	if redirectURI == outOfBand {
+		code = after.shownCode(t)
+	} else {
+		code = after.redirectedOutside(t).Query().Get("code")
+	}
 	if code == "" {
-		t.Fatalf("no code in the redirect to %s", to)
+		t.Fatalf("no code: %v, away to %v", after.answer, after.away)
 	}
 	return code
+}
+
+// outOfBand is the redirect URI of apps that nobody can be sent back to.
+const outOfBand = "urn:ietf:wg:oauth:2.0:oob"
+
+// shownCode is the code on the page that shows it.
+func (p *person) shownCode(t *testing.T) string {
+	t.Helper()
+	doc, err := html.Parse(bytes.NewReader(p.answer.want(t, 200).Body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range doc.Descendants() {
+		if n.Type == html.ElementNode && attribute(n, "id") == "authorization-code" {
+			return attribute(n, "value")
+		}
+	}
+	t.Fatalf("no code on the page: %v", p.answer)
+	return ""
 }
 
 // person is somebody at the login door with a browser that has cookies and forms, and
