@@ -85,7 +85,7 @@ func TestCodeToCopy(t *testing.T) {
 	b.signIn(t, d.everywhereUser(t))
 	b.do(t, chromedp.Click(allowButton), chromedp.WaitVisible(shownCode))
 	b.wantGoodPage(t, "code")
-	d.pair(t, codeForm(web, outOfBand, read(t, b, chromedp.Value(shownCode))))
+	d.pair(t, codeForm(web, outOfBand, eval[string](t, b, `(e => e.value ?? e.textContent)(document.getElementById("authorization-code"))`)))
 }
 
 func TestKeyboardOnly(t *testing.T) {

@@ -107,7 +107,7 @@ func (d *dev) code(t *testing.T, u user, a app, redirectURI string) string {
 // outOfBand is the redirect URI of apps that nobody can be sent back to.
 const outOfBand = "urn:ietf:wg:oauth:2.0:oob"
 
-// shownCode is the code on the page that shows it.
+// shownCode is the code on the page that shows it, in a field or as text.
 func (p *person) shownCode(t *testing.T) string {
 	t.Helper()
 	doc, err := html.Parse(bytes.NewReader(p.answer.want(t, 200).Body))
@@ -115,9 +115,13 @@ func (p *person) shownCode(t *testing.T) string {
 		t.Fatal(err)
 	}
 	for n := range doc.Descendants() {
-		if n.Type == html.ElementNode && attribute(n, "id") == "authorization-code" {
-			return attribute(n, "value")
+		if n.Type != html.ElementNode || attribute(n, "id") != "authorization-code" {
+			continue
 		}
+		if n.FirstChild != nil {
+			return n.FirstChild.Data
+		}
+		return attribute(n, "value")
 	}
 	t.Fatalf("no code on the page: %v", p.answer)
 	return ""
