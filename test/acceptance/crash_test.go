@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
 	"sync"
 	"testing"
@@ -19,9 +20,9 @@ import (
 func TestKilledUnderWriteLoad(t *testing.T) {
 	d := startDev(t, t.TempDir())
 	told := newPromises()
-	for round := range 2 {
+	for range 2 {
 		l := d.startLoad(t, told)
-		l.waitFor(t, 150*(round+1))
+		l.waitForMore(t, promised{"objects": 100, "refreshes": 6, "machine tokens": 3, "companies": 3})
 		d.Kill(t)
 		l.end(t)
 		d.Restart(t)
@@ -56,18 +57,21 @@ type promises struct {
 	machines  []string
 	companies []company
 	chains    []*chain
-	count     int
+	count     promised
 	grown     chan struct{} // a token for whoever waits for more
 }
 
-func newPromises() *promises { return &promises{grown: make(chan struct{}, 1)} }
+// promised counts promises by their kind.
+type promised map[string]int
+
+func newPromises() *promises { return &promises{count: promised{}, grown: make(chan struct{}, 1)} }
 
 // add notes a promise under the lock.
-func (p *promises) add(note func()) {
+func (p *promises) add(kind string, note func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	note()
-	p.count++
+	p.count[kind]++
 	select {
 	case p.grown <- struct{}{}:
 	default:
@@ -77,6 +81,7 @@ func (p *promises) add(note func()) {
 // load is the writers at work.
 type load struct {
 	told   *promises
+	before promised
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 	mu     sync.Mutex
@@ -87,7 +92,7 @@ type load struct {
 func (d *dev) startLoad(t *testing.T, told *promises) *load {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	l := &load{told: told, cancel: cancel}
+	l := &load{told: told, before: maps.Clone(told.count), cancel: cancel}
 	t.Cleanup(cancel)
 	user := d.userTokens(t)
 	web, machine := d.app(t, "web"), d.app(t, "developer_managed")
@@ -100,7 +105,7 @@ func (d *dev) startLoad(t *testing.T, told *promises) *load {
 	for range 3 {
 		p := d.userTokens(t)
 		c := &chain{access: []string{p.Access}, refresh: p.Refresh}
-		told.add(func() { told.chains = append(told.chains, c) })
+		told.add("chains", func() { told.chains = append(told.chains, c) })
 		l.run(func() error { return d.refreshChain(ctx, told, web, c) })
 	}
 	l.run(func() error { return d.issueToMachine(ctx, told, machine) })
@@ -128,23 +133,28 @@ func (l *load) run(step func() error) {
 	})
 }
 
-// waitFor waits until that many promises were made in all.
-func (l *load) waitFor(t *testing.T, n int) {
+// waitForMore waits until that many promises of each kind were made beyond those there
+// were at the start of the load.
+func (l *load) waitForMore(t *testing.T, more promised) {
 	t.Helper()
-	limit := time.After(2 * time.Minute)
-	for {
+	enough := func() bool {
 		l.told.mu.Lock()
-		count := l.told.count
-		l.told.mu.Unlock()
-		if count >= n {
-			return
+		defer l.told.mu.Unlock()
+		for kind, n := range more {
+			if l.told.count[kind]-l.before[kind] < n {
+				return false
+			}
 		}
+		return true
+	}
+	limit := time.After(2 * time.Minute)
+	for !enough() {
 		select {
 		case <-l.told.grown:
 		case <-limit:
 			l.mu.Lock()
 			defer l.mu.Unlock()
-			t.Fatalf("only %d writes of %d after two minutes; refused: %v", count, n, errors.Join(l.wrong...))
+			t.Fatalf("after two minutes there are only %v, from %v on; refused: %v", l.told.count, l.before, errors.Join(l.wrong...))
 		}
 	}
 }
@@ -189,7 +199,7 @@ func (d *dev) writeProject(ctx context.Context, told *promises, token string, co
 		return err
 	}
 	path := fmt.Sprintf("/rest/v1.0/projects/%d", project.ID)
-	told.add(func() { told.objects = append(told.objects, written{company, project.ID, path, name}) })
+	told.add("objects", func() { told.objects = append(told.objects, written{company, project.ID, path, name}) })
 
 	subject := "Question on " + name
 	var rfi object
@@ -199,7 +209,7 @@ func (d *dev) writeProject(ctx context.Context, told *promises, token string, co
 		return err
 	}
 	rfiPath := fmt.Sprintf("%s/rfis/%d", path, rfi.ID)
-	told.add(func() { told.objects = append(told.objects, written{company, rfi.ID, rfiPath, subject}) })
+	told.add("objects", func() { told.objects = append(told.objects, written{company, rfi.ID, rfiPath, subject}) })
 	return nil
 }
 
@@ -213,7 +223,7 @@ func (d *dev) refreshChain(ctx context.Context, told *promises, web app, c *chai
 	if err := post(ctx, call{URL: d.loginURL("/oauth/token"), Form: form}, &p); err != nil {
 		return err
 	}
-	told.add(func() { c.access, c.refresh, c.unsure = append(c.access, p.Access), p.Refresh, false })
+	told.add("refreshes", func() { c.access, c.refresh, c.unsure = append(c.access, p.Access), p.Refresh, false })
 	return nil
 }
 
@@ -225,7 +235,7 @@ func (d *dev) issueToMachine(ctx context.Context, told *promises, machine app) e
 	if err != nil {
 		return err
 	}
-	told.add(func() { told.machines = append(told.machines, p.Access) })
+	told.add("machine tokens", func() { told.machines = append(told.machines, p.Access) })
 	return nil
 }
 
@@ -239,7 +249,7 @@ func (d *dev) onboard(ctx context.Context, told *promises, admin, region string)
 		return err
 	}
 	c.ID = made.ID
-	told.add(func() { told.companies = append(told.companies, c) })
+	told.add("companies", func() { told.companies = append(told.companies, c) })
 	return nil
 }
 
@@ -277,8 +287,7 @@ func (d *dev) holdToPromises(t *testing.T, told *promises) {
 		}
 	}
 	d.holdToChains(t, told)
-	t.Logf("%d objects, %d companies, %d service account tokens and %d chains of refreshes are all there",
-		len(told.objects), len(told.companies), len(told.machines), len(told.chains))
+	t.Logf("all there: %v", told.count)
 }
 
 // holdToChains wants each access token to work, and each refresh token that was the last
