@@ -1,7 +1,9 @@
 package acceptance
 
 import (
+	"crypto/rand"
 	"fmt"
+	"strings"
 	"testing"
 )
 
@@ -36,11 +38,12 @@ func (d *dev) install(t *testing.T, a *app, company int64) {
 	a.Companies = append(a.Companies, company)
 }
 
-// newUser makes a user who is a member of these companies.
-func (d *dev) newUser(t *testing.T, login string, companies ...int64) user {
+// newUser makes a user who is a member of these companies, with a login that nobody had
+// in an earlier run of the test.
+func (d *dev) newUser(t *testing.T, name string, companies ...int64) user {
 	t.Helper()
-	u := user{Login: login, Password: "correct horse battery staple", Companies: companies}
-	d.admin(t, "POST", "/users", map[string]any{"login": login, "name": login, "password": u.Password, "companies": companies}).want(t, 201)
+	u := user{Login: strings.ToLower(name + "-" + rand.Text()[:8] + "@example.com"), Password: "correct horse battery staple", Companies: companies}
+	d.admin(t, "POST", "/users", map[string]any{"login": u.Login, "name": name, "password": u.Password, "companies": companies}).want(t, 201)
 	return u
 }
 

@@ -277,7 +277,7 @@ func TestTokenInOtherPlaces(t *testing.T) {
 // "Unknown company and company without membership get the same 403."
 func TestStrangersLearnNothing(t *testing.T) {
 	d := shared(t)
-	stranger := d.newUser(t, "stranger@example.com", d.in(t, "US01").ID)
+	stranger := d.newUser(t, "stranger", d.in(t, "US01").ID)
 	web := d.app(t, "web")
 	token := d.pair(t, codeForm(web, web.redirectURI(t), d.code(t, stranger, web, web.redirectURI(t)))).Access
 	words := func(company int64) string {

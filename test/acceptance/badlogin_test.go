@@ -347,7 +347,7 @@ func spoiled(form url.Values) url.Values {
 func TestGuessingPasswords(t *testing.T) {
 	d := startDev(t, t.TempDir()) // the limit of an address would hold up the other tests
 	web := d.app(t, "web")
-	victim := d.newUser(t, "victim@example.com", d.in(t, "US01").ID)
+	victim := d.newUser(t, "victim", d.in(t, "US01").ID)
 	p := newPerson(t, d).open(t, "/oauth/authorize?"+authorizeQuery(web, web.redirectURI(t)).Encode())
 	limited := false
 	for range 30 {

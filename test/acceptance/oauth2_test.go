@@ -84,7 +84,7 @@ func TestGoConnector(t *testing.T) {
 	d := shared(t)
 	account := d.app(t, "developer_managed")
 	c := d.connector(t, account)
-	u := d.newUser(t, "connector@example.com")
+	u := d.newUser(t, "connector")
 	for _, at := range d.everywhere(t) {
 		var companies, projects, users []object
 		c.call(t, "GET", hardCodedAPI+"/rest/v1.0/companies", at.ID, nil, &companies)

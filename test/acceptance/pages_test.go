@@ -61,7 +61,7 @@ func TestSignInAndDeny(t *testing.T) {
 func TestWrongPassword(t *testing.T) {
 	d := shared(t)
 	web := d.app(t, "web")
-	u := d.newUser(t, "forgetful@example.com", d.in(t, "US01").ID)
+	u := d.newUser(t, "forgetful", d.in(t, "US01").ID)
 	b := newBrowser(t)
 	b.do(t, chromedp.Navigate(d.loginURL("/oauth/authorize?%s", authorizeQuery(web, web.redirectURI(t)).Encode())),
 		chromedp.SendKeys(loginField, u.Login), chromedp.SendKeys(passwordField, "not this one"), chromedp.Click(signInButton),

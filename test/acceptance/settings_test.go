@@ -58,7 +58,7 @@ func TestRefreshGrace(t *testing.T) {
 func TestTheLegacyHostBeforeItsEnd(t *testing.T) {
 	d := startWith(t, "dates:\n  legacy_sunset: 2099-12-31\n")
 	existing, moved, later := d.newCompany(t, "US01", "2015-05-04"), d.newCompany(t, "EU01", "2015-05-04"), d.newCompany(t, "US01", "2018-10-31")
-	u := d.newUser(t, "integrator@example.com", existing.ID, moved.ID, later.ID)
+	u := d.newUser(t, "integrator", existing.ID, moved.ID, later.ID)
 	web := d.app(t, "web")
 	for _, c := range []company{existing, moved, later} {
 		d.install(t, &web, c.ID)
