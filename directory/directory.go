@@ -48,7 +48,9 @@ func BucketName(kind, environment string) string {
 // Open opens the directory of an environment and makes its buckets, with this many
 // replicas each, where they don't exist.
 func Open(ctx context.Context, nc *nats.Conn, environment string, replicas int) (*Directory, error) {
-	js, err := jetstream.New(nc)
+	// Without a timeout, acknowledgements that a dying leader never sent would fill the list
+	// of those awaited.
+	js, err := jetstream.New(nc, jetstream.WithPublishAsyncTimeout(writeTimeout))
 	if err != nil {
 		return nil, fmt.Errorf("open the directory: %w", err)
 	}
@@ -81,9 +83,9 @@ func bucket(ctx context.Context, js jetstream.JetStream, name string, replicas i
 		kv, err = js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
 			Bucket: name, History: 1, Storage: jetstream.FileStorage, Replicas: replicas,
 		})
-		if err == nil && batches {
-			err = allowBatches(ctx, js, "KV_"+name)
-		}
+	}
+	if err == nil && batches {
+		err = allowBatches(ctx, js, "KV_"+name)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open the bucket %s: %w", name, unavailable(err))
@@ -91,12 +93,17 @@ func bucket(ctx context.Context, js jetstream.JetStream, name string, replicas i
 	return kv, nil
 }
 
+// allowBatches is asked for at every start: whoever made the bucket may have died before
+// this.
 func allowBatches(ctx context.Context, js jetstream.JetStream, stream string) error {
 	s, err := js.Stream(ctx, stream)
 	if err != nil {
 		return err
 	}
 	cfg := s.CachedInfo().Config
+	if cfg.AllowAtomicPublish {
+		return nil
+	}
 	cfg.AllowAtomicPublish = true
 	_, err = js.UpdateStream(ctx, cfg)
 	return err
@@ -164,8 +171,7 @@ func (d *Directory) Update(ctx context.Context, p company.Placement, revision ui
 		return 0, fmt.Errorf("update placement: %w", err)
 	}
 	next, err := d.placements.Update(ctx, p.Company.String(), value, revision)
-	var api *jetstream.APIError
-	if errors.As(err, &api) && api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence {
+	if errors.Is(err, jetstream.ErrKeyRevisionMismatch) {
 		return 0, changedMeanwhile(p.Company)
 	}
 	return next, unavailable(err)
@@ -231,17 +237,26 @@ func (d *Directory) loadBatch(ctx context.Context, batch []company.Placement) er
 		if err != nil {
 			return unavailable(err)
 		}
-		var ack struct {
-			Error *jetstream.APIError `json:"error"`
-		}
-		if err := json.Unmarshal(answer.Data, &ack); err != nil {
-			return fmt.Errorf("load placements: %w", err)
-		}
-		if ack.Error != nil {
-			return problem.New(problem.Conflict, "One of %d companies has a placement already: none of them was loaded.", len(batch)).Because(ack.Error)
-		}
+		return batchAnswer(answer.Data, len(batch))
 	}
 	return nil
+}
+
+func batchAnswer(data []byte, size int) error {
+	var ack struct {
+		Error *jetstream.APIError `json:"error"`
+	}
+	if err := json.Unmarshal(data, &ack); err != nil {
+		return fmt.Errorf("load placements: %w", err)
+	}
+	switch {
+	case ack.Error == nil:
+		return nil
+	case ack.Error.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence,
+		ack.Error.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequenceConstant: // the one that replicated buckets answer
+		return problem.New(problem.Conflict, "One of %d companies has a placement already: none of them was loaded.", size).Because(ack.Error)
+	}
+	return fmt.Errorf("load placements: %w", ack.Error)
 }
 
 // PutRegion records a region, or changes what is recorded of it.
@@ -299,7 +314,7 @@ func unavailable(err error) error {
 		return nil
 	case errors.Is(err, nats.ErrNoResponders), errors.Is(err, nats.ErrConnectionClosed), errors.Is(err, nats.ErrConnectionReconnecting),
 		errors.Is(err, nats.ErrTimeout), errors.Is(err, nats.ErrNoServers), errors.Is(err, nats.ErrDisconnected), errors.Is(err, nats.ErrReconnectBufExceeded),
-		errors.Is(err, jetstream.ErrNoStreamResponse), errors.Is(err, context.DeadlineExceeded):
+		errors.Is(err, jetstream.ErrNoStreamResponse), errors.Is(err, jetstream.ErrAsyncPublishTimeout), errors.Is(err, jetstream.ErrTooManyStalledMsgs), errors.Is(err, context.DeadlineExceeded):
 		return problem.New(problem.DirectoryUnavailable, "The directory can't be reached, so nothing was changed. Try again.").After(time.Second).Because(err)
 	}
 	return err
