@@ -71,7 +71,7 @@ func Open(ctx context.Context, nc *nats.Conn, environment string, replicas int) 
 		Duplicates: 2 * time.Minute,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("make the stream %s: %w", d.stream, unavailable(err))
+		return nil, fmt.Errorf("make the stream %s: %w", d.stream, Unavailable(err))
 	}
 	return d, nil
 }
@@ -88,7 +88,7 @@ func bucket(ctx context.Context, js jetstream.JetStream, name string, replicas i
 		err = allowBatches(ctx, js, "KV_"+name)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("open the bucket %s: %w", name, unavailable(err))
+		return nil, fmt.Errorf("open the bucket %s: %w", name, Unavailable(err))
 	}
 	return kv, nil
 }
@@ -120,7 +120,7 @@ func (d *Directory) Create(ctx context.Context, p company.Placement) error {
 	defer cancel()
 	_, err = d.placements.Create(ctx, p.Company.String(), value)
 	if !errors.Is(err, jetstream.ErrKeyExists) {
-		return unavailable(err)
+		return Unavailable(err)
 	}
 	there, _, err := d.Get(ctx, p.Company)
 	if err != nil {
@@ -140,7 +140,7 @@ func (d *Directory) Get(ctx context.Context, id company.ID) (company.Placement, 
 		return company.Placement{}, 0, problem.New(problem.NotFound, "There is no company %d.", id)
 	}
 	if err != nil {
-		return company.Placement{}, 0, unavailable(err)
+		return company.Placement{}, 0, Unavailable(err)
 	}
 	p, err := readPlacement(entry.Value())
 	return p, entry.Revision(), err
@@ -157,7 +157,7 @@ func (d *Directory) Update(ctx context.Context, p company.Placement, revision ui
 		return 0, changedMeanwhile(p.Company)
 	}
 	if err != nil {
-		return 0, unavailable(err)
+		return 0, Unavailable(err)
 	}
 	last, err := readPlacement(entry.Value())
 	if err != nil {
@@ -174,7 +174,7 @@ func (d *Directory) Update(ctx context.Context, p company.Placement, revision ui
 	if errors.Is(err, jetstream.ErrKeyRevisionMismatch) {
 		return 0, changedMeanwhile(p.Company)
 	}
-	return next, unavailable(err)
+	return next, Unavailable(err)
 }
 
 func changedMeanwhile(id company.ID) error {
@@ -226,7 +226,7 @@ func (d *Directory) loadBatch(ctx context.Context, batch []company.Placement) er
 		msg.Header.Set(nats.ExpectedLastSubjSeqHdr, "0")
 		if i < len(batch)-1 {
 			if err := d.js.Conn().PublishMsg(msg); err != nil {
-				return unavailable(err)
+				return Unavailable(err)
 			}
 			continue
 		}
@@ -235,7 +235,7 @@ func (d *Directory) loadBatch(ctx context.Context, batch []company.Placement) er
 		defer cancel()
 		answer, err := d.js.Conn().RequestMsgWithContext(ctx, msg)
 		if err != nil {
-			return unavailable(err)
+			return Unavailable(err)
 		}
 		return batchAnswer(answer.Data, len(batch))
 	}
@@ -268,7 +268,7 @@ func (d *Directory) PutRegion(ctx context.Context, r company.RegionInfo) error {
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
 	_, err = d.regions.Put(ctx, string(r.Code), value)
-	return unavailable(err)
+	return Unavailable(err)
 }
 
 // Regions lists the regions by number.
@@ -280,13 +280,13 @@ func (d *Directory) Regions(ctx context.Context) ([]company.RegionInfo, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, unavailable(err)
+		return nil, Unavailable(err)
 	}
 	list := make([]company.RegionInfo, 0, len(keys))
 	for _, key := range keys {
 		entry, err := d.regions.Get(ctx, key)
 		if err != nil {
-			return nil, unavailable(err)
+			return nil, Unavailable(err)
 		}
 		var r company.RegionInfo
 		if err := json.Unmarshal(entry.Value(), &r); err != nil {
@@ -306,16 +306,16 @@ func readPlacement(value []byte) (company.Placement, error) {
 	return p, nil
 }
 
-// unavailable turns the ways in which NATS says that it can't be reached into a problem
+// Unavailable turns the ways in which NATS says that it can't be reached into a problem
 // that asks to try again.
-func unavailable(err error) error {
+func Unavailable(err error) error {
 	switch {
 	case err == nil:
 		return nil
 	case errors.Is(err, nats.ErrNoResponders), errors.Is(err, nats.ErrConnectionClosed), errors.Is(err, nats.ErrConnectionReconnecting),
 		errors.Is(err, nats.ErrTimeout), errors.Is(err, nats.ErrNoServers), errors.Is(err, nats.ErrDisconnected), errors.Is(err, nats.ErrReconnectBufExceeded),
 		errors.Is(err, jetstream.ErrNoStreamResponse), errors.Is(err, jetstream.ErrAsyncPublishTimeout), errors.Is(err, jetstream.ErrTooManyStalledMsgs), errors.Is(err, context.DeadlineExceeded):
-		return problem.New(problem.DirectoryUnavailable, "The directory can't be reached, so nothing was changed. Try again.").After(time.Second).Because(err)
+		return problem.New(problem.DirectoryUnavailable, "The directory can't be reached. Try again.").After(time.Second).Because(err)
 	}
 	return err
 }
