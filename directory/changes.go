@@ -58,12 +58,7 @@ func (d *Directory) Consume(ctx context.Context, durable string, apply func(cont
 			break
 		}
 		slog.Warn("reading the changes of the regions; trying again", "error", err)
-		wait := time.NewTimer(consumeRetry)
-		select {
-		case <-ctx.Done():
-		case <-wait.C:
-		}
-		wait.Stop()
+		_ = pause(ctx, consumeRetry)
 	}
 	return ctx.Err()
 }

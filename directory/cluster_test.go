@@ -86,6 +86,22 @@ func TestClusterOfThree(t *testing.T) {
 			t.Errorf("%d updates won", won)
 		}
 	})
+	// A mover changes what it has changed a moment ago; a follower of the cluster may not
+	// have it yet.
+	t.Run("what was written is there to be changed", func(t *testing.T) {
+		for id := company.ID(20); id < 40; id++ {
+			if err := d.Create(t.Context(), place(id, "US01", 1)); err != nil {
+				t.Fatal(err)
+			}
+			_, revision, err := d.Get(t.Context(), id)
+			for epoch := company.Epoch(2); err == nil && epoch < 6; epoch++ {
+				revision, err = d.Update(t.Context(), place(id, "EU01", epoch), revision)
+			}
+			if err != nil {
+				t.Fatalf("company %d: %v", id, err)
+			}
+		}
+	})
 	t.Run("load", func(t *testing.T) {
 		if n, err := d.Load(t.Context(), consecutive(100, 1300)); n != 1200 || err != nil {
 			t.Errorf("Load: %d, %v", n, err)

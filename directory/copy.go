@@ -21,7 +21,7 @@ import (
 // The regions come last because the replica changes while it is written: read after the
 // companies, they hold every region that a company of the file is in.
 const (
-	copyFormat = "mpr replica 1\n"
+	copyFormat = "mpr replica 2\n"
 	pairSize   = 16
 	// maxTrailer bounds what is read for the regions, should the file be damaged.
 	maxTrailer = 4 << 20

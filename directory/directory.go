@@ -56,10 +56,10 @@ func Open(ctx context.Context, nc *nats.Conn, environment string, replicas int) 
 	}
 	d := &Directory{js: js, stream: BucketName("changes", environment)}
 	d.subject = d.stream
-	if d.placements, err = bucket(ctx, js, BucketName("placements", environment), replicas, true); err != nil {
+	if d.placements, err = placementBucket(ctx, js, BucketName("placements", environment), replicas); err != nil {
 		return nil, err
 	}
-	if d.regions, err = bucket(ctx, js, BucketName("regions", environment), replicas, false); err != nil {
+	if d.regions, err = bucket(ctx, js, BucketName("regions", environment), replicas); err != nil {
 		return nil, err
 	}
 	_, err = js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
@@ -76,16 +76,13 @@ func Open(ctx context.Context, nc *nats.Conn, environment string, replicas int) 
 	return d, nil
 }
 
-// bucket opens a bucket, or makes it. Batches allow loading many keys in one step.
-func bucket(ctx context.Context, js jetstream.JetStream, name string, replicas int, batches bool) (jetstream.KeyValue, error) {
+// bucket opens a bucket, or makes it.
+func bucket(ctx context.Context, js jetstream.JetStream, name string, replicas int) (jetstream.KeyValue, error) {
 	kv, err := js.KeyValue(ctx, name)
 	if errors.Is(err, jetstream.ErrBucketNotFound) {
 		kv, err = js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
 			Bucket: name, History: 1, Storage: jetstream.FileStorage, Replicas: replicas,
 		})
-	}
-	if err == nil && batches {
-		err = allowBatches(ctx, js, "KV_"+name)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open the bucket %s: %w", name, Unavailable(err))
@@ -93,20 +90,28 @@ func bucket(ctx context.Context, js jetstream.JetStream, name string, replicas i
 	return kv, nil
 }
 
-// allowBatches is asked for at every start: whoever made the bucket may have died before
-// this.
-func allowBatches(ctx context.Context, js jetstream.JetStream, stream string) error {
-	s, err := js.Stream(ctx, stream)
+// placementBucket opens a bucket whose stream takes atomic batches, for [Directory.Load],
+// and is read from its leader alone: a follower may not have the revision yet that a
+// caller was told a moment ago. Both are asked for at every start, since whoever made the
+// bucket may have died in between.
+func placementBucket(ctx context.Context, js jetstream.JetStream, name string, replicas int) (jetstream.KeyValue, error) {
+	kv, err := bucket(ctx, js, name, replicas)
 	if err != nil {
-		return err
+		return nil, err
+	}
+	s, err := js.Stream(ctx, "KV_"+name)
+	if err != nil {
+		return nil, fmt.Errorf("open the bucket %s: %w", name, Unavailable(err))
 	}
 	cfg := s.CachedInfo().Config
-	if cfg.AllowAtomicPublish {
-		return nil
+	if cfg.AllowAtomicPublish && !cfg.AllowDirect {
+		return kv, nil
 	}
-	cfg.AllowAtomicPublish = true
-	_, err = js.UpdateStream(ctx, cfg)
-	return err
+	cfg.AllowAtomicPublish, cfg.AllowDirect = true, false
+	if _, err := js.UpdateStream(ctx, cfg); err != nil {
+		return nil, fmt.Errorf("set up the bucket %s: %w", name, Unavailable(err))
+	}
+	return bucket(ctx, js, name, replicas) // what was opened before remembers how it was read
 }
 
 // Create records where a new company lives. It answers nil where the very same record is
@@ -118,22 +123,44 @@ func (d *Directory) Create(ctx context.Context, p company.Placement) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
-	_, err = d.placements.Create(ctx, p.Company.String(), value)
-	if !errors.Is(err, jetstream.ErrKeyExists) {
-		return Unavailable(err)
+	for {
+		_, err := d.placements.Create(ctx, p.Company.String(), value)
+		if !errors.Is(err, jetstream.ErrKeyExists) {
+			return Unavailable(err)
+		}
+		there, _, err := d.Get(ctx, p.Company)
+		switch {
+		case errors.Is(err, problem.New(problem.NotFound, "")):
+			// A cluster refuses for a record that is still on its way. It may fail yet.
+			if err := pause(ctx, createRetry); err != nil {
+				return Unavailable(err)
+			}
+			continue
+		case err != nil:
+			return err
+		case there.Region != p.Region || there.Epoch != p.Epoch || !there.Onboarded.Equal(p.Onboarded):
+			return problem.New(problem.Conflict, "Company %d lives in %s already, at epoch %d.", p.Company, there.Region, there.Epoch)
+		}
+		return nil
 	}
-	there, _, err := d.Get(ctx, p.Company)
-	if err != nil {
-		return err
-	}
-	if there.Region != p.Region || there.Epoch != p.Epoch || !there.Onboarded.Equal(p.Onboarded) {
-		return problem.New(problem.Conflict, "Company %d lives in %s already, at epoch %d.", p.Company, there.Region, there.Epoch)
-	}
-	return nil
 }
 
-// Get reads a placement and the revision of its record. A follower of a cluster may
-// answer an old one: rely on the revision check of [Directory.Update], never on Get.
+const createRetry = 10 * time.Millisecond
+
+// pause waits, unless the context ends before.
+func pause(ctx context.Context, d time.Duration) error {
+	wait := time.NewTimer(d)
+	defer wait.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-wait.C:
+		return nil
+	}
+}
+
+// Get reads a placement and the revision of its record. It may have changed by the time
+// of the answer: rely on the revision check of [Directory.Update], never on Get.
 func (d *Directory) Get(ctx context.Context, id company.ID) (company.Placement, uint64, error) {
 	entry, err := d.placements.Get(ctx, id.String())
 	if errors.Is(err, jetstream.ErrKeyNotFound) {

@@ -51,12 +51,7 @@ func Follow(nc *nats.Conn, bucket string, apply func(Entry)) *Follower {
 				return
 			}
 			slog.Debug("watch ended", "bucket", bucket, "error", err)
-			wait := time.NewTimer(followRetry)
-			select {
-			case <-ctx.Done():
-			case <-wait.C:
-			}
-			wait.Stop()
+			_ = pause(ctx, followRetry)
 		}
 	})
 	return f

@@ -133,7 +133,7 @@ func (s *shard) put(sum [sha256.Size]byte, k *remembered, limit int) {
 		return // another call was faster
 	}
 	if s.young == nil || len(s.young) >= limit {
-		s.young, s.old = make(map[[sha256.Size]byte]*remembered, limit), s.young
+		s.young, s.old = map[[sha256.Size]byte]*remembered{}, s.young
 	}
 	s.young[sum] = k
 }
