@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/url"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -18,25 +19,31 @@ import (
 	"mpr/problem"
 )
 
-// startCluster runs three NATS servers that replicate, as an external cluster does.
-func startCluster(t *testing.T) (servers []*natsserver.Server, urls []string) {
+// freeRoutes finds addresses for the servers of a cluster: each must know the others'
+// before it starts.
+func freeRoutes(t *testing.T, n int) []*url.URL {
 	t.Helper()
-	var routes []*url.URL
-	var ports []int
-	for range 3 { // every server must know the others' ports before it starts
+	routes := make([]*url.URL, n)
+	for i := range routes {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
 		}
-		port := l.Addr().(*net.TCPAddr).Port
-		defer l.Close()
-		ports = append(ports, port)
-		routes = append(routes, &url.URL{Scheme: "nats", Host: fmt.Sprintf("127.0.0.1:%d", port)})
-		if err := l.Close(); err != nil {
+		defer l.Close() // not sooner, or the next could get the same port
+		routes[i] = &url.URL{Scheme: "nats", Host: l.Addr().String()}
+	}
+	return routes
+}
+
+// startCluster runs three NATS servers that replicate, as an external cluster does.
+func startCluster(t *testing.T) (servers []*natsserver.Server, urls []string) {
+	t.Helper()
+	routes := freeRoutes(t, 3)
+	for i, route := range routes {
+		port, err := strconv.Atoi(route.Port())
+		if err != nil {
 			t.Fatal(err)
 		}
-	}
-	for i, port := range ports {
 		s, err := natsserver.NewServer(&natsserver.Options{
 			ServerName: fmt.Sprintf("n%d", i), Host: "127.0.0.1", Port: natsserver.RANDOM_PORT, NoSigs: true, NoLog: true,
 			JetStream: true, StoreDir: t.TempDir(), SyncAlways: true,
