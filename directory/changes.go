@@ -25,7 +25,7 @@ func (d *Directory) Publish(ctx context.Context, changes []Change) error {
 		}
 		ack, err := d.js.PublishAsync(d.subject, value, jetstream.WithMsgID(fmt.Sprintf("%d-%d", c.Company, c.Version)))
 		if err != nil {
-			return fmt.Errorf("publish a change: %w", unavailable(err))
+			return fmt.Errorf("publish a change: %w", Unavailable(err))
 		}
 		acks = append(acks, ack)
 	}
@@ -33,9 +33,9 @@ func (d *Directory) Publish(ctx context.Context, changes []Change) error {
 		select {
 		case <-ack.Ok():
 		case err := <-ack.Err():
-			return fmt.Errorf("publish a change: %w", unavailable(err))
+			return fmt.Errorf("publish a change: %w", Unavailable(err))
 		case <-ctx.Done():
-			return fmt.Errorf("publish a change: %w", unavailable(ctx.Err()))
+			return fmt.Errorf("publish a change: %w", Unavailable(ctx.Err()))
 		}
 	}
 	return nil
@@ -58,12 +58,7 @@ func (d *Directory) Consume(ctx context.Context, durable string, apply func(cont
 			break
 		}
 		slog.Warn("reading the changes of the regions; trying again", "error", err)
-		wait := time.NewTimer(consumeRetry)
-		select {
-		case <-ctx.Done():
-		case <-wait.C:
-		}
-		wait.Stop()
+		_ = pause(ctx, consumeRetry)
 	}
 	return ctx.Err()
 }
@@ -76,7 +71,7 @@ func (d *Directory) consume(ctx context.Context, durable string, apply func(cont
 		MaxAckPending: 4 * consumeBatch,
 	})
 	if err != nil {
-		return unavailable(err)
+		return Unavailable(err)
 	}
 	for ctx.Err() == nil {
 		if err := d.consumeBatch(ctx, consumer, apply); err != nil {
@@ -116,7 +111,7 @@ func (d *Directory) consumeBatch(ctx context.Context, consumer jetstream.Consume
 	}
 	for _, m := range messages {
 		if err := m.Ack(); err != nil {
-			return unavailable(err) // comes again; applying is idempotent
+			return Unavailable(err) // comes again; applying is idempotent
 		}
 	}
 	return nil
@@ -124,14 +119,14 @@ func (d *Directory) consumeBatch(ctx context.Context, consumer jetstream.Consume
 
 func fetch(batch jetstream.MessageBatch, err error) ([]jetstream.Msg, error) {
 	if err != nil {
-		return nil, unavailable(err)
+		return nil, Unavailable(err)
 	}
 	var messages []jetstream.Msg
 	for m := range batch.Messages() {
 		messages = append(messages, m)
 	}
 	if err := batch.Error(); err != nil && !errors.Is(err, jetstream.ErrNoMessages) {
-		return messages, unavailable(err)
+		return messages, Unavailable(err)
 	}
 	return messages, nil
 }

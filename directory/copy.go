@@ -14,13 +14,17 @@ import (
 	"mpr/company"
 )
 
-// The file of a replica: a line that names the format, the regions as JSON with their
-// length ahead, then a key and a value of eight bytes each per company, and a checksum
-// over all of it. Integers are little-endian.
+// The file of a replica: a line that names the format; a key and a value of eight bytes
+// each per company, ended by a pair of zeros; the length of what follows, and environment
+// and regions as JSON; a checksum over all of it. Integers are little-endian.
+//
+// The regions come last because the replica changes while it is written: read after the
+// companies, they hold every region that a company of the file is in.
 const (
-	copyFormat = "mpr replica 1\n"
-	// maxRegionsJSON bounds what is read for the regions, should the file be damaged.
-	maxRegionsJSON = 4 << 20
+	copyFormat = "mpr replica 2\n"
+	pairSize   = 16
+	// maxTrailer bounds what is read for the regions, should the file be damaged.
+	maxTrailer = 4 << 20
 )
 
 var (
@@ -28,26 +32,22 @@ var (
 	castagnoli = crc32.MakeTable(crc32.Castagnoli)
 )
 
-type copyHeader struct {
+type copyTrailer struct {
 	Environment string               `json:"environment"`
 	Codes       []company.Region     `json:"codes"`
 	Infos       []company.RegionInfo `json:"infos"`
-	Count       int                  `json:"count"`
 }
 
 // save writes the file if anything has changed since the last time.
 func (r *Replica) save() error {
 	r.write.Lock()
-	dirty, t, list := r.dirty, r.placements.Load(), r.regions.Load()
-	count := t.used
+	dirty := r.dirty
 	r.dirty = false
 	r.write.Unlock()
 	if !dirty || r.file == "" {
 		return nil
 	}
-	err := WriteFile(r.file, func(w io.Writer) error {
-		return writeCopy(w, copyHeader{r.environment, list.codes, list.infos, count}, t)
-	})
+	err := WriteFile(r.file, r.writeCopy)
 	if err != nil {
 		r.write.Lock()
 		r.dirty = true
@@ -56,37 +56,29 @@ func (r *Replica) save() error {
 	return err
 }
 
-func writeCopy(to io.Writer, h copyHeader, t *table) error {
+func (r *Replica) writeCopy(to io.Writer) error {
 	sum := crc32.New(castagnoli)
 	w := bufio.NewWriterSize(io.MultiWriter(to, sum), 1<<16)
-	head, err := json.Marshal(h)
+	_, _ = w.WriteString(copyFormat) // a bufio.Writer keeps its first error for Flush
+	var pair [pairSize]byte
+	r.placements.Load().each(func(id company.ID, v uint64) bool {
+		binary.LittleEndian.PutUint64(pair[:8], uint64(id)) //nolint:gosec // ids are positive
+		binary.LittleEndian.PutUint64(pair[8:], v)
+		_, _ = w.Write(pair[:])
+		return true
+	})
+	_, _ = w.Write(make([]byte, pairSize))
+	list := r.regions.Load()
+	trailer, err := json.Marshal(copyTrailer{r.environment, list.codes, list.infos})
 	if err != nil {
 		return err
 	}
-	var word [8]byte
-	binary.LittleEndian.PutUint64(word[:], uint64(len(head)))
-	_, _ = w.WriteString(copyFormat) // a bufio.Writer keeps its first error for Flush
-	_, _ = w.Write(word[:])
-	_, _ = w.Write(head)
-	left := h.Count
-	// Companies that came after the count was taken are left for the next time.
-	t.each(func(id company.ID, v uint64) bool {
-		if left == 0 {
-			return false
-		}
-		left--
-		binary.LittleEndian.PutUint64(word[:], uint64(id)) //nolint:gosec // ids are positive
-		_, _ = w.Write(word[:])
-		binary.LittleEndian.PutUint64(word[:], v)
-		_, _ = w.Write(word[:])
-		return true
-	})
+	_ = binary.Write(w, binary.LittleEndian, uint32(len(trailer))) //nolint:gosec // at most 256 regions
+	_, _ = w.Write(trailer)
 	if err := w.Flush(); err != nil {
 		return err
 	}
-	binary.LittleEndian.PutUint32(word[:], sum.Sum32())
-	_, err = to.Write(word[:4])
-	return err
+	return binary.Write(to, binary.LittleEndian, sum.Sum32())
 }
 
 // load reads the file into the empty replica.
@@ -103,48 +95,61 @@ func (r *Replica) load() error {
 	sum := crc32.New(castagnoli)
 	in := bufio.NewReaderSize(f, 1<<16)
 	checked := io.TeeReader(in, sum)
-	h, err := readHeader(checked, info.Size())
+	t, regions, err := readPairs(checked, info.Size())
 	if err != nil {
 		return err
 	}
-	if h.Environment != r.environment {
-		return fmt.Errorf("the file is a copy of environment %q, not of %q", h.Environment, r.environment)
+	trailer, err := readTrailer(checked)
+	if err != nil {
+		return err
 	}
-	t := newTable(h.Count)
-	var pair [16]byte
-	for range h.Count {
-		if _, err := io.ReadFull(checked, pair[:]); err != nil {
-			return errDamaged
-		}
-		id, v := binary.LittleEndian.Uint64(pair[:8]), binary.LittleEndian.Uint64(pair[8:])
-		if packedRegion(v) >= len(h.Codes) || id == 0 || v == 0 || !t.put(company.ID(id), v) { //nolint:gosec // checked by the sum below
-			return errDamaged
-		}
-	}
-	var want [4]byte
-	if _, err := io.ReadFull(in, want[:]); err != nil || binary.LittleEndian.Uint32(want[:]) != sum.Sum32() {
+	want := sum.Sum32()
+	var got uint32
+	if binary.Read(in, binary.LittleEndian, &got) != nil || got != want || regions > len(trailer.Codes) {
 		return errDamaged
 	}
-	r.regions.Store(&regionList{codes: h.Codes, infos: h.Infos})
+	if trailer.Environment != r.environment {
+		return fmt.Errorf("the file is a copy of environment %q, not of %q", trailer.Environment, r.environment)
+	}
+	r.regions.Store(&regionList{codes: trailer.Codes, infos: trailer.Infos})
 	r.placements.Store(t)
 	return nil
 }
 
-func readHeader(in io.Reader, size int64) (copyHeader, error) {
-	var h copyHeader
-	head := make([]byte, len(copyFormat)+8)
-	if _, err := io.ReadFull(in, head); err != nil || string(head[:len(copyFormat)]) != copyFormat {
-		return h, errDamaged
+// readPairs reads the companies, and answers how many regions they are in at the least.
+func readPairs(in io.Reader, size int64) (t *table, regions int, err error) {
+	format := make([]byte, len(copyFormat))
+	if _, err := io.ReadFull(in, format); err != nil || string(format) != copyFormat {
+		return nil, 0, errDamaged
 	}
-	n := binary.LittleEndian.Uint64(head[len(copyFormat):])
-	if n > maxRegionsJSON {
+	t = newTable(int(size / pairSize))
+	var pair [pairSize]byte
+	for {
+		if _, err := io.ReadFull(in, pair[:]); err != nil {
+			return nil, 0, errDamaged
+		}
+		id, v := binary.LittleEndian.Uint64(pair[:8]), binary.LittleEndian.Uint64(pair[8:])
+		if id == 0 && v == 0 {
+			return t, regions, nil
+		}
+		if id == 0 || v == 0 || !t.put(company.ID(id), v) { //nolint:gosec // checked by the sum
+			return nil, 0, errDamaged
+		}
+		regions = max(regions, packedRegion(v)+1)
+	}
+}
+
+func readTrailer(in io.Reader) (copyTrailer, error) {
+	var h copyTrailer
+	var n uint32
+	if err := binary.Read(in, binary.LittleEndian, &n); err != nil || n > maxTrailer {
 		return h, errDamaged
 	}
 	data := make([]byte, n)
 	if _, err := io.ReadFull(in, data); err != nil || json.Unmarshal(data, &h) != nil {
 		return h, errDamaged
 	}
-	if h.Count < 0 || int64(h.Count) > size/16 || len(h.Codes) != len(h.Infos) || len(h.Codes) > maxRegions {
+	if len(h.Codes) != len(h.Infos) || len(h.Codes) > maxRegions {
 		return h, errDamaged
 	}
 	return h, nil
@@ -170,5 +175,18 @@ func WriteFile(path string, write func(io.Writer) error) (err error) {
 	if err := errors.Join(f.Sync(), f.Close()); err != nil {
 		return err
 	}
-	return os.Rename(f.Name(), path)
+	if err := os.Rename(f.Name(), path); err != nil {
+		return err
+	}
+	return syncFolder(filepath.Dir(path))
+}
+
+// syncFolder makes the new name survive a loss of power. Not every system can do that.
+func syncFolder(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return nil //nolint:nilerr // the file itself is written
+	}
+	_ = d.Sync()
+	return d.Close()
 }

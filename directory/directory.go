@@ -48,16 +48,18 @@ func BucketName(kind, environment string) string {
 // Open opens the directory of an environment and makes its buckets, with this many
 // replicas each, where they don't exist.
 func Open(ctx context.Context, nc *nats.Conn, environment string, replicas int) (*Directory, error) {
-	js, err := jetstream.New(nc)
+	// Without a timeout, acknowledgements that a dying leader never sent would fill the list
+	// of those awaited.
+	js, err := jetstream.New(nc, jetstream.WithPublishAsyncTimeout(writeTimeout))
 	if err != nil {
 		return nil, fmt.Errorf("open the directory: %w", err)
 	}
 	d := &Directory{js: js, stream: BucketName("changes", environment)}
 	d.subject = d.stream
-	if d.placements, err = bucket(ctx, js, BucketName("placements", environment), replicas, true); err != nil {
+	if d.placements, err = placementBucket(ctx, js, BucketName("placements", environment), replicas); err != nil {
 		return nil, err
 	}
-	if d.regions, err = bucket(ctx, js, BucketName("regions", environment), replicas, false); err != nil {
+	if d.regions, err = bucket(ctx, js, BucketName("regions", environment), replicas); err != nil {
 		return nil, err
 	}
 	_, err = js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
@@ -69,37 +71,47 @@ func Open(ctx context.Context, nc *nats.Conn, environment string, replicas int) 
 		Duplicates: 2 * time.Minute,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("make the stream %s: %w", d.stream, unavailable(err))
+		return nil, fmt.Errorf("make the stream %s: %w", d.stream, Unavailable(err))
 	}
 	return d, nil
 }
 
-// bucket opens a bucket, or makes it. Batches allow loading many keys in one step.
-func bucket(ctx context.Context, js jetstream.JetStream, name string, replicas int, batches bool) (jetstream.KeyValue, error) {
+// bucket opens a bucket, or makes it.
+func bucket(ctx context.Context, js jetstream.JetStream, name string, replicas int) (jetstream.KeyValue, error) {
 	kv, err := js.KeyValue(ctx, name)
 	if errors.Is(err, jetstream.ErrBucketNotFound) {
 		kv, err = js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
 			Bucket: name, History: 1, Storage: jetstream.FileStorage, Replicas: replicas,
 		})
-		if err == nil && batches {
-			err = allowBatches(ctx, js, "KV_"+name)
-		}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("open the bucket %s: %w", name, unavailable(err))
+		return nil, fmt.Errorf("open the bucket %s: %w", name, Unavailable(err))
 	}
 	return kv, nil
 }
 
-func allowBatches(ctx context.Context, js jetstream.JetStream, stream string) error {
-	s, err := js.Stream(ctx, stream)
+// placementBucket opens a bucket whose stream takes atomic batches, for [Directory.Load],
+// and is read from its leader alone: a follower may not have the revision yet that a
+// caller was told a moment ago. Both are asked for at every start, since whoever made the
+// bucket may have died in between.
+func placementBucket(ctx context.Context, js jetstream.JetStream, name string, replicas int) (jetstream.KeyValue, error) {
+	kv, err := bucket(ctx, js, name, replicas)
 	if err != nil {
-		return err
+		return nil, err
+	}
+	s, err := js.Stream(ctx, "KV_"+name)
+	if err != nil {
+		return nil, fmt.Errorf("open the bucket %s: %w", name, Unavailable(err))
 	}
 	cfg := s.CachedInfo().Config
-	cfg.AllowAtomicPublish = true
-	_, err = js.UpdateStream(ctx, cfg)
-	return err
+	if cfg.AllowAtomicPublish && !cfg.AllowDirect {
+		return kv, nil
+	}
+	cfg.AllowAtomicPublish, cfg.AllowDirect = true, false
+	if _, err := js.UpdateStream(ctx, cfg); err != nil {
+		return nil, fmt.Errorf("set up the bucket %s: %w", name, Unavailable(err))
+	}
+	return bucket(ctx, js, name, replicas) // what was opened before remembers how it was read
 }
 
 // Create records where a new company lives. It answers nil where the very same record is
@@ -111,29 +123,51 @@ func (d *Directory) Create(ctx context.Context, p company.Placement) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
-	_, err = d.placements.Create(ctx, p.Company.String(), value)
-	if !errors.Is(err, jetstream.ErrKeyExists) {
-		return unavailable(err)
+	for {
+		_, err := d.placements.Create(ctx, p.Company.String(), value)
+		if !errors.Is(err, jetstream.ErrKeyExists) {
+			return Unavailable(err)
+		}
+		there, _, err := d.Get(ctx, p.Company)
+		switch {
+		case errors.Is(err, problem.New(problem.NotFound, "")):
+			// A cluster refuses for a record that is still on its way. It may fail yet.
+			if err := pause(ctx, createRetry); err != nil {
+				return Unavailable(err)
+			}
+			continue
+		case err != nil:
+			return err
+		case there.Region != p.Region || there.Epoch != p.Epoch || !there.Onboarded.Equal(p.Onboarded):
+			return problem.New(problem.Conflict, "Company %d lives in %s already, at epoch %d.", p.Company, there.Region, there.Epoch)
+		}
+		return nil
 	}
-	there, _, err := d.Get(ctx, p.Company)
-	if err != nil {
-		return err
-	}
-	if there.Region != p.Region || there.Epoch != p.Epoch || !there.Onboarded.Equal(p.Onboarded) {
-		return problem.New(problem.Conflict, "Company %d lives in %s already, at epoch %d.", p.Company, there.Region, there.Epoch)
-	}
-	return nil
 }
 
-// Get reads a placement and the revision of its record. A follower of a cluster may
-// answer an old one: rely on the revision check of [Directory.Update], never on Get.
+const createRetry = 10 * time.Millisecond
+
+// pause waits, unless the context ends before.
+func pause(ctx context.Context, d time.Duration) error {
+	wait := time.NewTimer(d)
+	defer wait.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-wait.C:
+		return nil
+	}
+}
+
+// Get reads a placement and the revision of its record. It may have changed by the time
+// of the answer: rely on the revision check of [Directory.Update], never on Get.
 func (d *Directory) Get(ctx context.Context, id company.ID) (company.Placement, uint64, error) {
 	entry, err := d.placements.Get(ctx, id.String())
 	if errors.Is(err, jetstream.ErrKeyNotFound) {
 		return company.Placement{}, 0, problem.New(problem.NotFound, "There is no company %d.", id)
 	}
 	if err != nil {
-		return company.Placement{}, 0, unavailable(err)
+		return company.Placement{}, 0, Unavailable(err)
 	}
 	p, err := readPlacement(entry.Value())
 	return p, entry.Revision(), err
@@ -150,7 +184,7 @@ func (d *Directory) Update(ctx context.Context, p company.Placement, revision ui
 		return 0, changedMeanwhile(p.Company)
 	}
 	if err != nil {
-		return 0, unavailable(err)
+		return 0, Unavailable(err)
 	}
 	last, err := readPlacement(entry.Value())
 	if err != nil {
@@ -164,11 +198,10 @@ func (d *Directory) Update(ctx context.Context, p company.Placement, revision ui
 		return 0, fmt.Errorf("update placement: %w", err)
 	}
 	next, err := d.placements.Update(ctx, p.Company.String(), value, revision)
-	var api *jetstream.APIError
-	if errors.As(err, &api) && api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence {
+	if errors.Is(err, jetstream.ErrKeyRevisionMismatch) {
 		return 0, changedMeanwhile(p.Company)
 	}
-	return next, unavailable(err)
+	return next, Unavailable(err)
 }
 
 func changedMeanwhile(id company.ID) error {
@@ -220,7 +253,7 @@ func (d *Directory) loadBatch(ctx context.Context, batch []company.Placement) er
 		msg.Header.Set(nats.ExpectedLastSubjSeqHdr, "0")
 		if i < len(batch)-1 {
 			if err := d.js.Conn().PublishMsg(msg); err != nil {
-				return unavailable(err)
+				return Unavailable(err)
 			}
 			continue
 		}
@@ -229,19 +262,28 @@ func (d *Directory) loadBatch(ctx context.Context, batch []company.Placement) er
 		defer cancel()
 		answer, err := d.js.Conn().RequestMsgWithContext(ctx, msg)
 		if err != nil {
-			return unavailable(err)
+			return Unavailable(err)
 		}
-		var ack struct {
-			Error *jetstream.APIError `json:"error"`
-		}
-		if err := json.Unmarshal(answer.Data, &ack); err != nil {
-			return fmt.Errorf("load placements: %w", err)
-		}
-		if ack.Error != nil {
-			return problem.New(problem.Conflict, "One of %d companies has a placement already: none of them was loaded.", len(batch)).Because(ack.Error)
-		}
+		return batchAnswer(answer.Data, len(batch))
 	}
 	return nil
+}
+
+func batchAnswer(data []byte, size int) error {
+	var ack struct {
+		Error *jetstream.APIError `json:"error"`
+	}
+	if err := json.Unmarshal(data, &ack); err != nil {
+		return fmt.Errorf("load placements: %w", err)
+	}
+	switch {
+	case ack.Error == nil:
+		return nil
+	case ack.Error.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence,
+		ack.Error.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequenceConstant: // the one that replicated buckets answer
+		return problem.New(problem.Conflict, "One of %d companies has a placement already: none of them was loaded.", size).Because(ack.Error)
+	}
+	return fmt.Errorf("load placements: %w", ack.Error)
 }
 
 // PutRegion records a region, or changes what is recorded of it.
@@ -253,7 +295,7 @@ func (d *Directory) PutRegion(ctx context.Context, r company.RegionInfo) error {
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
 	_, err = d.regions.Put(ctx, string(r.Code), value)
-	return unavailable(err)
+	return Unavailable(err)
 }
 
 // Regions lists the regions by number.
@@ -265,13 +307,13 @@ func (d *Directory) Regions(ctx context.Context) ([]company.RegionInfo, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, unavailable(err)
+		return nil, Unavailable(err)
 	}
 	list := make([]company.RegionInfo, 0, len(keys))
 	for _, key := range keys {
 		entry, err := d.regions.Get(ctx, key)
 		if err != nil {
-			return nil, unavailable(err)
+			return nil, Unavailable(err)
 		}
 		var r company.RegionInfo
 		if err := json.Unmarshal(entry.Value(), &r); err != nil {
@@ -291,16 +333,16 @@ func readPlacement(value []byte) (company.Placement, error) {
 	return p, nil
 }
 
-// unavailable turns the ways in which NATS says that it can't be reached into a problem
+// Unavailable turns the ways in which NATS says that it can't be reached into a problem
 // that asks to try again.
-func unavailable(err error) error {
+func Unavailable(err error) error {
 	switch {
 	case err == nil:
 		return nil
 	case errors.Is(err, nats.ErrNoResponders), errors.Is(err, nats.ErrConnectionClosed), errors.Is(err, nats.ErrConnectionReconnecting),
 		errors.Is(err, nats.ErrTimeout), errors.Is(err, nats.ErrNoServers), errors.Is(err, nats.ErrDisconnected), errors.Is(err, nats.ErrReconnectBufExceeded),
-		errors.Is(err, jetstream.ErrNoStreamResponse), errors.Is(err, context.DeadlineExceeded):
-		return problem.New(problem.DirectoryUnavailable, "The directory can't be reached, so nothing was changed. Try again.").After(time.Second).Because(err)
+		errors.Is(err, jetstream.ErrNoStreamResponse), errors.Is(err, jetstream.ErrAsyncPublishTimeout), errors.Is(err, jetstream.ErrTooManyStalledMsgs), errors.Is(err, context.DeadlineExceeded):
+		return problem.New(problem.DirectoryUnavailable, "The directory can't be reached. Try again.").After(time.Second).Because(err)
 	}
 	return err
 }

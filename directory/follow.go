@@ -2,6 +2,7 @@ package directory
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -27,14 +28,14 @@ type Follower struct {
 	done   sync.WaitGroup
 	synced chan struct{} // closed once all records that were there have been heard
 	once   sync.Once
-	since  atomic.Int64 // Unix nanoseconds of the last moment at which it was in sync
+	since  atomic.Int64 // Unix nanoseconds of the last moment at which it was in step
 	conn   *nats.Conn
 }
 
 const (
-	followRetry = 250 * time.Millisecond
-	// inSyncCheck is how often a watch that hears nothing asks whether it still could.
-	inSyncCheck = time.Second
+	followRetry = 100 * time.Millisecond
+	// stepCheck is how often a watch asks the bucket whether it has missed anything.
+	stepCheck = 2 * time.Second
 )
 
 // Follow starts to follow the bucket. apply is called from one goroutine, an entry at a
@@ -50,18 +51,18 @@ func Follow(nc *nats.Conn, bucket string, apply func(Entry)) *Follower {
 				return
 			}
 			slog.Debug("watch ended", "bucket", bucket, "error", err)
-			wait := time.NewTimer(followRetry)
-			select {
-			case <-ctx.Done():
-			case <-wait.C:
-			}
-			wait.Stop()
+			_ = pause(ctx, followRetry)
 		}
 	})
 	return f
 }
 
+// watch follows the bucket until the watch is over or no longer to be trusted.
 func (f *Follower) watch(ctx context.Context, bucket string, apply func(Entry)) error {
+	// NATS' own watch notices only by missing heartbeats, ten seconds later, that the server
+	// was restarted and has forgotten it. A revocation must not take that long.
+	connected := f.conn.StatusChanged(nats.CONNECTED)
+	defer f.conn.RemoveStatusListener(connected)
 	js, err := jetstream.New(f.conn)
 	if err != nil {
 		return err
@@ -70,37 +71,115 @@ func (f *Follower) watch(ctx context.Context, bucket string, apply func(Entry)) 
 	if err != nil {
 		return err
 	}
+	s := step{follower: f, kv: kv}
+	if s.last, err = s.read(ctx); err != nil {
+		return err
+	}
 	w, err := kv.WatchAll(ctx)
 	if err != nil {
 		return err
 	}
-	defer w.Stop() //nolint:errcheck // the watch is over either way
-	check := time.NewTicker(inSyncCheck)
+	defer stop(w)
+	check := time.NewTicker(stepCheck)
 	defer check.Stop()
-	synced := false
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
+		case <-connected:
+			return errors.New("the connection was made again")
 		case <-check.C:
-			if synced && f.conn.IsConnected() {
-				f.since.Store(time.Now().UnixNano())
+			if err := s.check(ctx); err != nil {
+				return err
 			}
 		case entry, ok := <-w.Updates():
-			switch {
-			case !ok:
-				return fmt.Errorf("the watch of %s was closed", bucket)
-			case entry == nil: // all that was there has been heard
-				synced = true
-				f.since.Store(time.Now().UnixNano())
-				f.once.Do(func() { close(f.synced) })
-			case entry.Operation() == jetstream.KeyValuePut:
-				apply(Entry{Key: entry.Key(), Value: entry.Value()})
-			default:
-				apply(Entry{Key: entry.Key()})
+			if !ok {
+				return errors.New("the watch was closed")
 			}
+			if entry == nil { // all that was there has been heard
+				s.begin()
+				continue
+			}
+			s.heard = max(s.heard, entry.Revision())
+			e := Entry{Key: entry.Key()}
+			if entry.Operation() == jetstream.KeyValuePut {
+				e.Value = entry.Value()
+			}
+			apply(e)
 		}
 	}
+}
+
+// stop ends a watch. What waits to be delivered is taken, or the watch's own goroutine
+// would wait for ever to deliver it.
+func stop(w jetstream.KeyWatcher) {
+	_ = w.Stop() // where the connection is closed, so is the watch
+	for range w.Updates() {
+	}
+}
+
+// step tells whether a watch keeps step with its bucket.
+type step struct {
+	follower *Follower
+	kv       jetstream.KeyValue
+	synced   bool
+	last     bucketState
+	heard    uint64 // the highest revision
+	before   uint64 // what heard was at the last check
+}
+
+// bucketState is what a bucket says of itself.
+type bucketState struct {
+	read     time.Time
+	made     time.Time
+	revision uint64 // of the newest record
+}
+
+func (s *step) read(ctx context.Context) (bucketState, error) {
+	at := bucketState{read: time.Now()}
+	ctx, cancel := context.WithTimeout(ctx, stepCheck)
+	defer cancel()
+	status, err := s.kv.Status(ctx)
+	if err != nil {
+		return at, err
+	}
+	info, ok := status.(*jetstream.KeyValueBucketStatus)
+	if !ok {
+		return at, fmt.Errorf("the bucket's status is a %T", status)
+	}
+	at.made, at.revision = info.StreamInfo().Created, info.StreamInfo().State.LastSeq
+	return at, nil
+}
+
+// begin notes that all that was there when the watch began has been heard. The newest of
+// it may have expired since, so its revision needn't have been heard itself.
+func (s *step) begin() {
+	s.synced = true
+	s.heard = max(s.heard, s.last.revision)
+	s.follower.since.Store(s.last.read.UnixNano())
+	s.follower.once.Do(func() { close(s.follower.synced) })
+}
+
+// check compares what was heard with what the bucket has. It answers an error where the
+// watch must begin again: the bucket is another one, or the watch has fallen silent.
+func (s *step) check(ctx context.Context) error {
+	if !s.synced {
+		return nil
+	}
+	at, err := s.read(ctx)
+	if err != nil {
+		return nil //nolint:nilerr // away for now; the watch goes on once it is back
+	}
+	switch {
+	case !at.made.Equal(s.last.made):
+		return errors.New("the bucket was made anew")
+	case s.heard >= at.revision:
+		s.follower.since.Store(at.read.UnixNano())
+	case s.heard < s.last.revision && s.heard == s.before:
+		return errors.New("the watch has fallen silent")
+	}
+	s.last, s.before = at, s.heard
+	return nil
 }
 
 // Synced is closed once every record that was there at the start has been heard.
@@ -114,6 +193,46 @@ func (f *Follower) InSync() time.Time {
 		return time.Time{}
 	}
 	return time.Unix(0, n)
+}
+
+// diskGrace is how long a start waits for the directory before it goes on with what the
+// file says; where a server answers but has no quorum, diskPatience.
+const (
+	diskGrace    = time.Second
+	diskPatience = 5 * time.Second
+)
+
+// Ready waits until the followers are in step. Where a copy on disk was loaded it waits
+// for a moment only: a start must not need the directory.
+func Ready(ctx context.Context, nc *nats.Conn, fromDisk bool, watches ...*Follower) error {
+	var patience <-chan time.Time
+	if fromDisk {
+		timer := time.NewTimer(diskPatience)
+		defer timer.Stop()
+		patience = timer.C
+	}
+	grace := time.NewTicker(diskGrace)
+	defer grace.Stop()
+	for _, w := range watches {
+		for waiting := true; waiting; {
+			select {
+			case <-w.Synced():
+				waiting = false
+			case <-grace.C:
+				if fromDisk && !nc.IsConnected() {
+					return nil
+				}
+			case <-patience:
+				return nil
+			case <-ctx.Done():
+				if fromDisk {
+					return nil
+				}
+				return fmt.Errorf("the directory can't be reached and there is no copy of it on disk: %w", context.Cause(ctx))
+			}
+		}
+	}
+	return nil
 }
 
 // Close ends the following and waits for the last call of apply.

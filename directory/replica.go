@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io/fs"
 	"log/slog"
 	"slices"
@@ -74,32 +73,6 @@ func OpenReplica(nc *nats.Conn, environment, file string) (*Replica, error) {
 // reached, from the file.
 func (r *Replica) Ready(ctx context.Context) error {
 	return Ready(ctx, r.nc, r.fromDisk, r.watches...)
-}
-
-// diskGrace is how long a start waits for the directory before it goes on with what the
-// file says.
-const diskGrace = time.Second
-
-// Ready waits until the followers are in step or, where a copy on disk was loaded and
-// the directory can't be reached, for a moment only.
-func Ready(ctx context.Context, nc *nats.Conn, fromDisk bool, watches ...*Follower) error {
-	grace := time.NewTicker(diskGrace)
-	defer grace.Stop()
-	for _, w := range watches {
-		for waiting := true; waiting; {
-			select {
-			case <-w.Synced():
-				waiting = false
-			case <-grace.C:
-				if fromDisk && !nc.IsConnected() {
-					return nil
-				}
-			case <-ctx.Done():
-				return fmt.Errorf("the directory can't be reached and there is no copy of it on disk: %w", context.Cause(ctx))
-			}
-		}
-	}
-	return nil
 }
 
 // Placement answers where a company lives, as far as the replica knows. It takes no lock
@@ -189,12 +162,17 @@ func (r *Replica) Page(after company.ID, limit int, region company.Region) []com
 	return page
 }
 
-// Learn takes a placement that a region told, ahead of the directory's watch.
+// Learn takes a placement that a region told, ahead of the directory's watch, if its epoch
+// is newer than what is there.
 func (r *Replica) Learn(p company.Placement) {
 	r.write.Lock()
 	defer r.write.Unlock()
+	old := r.placements.Load().get(p.Company)
+	if old != 0 && packedEpoch(old) >= p.Epoch {
+		return
+	}
 	// A region tells where a company went, not when it became a customer.
-	if old := r.placements.Load().get(p.Company); old != 0 && p.Onboarded.IsZero() {
+	if old != 0 && p.Onboarded.IsZero() {
 		p.Onboarded = packedDay(old)
 	}
 	r.put(p)
@@ -214,12 +192,13 @@ func (r *Replica) applyPlacement(e Entry) {
 	r.put(p)
 }
 
-// put takes a placement if it is newer than what is there: watches repeat, and a region
-// may have told of a change before them. r.write is held.
+// put takes a placement unless an older epoch: watches repeat, and a region may have told
+// of a change before them. At the same epoch the directory's record wins, since it knows
+// more than a region tells. r.write is held.
 func (r *Replica) put(p company.Placement) {
 	t := r.placements.Load()
 	old := t.get(p.Company)
-	if p.Company <= 0 || p.Epoch < 1 || p.Epoch > maxEpoch || old != 0 && packedEpoch(old) >= p.Epoch {
+	if p.Company <= 0 || p.Epoch < 1 || p.Epoch > maxEpoch || old != 0 && packedEpoch(old) > p.Epoch {
 		return
 	}
 	index, ok := r.index(p.Region)
@@ -227,7 +206,11 @@ func (r *Replica) put(p company.Placement) {
 		slog.Error("leaving out a placement: there are too many regions", "region", p.Region)
 		return
 	}
-	if v := pack(p, index); !t.put(p.Company, v) {
+	v := pack(p, index)
+	if v == old {
+		return
+	}
+	if !t.put(p.Company, v) {
 		t = t.grown()
 		t.put(p.Company, v)
 		r.placements.Store(t)

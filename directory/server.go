@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -111,9 +112,22 @@ func Connect(urls []string, secret, name string) (*nats.Conn, error) {
 	}
 	conn, err := nats.Connect(strings.Join(urls, ","), options...)
 	if err != nil {
-		return nil, fmt.Errorf("connect to the directory at %s: %w", strings.Join(urls, ", "), err)
+		// The cause may quote an address, and an address may hold a password.
+		return nil, fmt.Errorf("connect to the directory at %s: check the addresses, such as nats://host:4222, and the secret", addresses(urls))
 	}
 	return conn, nil
+}
+
+// addresses names servers without the credentials that their URLs may hold.
+func addresses(urls []string) string {
+	hosts := make([]string, len(urls))
+	for i, raw := range urls {
+		hosts[i] = "(malformed)"
+		if u, err := url.Parse(raw); err == nil && u.Host != "" {
+			hosts[i] = u.Host
+		}
+	}
+	return strings.Join(hosts, ", ")
 }
 
 func connectOptions(name string) []nats.Option {

@@ -12,7 +12,6 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"mpr/directory"
-	"mpr/problem"
 )
 
 // Buckets is where the login service announces public keys and revocations, for every
@@ -42,7 +41,7 @@ func OpenBuckets(ctx context.Context, nc *nats.Conn, environment string, replica
 			Bucket: directory.BucketName(kind, environment), History: 1, Storage: jetstream.FileStorage, Replicas: replicas, LimitMarkerTTL: markerTTL,
 		})
 		if err != nil {
-			return nil, fmt.Errorf("open the bucket of %s: %w", kind, err)
+			return nil, fmt.Errorf("open the bucket of %s: %w", kind, directory.Unavailable(err))
 		}
 	}
 	return b, nil
@@ -60,7 +59,7 @@ func (b *Buckets) AnnounceKey(ctx context.Context, key jose.JSONWebKey) error {
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
 	if _, err := b.keys.Put(ctx, key.KeyID, value); err != nil {
-		return fmt.Errorf("announce key %s: %w", key.KeyID, unavailable(err))
+		return fmt.Errorf("announce key %s: %w", key.KeyID, directory.Unavailable(err))
 	}
 	return nil
 }
@@ -70,7 +69,7 @@ func (b *Buckets) RetireKey(ctx context.Context, kid string) error {
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
 	if err := b.keys.Delete(ctx, kid); err != nil {
-		return fmt.Errorf("retire key %s: %w", kid, unavailable(err))
+		return fmt.Errorf("retire key %s: %w", kid, directory.Unavailable(err))
 	}
 	return nil
 }
@@ -84,11 +83,7 @@ func (b *Buckets) Revoke(ctx context.Context, grant string, until time.Time) err
 	ttl := max(time.Until(until), 0).Truncate(time.Second) + 2*maxSkew
 	_, err := b.revocations.Create(ctx, grant, []byte(until.UTC().Format(time.RFC3339)), jetstream.KeyTTL(ttl))
 	if err != nil && !errors.Is(err, jetstream.ErrKeyExists) {
-		return fmt.Errorf("revoke a grant: %w", unavailable(err))
+		return fmt.Errorf("revoke a grant: %w", directory.Unavailable(err))
 	}
 	return nil
-}
-
-func unavailable(err error) error {
-	return problem.New(problem.DirectoryUnavailable, "The directory can't be reached. Try again.").After(time.Second).Because(err)
 }

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"maps"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -93,7 +94,7 @@ func (f *Follower) isRevoked(grant string) bool {
 func (f *Follower) applyKey(e directory.Entry) {
 	var key jose.JSONWebKey
 	if e.Value != nil {
-		if err := key.UnmarshalJSON(e.Value); err != nil || key.KeyID != e.Key || !key.Valid() || !key.IsPublic() {
+		if err := key.UnmarshalJSON(e.Value); err != nil || key.KeyID != e.Key || !usable(key) {
 			slog.Error("leaving out a public key that isn't one", "kid", e.Key, "error", err)
 			return
 		}
@@ -108,6 +109,12 @@ func (f *Follower) applyKey(e directory.Entry) {
 	}
 	f.keys.Store(&keys)
 	f.dirty.Store(true)
+}
+
+// usable says whether tokens may be verified with a key: a public one, for an algorithm of
+// the short list.
+func usable(key jose.JSONWebKey) bool {
+	return key.KeyID != "" && key.Valid() && key.IsPublic() && slices.Contains(algorithms, jose.SignatureAlgorithm(key.Algorithm))
 }
 
 func (f *Follower) applyRevocation(e directory.Entry) {
@@ -204,6 +211,9 @@ func (f *Follower) load() error {
 	}
 	keys := map[string]jose.JSONWebKey{}
 	for _, k := range c.Keys {
+		if !usable(k) {
+			return fmt.Errorf("the file is damaged: %q is no public key of ours", k.KeyID)
+		}
 		keys[k.KeyID] = k
 	}
 	f.keys.Store(&keys)

@@ -1,6 +1,7 @@
 package token
 
 import (
+	"cmp"
 	"context"
 	"crypto"
 	"crypto/ecdsa"
@@ -174,7 +175,10 @@ func (r *Ring) refresh(ctx context.Context) error {
 	if len(keys) == 0 {
 		return errors.New("the store has no signing key")
 	}
-	slices.SortFunc(keys, func(a, b *signingKey) int { return a.SignsFrom.Compare(b.SignsFrom) })
+	// All services must take the same key, also of two made at the same time.
+	slices.SortFunc(keys, func(a, b *signingKey) int {
+		return cmp.Or(a.SignsFrom.Compare(b.SignsFrom), cmp.Compare(a.KID, b.KID))
+	})
 	expired := 0
 	for expired < len(keys)-1 && !r.options.Now().Before(r.retiredAt(keys, expired)) {
 		expired++

@@ -435,7 +435,7 @@ func TestBearer(t *testing.T) {
 			t.Errorf("%q: %q, %v", value, got, err)
 		}
 	}
-	for _, values := range [][]string{{""}, {"Bearer"}, {"Bearer "}, {"Basic abc"}, {"abc"}, {"Bearer a b"}, {"Bearer a,Bearer b"}, {"Bearer a", "Bearer a"}} {
+	for _, values := range [][]string{{""}, {"Bearer"}, {"Bearer "}, {"Basic abc"}, {"abc"}, {"Bearer a b"}, {"Bearer a,Bearer b"}, {"Bearer a\x00"}, {"Bearer a\"b"}, {"Bearer é"}, {"Bearer a", "Bearer a"}, {"Bearer a", "Basic b"}} {
 		if got, err := Bearer(values); !errors.Is(err, problem.New(problem.InvalidToken, "")) {
 			t.Errorf("%q: %q, %v", values, got, err)
 		}
@@ -453,28 +453,6 @@ func FuzzBearer(f *testing.F) {
 		token, err := Bearer([]string{s})
 		if err == nil && (token == "" || !strings.HasSuffix(s, token) || !strings.EqualFold(s[:6], "bearer")) {
 			t.Fatalf("Bearer(%q) = %q", s, token)
-		}
-	})
-}
-
-func FuzzVerify(f *testing.F) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		f.Fatal(err)
-	}
-	follower := &Follower{}
-	follower.keys.Store(&map[string]jose.JSONWebKey{"k": {Key: key.Public(), KeyID: "k", Algorithm: "ES256"}})
-	v := NewVerifier(issuer, follower, 10, time.Now)
-	for _, s := range []string{
-		"", "..", "a.b.c", encode(`{"alg":"none"}`) + "." + encode(`{"sub":"1"}`) + ".",
-		encode(`{"alg":"ES256","kid":"k"}`) + "." + encode(`{"iss":"https://login.procore.com","sub":"1","app":1,"kind":"user","exp":9999999999}`) + "." + strings.Repeat("A", 86),
-		encode(`{"alg":"HS256","kid":"k"}`) + "." + encode(`{}`) + ".AAAA",
-	} {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, raw string) {
-		if c, err := v.Verify(raw); err == nil {
-			t.Fatalf("a token that nobody signed is valid: %+v", c)
 		}
 	})
 }

@@ -2,7 +2,6 @@ package token
 
 import (
 	"crypto/sha256"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -13,6 +12,7 @@ import (
 	"unsafe"
 
 	"github.com/go-jose/go-jose/v4"
+	"github.com/go-jose/go-jose/v4/json"
 
 	"mpr/company"
 	"mpr/problem"
@@ -48,11 +48,11 @@ type Verifier struct {
 	issuer   string
 	follower *Follower
 	now      func() time.Time
-	shards   [shardCount]shard
-	perShard int
+	shards   []shard
+	perShard int // how many tokens a generation of a shard holds
 }
 
-const shardCount = 16
+const maxShards = 16
 
 // shard remembers tokens by their SHA-256, in two generations: when the young one is
 // full it becomes the old one, and what was old is forgotten.
@@ -66,9 +66,11 @@ type remembered struct {
 	kid    string
 }
 
-// NewVerifier makes a verifier of tokens by this issuer. It remembers at most this many.
+// NewVerifier makes a verifier of tokens by this issuer. It remembers at most this many
+// tokens; with 0 it checks every signature anew.
 func NewVerifier(issuer string, f *Follower, remember int, now func() time.Time) *Verifier {
-	return &Verifier{issuer: issuer, follower: f, now: now, perShard: max(remember/shardCount/2, 1)}
+	shards := min(max(remember/2, 1), maxShards)
+	return &Verifier{issuer: issuer, follower: f, now: now, shards: make([]shard, shards), perShard: remember / shards / 2}
 }
 
 // invalid is the one answer for a token that is no good (RFC 6750 section 3.1).
@@ -84,15 +86,14 @@ func (v *Verifier) Verify(raw string) (*Claims, error) {
 		return nil, invalid(errMalformed)
 	}
 	sum := sha256.Sum256(unsafe.Slice(unsafe.StringData(raw), len(raw))) // a conversion would copy
-	s := &v.shards[sum[0]%shardCount]
-	known := s.get(sum)
+	s := &v.shards[int(sum[0])%len(v.shards)]
+	known, fresh := s.get(sum, v.perShard), false
 	if known == nil {
 		claims, kid, err := v.check(raw)
 		if err != nil {
 			return nil, invalid(err)
 		}
-		known = &remembered{*claims, kid}
-		s.put(sum, known, v.perShard)
+		known, fresh = &remembered{*claims, kid}, true
 	} else if _, ok := v.follower.key(known.kid); !ok {
 		return nil, invalid(errKey) // the key was retired since
 	}
@@ -102,28 +103,35 @@ func (v *Verifier) Verify(raw string) (*Claims, error) {
 	if v.follower.isRevoked(known.claims.Grant) {
 		return nil, invalid(errRevoked)
 	}
+	if fresh { // what is refused must not push out what is in use
+		s.put(sum, known, v.perShard)
+	}
 	return &known.claims, nil
 }
 
-func (s *shard) get(sum [sha256.Size]byte) *remembered {
+func (s *shard) get(sum [sha256.Size]byte, limit int) *remembered {
 	s.mu.RLock()
 	k, old := s.young[sum], (*remembered)(nil)
 	if k == nil {
 		old = s.old[sum]
 	}
 	s.mu.RUnlock()
-	if old != nil {
-		s.mu.Lock()
-		s.young[sum] = old
-		s.mu.Unlock()
-		return old
+	if old == nil {
+		return k
 	}
-	return k
+	s.put(sum, old, limit) // still in use: into the young generation, which stays bounded
+	return old
 }
 
 func (s *shard) put(sum [sha256.Size]byte, k *remembered, limit int) {
+	if limit == 0 {
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if _, there := s.young[sum]; there {
+		return // another call was faster
+	}
 	if s.young == nil || len(s.young) >= limit {
 		s.young, s.old = map[[sha256.Size]byte]*remembered{}, s.young
 	}
@@ -150,6 +158,8 @@ func (v *Verifier) check(raw string) (*Claims, string, error) {
 	if err != nil {
 		return nil, "", fmt.Errorf("%w: %w", errSignature, err)
 	}
+	// The library's own JSON: encoding/json would take "SUB" for "sub" and the last of two,
+	// and a claim must stand there once (RFC 7519 section 4).
 	var body jwtClaims
 	if err := json.Unmarshal(payload, &body); err != nil {
 		return nil, "", fmt.Errorf("%w: %w", errMalformed, err)
@@ -203,9 +213,14 @@ func Bearer(values []string) (string, error) {
 	}
 	scheme, token, ok := strings.Cut(values[0], " ")
 	token = strings.TrimLeft(token, " ")
-	if len(values) > 1 || !ok || !strings.EqualFold(scheme, "Bearer") || token == "" || strings.ContainsAny(token, " \t,") {
+	if len(values) > 1 || !ok || !strings.EqualFold(scheme, "Bearer") || token == "" || strings.ContainsFunc(token, notInToken) {
 		return "", problem.New(problem.InvalidToken,
 			"The access token is invalid: send the Authorization header once, as \"Bearer <access token>\".")
 	}
 	return token, nil
+}
+
+// notInToken says whether a character can't stand in a b64token (RFC 6750 section 2.1).
+func notInToken(c rune) bool {
+	return (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && !strings.ContainsRune("-._~+/=", c)
 }
