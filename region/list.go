@@ -30,11 +30,11 @@ func (s *Service) readPage(query url.Values) (page, error) {
 		if len(values) == 0 || len(values) == 1 && values[0] == "" {
 			continue
 		}
-		n, err := strconv.Atoi(values[0])
-		if len(values) > 1 || err != nil || n < 1 || n > parameter.most {
+		n, err := strconv.ParseUint(values[0], 10, 31) // unlike Atoi it takes no sign
+		if len(values) > 1 || err != nil || n < 1 || int(n) > parameter.most {
 			return p, problem.New(problem.BadRequest, "The parameter %s must be one number from 1 to %d.", parameter.name, parameter.most)
 		}
-		*parameter.to = n
+		*parameter.to = int(n)
 	}
 	return p, nil
 }
