@@ -31,8 +31,9 @@ import (
 	"mpr/token"
 )
 
-// postgresDSN makes all tests use PostgreSQL, a schema each, instead of SQLite.
-var postgresDSN = os.Getenv("MPR_TEST_POSTGRES")
+// postgresDSN makes all tests use PostgreSQL, a schema each, instead of SQLite. It is read
+// while tests run, so that their cached results depend on it.
+func postgresDSN() string { return os.Getenv("MPR_TEST_POSTGRES") }
 
 const (
 	code       = company.Region("EU01")
@@ -114,10 +115,10 @@ func newWorld(t *testing.T) *world {
 // newDSN names a database that nobody else uses.
 func newDSN(t *testing.T) string {
 	t.Helper()
-	if postgresDSN == "" {
+	if postgresDSN() == "" {
 		return "sqlite:" + filepath.Join(t.TempDir(), "region.db")
 	}
-	db, err := sql.Open("pgx", postgresDSN)
+	db, err := sql.Open("pgx", postgresDSN())
 	check(t, err)
 	schema := fmt.Sprintf("region_%d_%d", os.Getpid(), environments.Load())
 	_, err = db.ExecContext(t.Context(), `CREATE SCHEMA `+schema)
@@ -126,7 +127,11 @@ func newDSN(t *testing.T) string {
 		_, err := db.ExecContext(context.Background(), `DROP SCHEMA `+schema+` CASCADE`)
 		check(t, errors.Join(err, db.Close()))
 	})
-	return postgresDSN + "?search_path=" + schema
+	separator := "?"
+	if strings.Contains(postgresDSN(), "?") {
+		separator = "&"
+	}
+	return postgresDSN() + separator + "search_path=" + schema
 }
 
 func (w *world) open() *store.DB {
