@@ -69,9 +69,9 @@ func TestWhoMayCall(t *testing.T) {
 		"a person through a limited account's id": {person(alice, shutOut), "", []int64{open, closed}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c.tryAll(t, w.as(c.token, id), []int64{open, closed})
+			c.tryAll(t, w.as(c.token, id).in(t), []int64{open, closed})
 			// In the other company only Alice and the web app have a part.
-			if got := w.as(c.token, other).get("/rest/v1.0/projects"); (got.status == 200) != (name == "member, app installed") {
+			if got := w.as(c.token, other).in(t).get("/rest/v1.0/projects"); (got.status == 200) != (name == "member, app installed") {
 				t.Errorf("in another company: %v", got)
 			}
 		})
@@ -157,7 +157,7 @@ func TestTokensAndHeaders(t *testing.T) {
 		"epoch of words":   {map[string]string{"Mpr-Epoch": "one"}, 400, problem.BadRequest},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got := c.sendWith("GET", "/rest/v1.0/projects", "", try.header)
+			got := c.in(t).sendWith("GET", "/rest/v1.0/projects", "", try.header)
 			got.refused(try.status, try.code)
 			if challenge := got.header.Get("WWW-Authenticate"); (challenge != "") != (try.status == 401) || try.code == problem.InvalidToken && !strings.Contains(challenge, "invalid_token") {
 				t.Errorf("WWW-Authenticate: %q (RFC 6750 section 3)", challenge)
@@ -238,7 +238,7 @@ func TestOneCompany(t *testing.T) {
 		"under an escaped name":     {"POST", "/rest/v1.0/projects", fmt.Sprintf(`{"company\u005fid":%d,"project":{"name":"x"}}`, other)},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c.send(try.method, try.path, try.body).refused(400, problem.CompanyMismatch)
+			c.in(t).send(try.method, try.path, try.body).refused(400, problem.CompanyMismatch)
 		})
 	}
 	for _, query := range []string{"a=%zz", "company_id=1;company_id=2"} {

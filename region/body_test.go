@@ -30,7 +30,7 @@ func TestBadBodies(t *testing.T) {
 		"a list":                 {`[{"project":{"name":"x"}}]`, 400, problem.MalformedJSON},
 		"a text":                 {`"project"`, 400, problem.MalformedJSON},
 		"a number":               {`7`, 400, problem.MalformedJSON},
-		"null":                   {`null`, 400, problem.MalformedJSON},
+		"null":                   {`null`, 400, problem.BadRequest}, // as good as nothing
 		"not UTF-8":              {"{\"project\":{\"name\":\"\xff\xfe\"}}", 400, problem.MalformedJSON},
 		"UTF-16":                 {"\xfe\xff\x00{\x00}", 400, problem.MalformedJSON},
 		"a name twice":           {`{"project":{"name":"x"},"project":{"name":"y"}}`, 400, problem.MalformedJSON},
@@ -45,7 +45,7 @@ func TestBadBodies(t *testing.T) {
 		"too large":              {`{"project":{"name":"x","description":"` + strings.Repeat("x", maxBody) + `"}}`, 413, problem.BodyTooLarge},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c.sendWith("POST", "/rest/v1.0/projects", try.body, map[string]string{"Content-Type": "application/json"}).refused(try.status, try.code)
+			c.in(t).sendWith("POST", "/rest/v1.0/projects", try.body, map[string]string{"Content-Type": "application/json"}).refused(try.status, try.code)
 		})
 	}
 	for _, contentType := range []string{"", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "application/json/../x", "application/xml", "application/json; charset=utf-16"} {
@@ -114,10 +114,10 @@ func TestInvalidFields(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			if try.fields == "-" {
-				c.send(try.method, try.path, try.body).want(413)
+				c.in(t).send(try.method, try.path, try.body).want(413)
 				return
 			}
-			wrong := c.send(try.method, try.path, try.body).refused(422, problem.Invalid)
+			wrong := c.in(t).send(try.method, try.path, try.body).refused(422, problem.Invalid)
 			if got := strings.Join(slices.Sorted(maps.Keys(wrong)), " "); got != try.fields {
 				t.Errorf("complains of %q, want %q", got, try.fields)
 			}

@@ -54,10 +54,11 @@ func TestFence(t *testing.T) {
 			if try.statement != "" {
 				w.exec(try.statement, int64(id))
 			}
-			all(at(try.epoch), func(a answer) { t.Helper(); a.misdirected(try.region, try.where) })
+			all(at(try.epoch).in(t), func(a answer) { t.Helper(); a.misdirected(try.region, try.where) })
 			// What control wants of a company that isn't owned goes elsewhere, too.
 			if try.statement != "" {
-				w.admin("PUT", fmt.Sprintf("/internal/companies/%d/users/5", id), `{"login":"x@example.com","name":"X"}`).misdirected(try.region, try.where)
+				in := at(try.epoch).in(t).w
+				in.admin("PUT", fmt.Sprintf("/internal/companies/%d/users/5", id), `{"login":"x@example.com","name":"X"}`).misdirected(try.region, try.where)
 			}
 		})
 	}
@@ -135,17 +136,17 @@ func TestConcurrentWritersTakeGaplessVersions(t *testing.T) {
 	var writing sync.WaitGroup
 	const writers, each = 6, 8
 	for i := range writers {
+		c := w.as(w.user(alice), ids[i%len(ids)])
+		project := c.newProject(fmt.Sprint(i))
 		writing.Go(func() {
-			c := w.as(w.user(alice), ids[i%len(ids)])
-			project := c.newProject(fmt.Sprint(i))
 			for n := range each {
 				switch n % 3 {
 				case 0:
-					c.post(fmt.Sprintf("/rest/v1.0/projects/%d/rfis", project), `{"rfi":{"subject":"s"}}`).want(201)
+					c.post(fmt.Sprintf("/rest/v1.0/projects/%d/rfis", project), `{"rfi":{"subject":"s"}}`).expect(201)
 				case 1:
-					c.patch("/rest/v1.0/projects/sync", fmt.Sprintf(`{"updates":[{"id":%d,"name":"n"},{"name":""},{"name":"new"}]}`, project)).want(200)
+					c.patch("/rest/v1.0/projects/sync", fmt.Sprintf(`{"updates":[{"id":%d,"name":"n"},{"name":""},{"name":"new"}]}`, project)).expect(200)
 				case 2:
-					w.admin("PUT", fmt.Sprintf("/internal/companies/%d/users/%d", c.id, 100+n), fmt.Sprintf(`{"login":"%d@example.com","name":"N"}`, n)).want(200)
+					w.admin("PUT", fmt.Sprintf("/internal/companies/%d/users/%d", c.id, 100+n), fmt.Sprintf(`{"login":"%d@example.com","name":"N"}`, n)).expect(200)
 				}
 			}
 		})

@@ -92,7 +92,7 @@ type selection struct {
 type scanner interface{ Scan(...any) error }
 
 // list answers the page of a selection that the call asks for, and sets the headers.
-func list[T any](ctx context.Context, s *Service, c *call, q selection, scan func(scanner) (T, error)) (found []T, err error) {
+func list[T any](ctx context.Context, s *Service, c *call, q selection, scan func(scanner) (T, error)) (items []T, err error) {
 	p, err := s.readPage(c.query)
 	if err != nil {
 		return nil, err
@@ -110,16 +110,16 @@ func list[T any](ctx context.Context, s *Service, c *call, q selection, scan fun
 		return nil, fmt.Errorf("list %s: %w", q.table.name, err)
 	}
 	defer func() { err = errors.Join(err, rows.Close()) }()
-	found = []T{}
+	items = []T{}
 	for rows.Next() {
 		row, err := scan(rows)
 		if err != nil {
 			return nil, fmt.Errorf("list %s: %w", q.table.name, err)
 		}
-		found = append(found, row)
+		items = append(items, row)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, fmt.Errorf("list %s: %w", q.table.name, err)
 	}
-	return found, p.setHeaders(c, total)
+	return items, p.setHeaders(c, total)
 }

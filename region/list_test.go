@@ -38,7 +38,7 @@ func TestPages(t *testing.T) {
 		{"?filters[name]=none", nil, "", "", "1", "50", "0"},
 	} {
 		t.Run(p.query, func(t *testing.T) {
-			got := c.get("/rest/v1.0/projects" + p.query)
+			got := c.in(t).get("/rest/v1.0/projects" + p.query)
 			if ids := got.ids(); !slices.Equal(ids, append([]int64{}, p.want...)) {
 				t.Errorf("listed %v, want %v", ids, p.want)
 			}

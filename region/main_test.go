@@ -264,6 +264,13 @@ type caller struct {
 	epoch company.Epoch
 }
 
+// in is the same caller in a subtest.
+func (c caller) in(t *testing.T) caller {
+	w := *c.w
+	w.t, c.w = t, &w
+	return c
+}
+
 func (c caller) get(path string) answer                { return c.send("GET", path, "") }
 func (c caller) post(path, body string) answer         { return c.send("POST", path, body) }
 func (c caller) patch(path, body string) answer        { return c.send("PATCH", path, body) }
@@ -326,6 +333,14 @@ func (a answer) want(status int) answer {
 		a.t.Fatalf("%v; want %d", a, status)
 	}
 	return a
+}
+
+// expect is want for other goroutines than the test's, which must not end it.
+func (a answer) expect(status int) {
+	a.t.Helper()
+	if a.status != status {
+		a.t.Errorf("%v; want %d", a, status)
+	}
 }
 
 // refused wants a refusal, and answers which fields it complains of.
