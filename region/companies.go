@@ -3,12 +3,11 @@ package region
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"net/http"
-	"strings"
 
 	"mpr/company"
-	"mpr/directory"
 	"mpr/store"
 )
 
@@ -25,14 +24,8 @@ func readCompany(ctx context.Context, q querier, id company.ID) (*companyRow, er
 	c := &companyRow{ID: id, IsActive: true}
 	var created, updated int64
 	err := q.QueryRowContext(ctx, `SELECT name, created, updated FROM companies WHERE company_id = $1`, int64(id)).Scan(&c.Name, &created, &updated)
-	if isNoRows(err) {
-		return nil, errNothingHere
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read company: %w", err)
-	}
 	c.CreatedAt, c.UpdatedAt = stamp(created), stamp(updated)
-	return c, nil
+	return found(c, err)
 }
 
 func (s *Service) showCompany(ctx context.Context, c *call) (int, any, error) {
@@ -41,36 +34,25 @@ func (s *Service) showCompany(ctx context.Context, c *call) (int, any, error) {
 }
 
 func (s *Service) updateCompany(ctx context.Context, c *call) (int, any, error) {
-	in, err := c.body.member("company")
-	if err != nil {
-		return 0, nil, err
-	}
-	var row *companyRow
-	err = s.write(ctx, c.company, c.epoch, func(w *writer) error {
-		if row, err = readCompany(ctx, w, c.company); err != nil {
-			return err
-		}
-		f := in.fields()
-		f.text("name", &row.Name, maxName)
-		f.present("name", row.Name)
-		if err := f.problem(); err != nil {
-			return err
-		}
-		row.UpdatedAt = stamp(w.now)
-		if _, err := w.ExecContext(ctx, `UPDATE companies SET name = $2, updated = $3 WHERE company_id = $1`, int64(c.company), row.Name, w.now); err != nil {
-			return err
-		}
-		_, err := w.log(ctx, directory.ChangeCompany, int64(c.company), row)
-		return err
-	})
-	return http.StatusOK, row, err
+	return s.update(ctx, c, "company", "company_id", saveCompany)
 }
 
-// newCompany is what the control role asks for.
-type newCompany struct {
-	Name           string `json:"name"`
-	Onboarded      string `json:"onboarded"`
-	IdempotencyKey string `json:"idempotency_key"`
+// saveCompany changes the company of the call, whose id is that in the path.
+func saveCompany(ctx context.Context, w *writer, c *call, in object, _ int64) (any, error) {
+	row, err := readCompany(ctx, w, c.company)
+	if err != nil {
+		return nil, err
+	}
+	f := in.fields()
+	f.name("name", &row.Name)
+	if err := f.problem(); err != nil {
+		return nil, err
+	}
+	row.UpdatedAt = stamp(w.now)
+	if _, err := w.ExecContext(ctx, `UPDATE companies SET name = $2, updated = $3 WHERE company_id = $1`, int64(c.company), row.Name, w.now); err != nil {
+		return nil, fmt.Errorf("change a company: %w", err)
+	}
+	return row, w.changed(ctx, companies)
 }
 
 // birth is a company that was made, or that the same key made before.
@@ -81,35 +63,55 @@ type birth struct {
 }
 
 // bear makes a company: owned at epoch 1 from the start. No gateway sends calls for it
-// before the directory knows it.
-func (s *Service) bear(ctx context.Context, in newCompany, onboarded int64) (b birth, err error) {
-	in.Name = strings.TrimSpace(in.Name)
+// before the directory knows it. The same key answers the same company, whatever has
+// become of it since.
+func (s *Service) bear(ctx context.Context, name, onboarded, key string) (b *birth, isNew bool, err error) {
 	err = s.DB.Write(ctx, func(tx *sql.Tx) error {
-		b = birth{Epoch: 1}
-		err := tx.QueryRowContext(ctx, `SELECT c.company_id, f.version FROM companies c JOIN fence f ON f.company_id = c.company_id WHERE c.idempotency_key = $1`,
-			in.IdempotencyKey).Scan(&b.ID, &b.Version)
-		if err == nil || !isNoRows(err) {
+		b, isNew = &birth{}, false
+		err := born(ctx, tx, key, b)
+		if !errors.Is(err, sql.ErrNoRows) {
 			return err
 		}
-		id, err := s.nextID(ctx, tx)
-		if err != nil {
-			return err
-		}
-		b.ID = company.ID(id)
-		w := &writer{Tx: tx, company: b.ID, epoch: 1, code: s.Code, now: store.Micros(s.Now())}
-		if _, err := tx.ExecContext(ctx, `INSERT INTO fence (company_id, epoch, state, version, gone_region, gone_epoch) VALUES ($1, 1, 'owned', 0, '', 0)`, id); err != nil {
-			return err
-		}
-		_, err = tx.ExecContext(ctx, `INSERT INTO companies (company_id, name, onboarded, idempotency_key, created, updated) VALUES ($1, $2, $3, $4, $5, $5)`,
-			id, in.Name, onboarded, in.IdempotencyKey, w.now)
-		if err != nil {
-			return err
-		}
-		b.Version, err = w.log(ctx, directory.ChangeCompany, id, companyRow{b.ID, in.Name, true, stamp(w.now), stamp(w.now)})
-		return err
+		isNew = true
+		return s.insertCompany(ctx, tx, name, onboarded, key, b)
 	})
-	if err == nil {
-		s.wakePump()
+	if store.IsDuplicate(err) { // another request with this key was faster
+		isNew, err = false, born(ctx, s.DB.Read(), key, b)
 	}
-	return b, err
+	if err != nil {
+		return nil, false, fmt.Errorf("make a company: %w", err)
+	}
+	s.wakePump()
+	return b, isNew, nil
+}
+
+// born reads the company that a key made.
+func born(ctx context.Context, q querier, key string, b *birth) error {
+	return q.QueryRowContext(ctx, `SELECT f.company_id, f.epoch, f.version FROM creations n JOIN fence f ON f.company_id = n.company_id
+		WHERE n.idempotency_key = $1`, key).Scan(&b.ID, &b.Epoch, &b.Version)
+}
+
+func (s *Service) insertCompany(ctx context.Context, tx *sql.Tx, name, onboarded, key string, b *birth) error {
+	id, err := s.nextID(ctx, tx)
+	if err != nil {
+		return err
+	}
+	w := &writer{Tx: tx, company: company.ID(id), now: store.Micros(s.Now())}
+	for _, insert := range []struct {
+		statement string
+		args      []any
+	}{
+		{`INSERT INTO creations (idempotency_key, company_id) VALUES ($1, $2)`, []any{key, id}},
+		{`INSERT INTO fence (company_id, epoch, state, version, gone_region, gone_epoch) VALUES ($1, 1, 'owned', 0, '', 0)`, []any{id}},
+		{`INSERT INTO companies (company_id, name, onboarded, created, updated) VALUES ($1, $2, $3, $4, $4)`, []any{id, name, onboarded, w.now}},
+	} {
+		if _, err := tx.ExecContext(ctx, insert.statement, insert.args...); err != nil {
+			return err
+		}
+	}
+	if err := w.changed(ctx, companies); err != nil {
+		return err
+	}
+	*b = birth{ID: w.company, Epoch: 1, Version: w.indexed}
+	return nil
 }

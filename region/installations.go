@@ -2,13 +2,12 @@ package region
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 
 	"mpr/company"
-	"mpr/directory"
 	"mpr/problem"
 )
 
@@ -22,189 +21,214 @@ type installationRow struct {
 	PermittedProjects *[]int64 `json:"permitted_projects"`
 	CreatedAt         string   `json:"created_at"`
 	UpdatedAt         string   `json:"updated_at"`
-
-	permitsAll bool
 }
 
 const installationColumns = `app_id, name, client_id, kind, permits_all, created, updated`
 
-// kindDeveloperManaged is the kind of app that can be limited to projects.
+// appKinds are the kinds of apps. Only a developer-managed one can be limited to projects.
+var appKinds = []string{"web", "installed", "traditional", kindDeveloperManaged}
+
 const kindDeveloperManaged = "developer_managed"
 
-func scanInstallation(scan func(...any) error) (*installationRow, error) {
+func scanInstallation(row scanner) (*installationRow, error) {
 	var i installationRow
+	var permitsAll bool
 	var created, updated int64
-	if err := scan(&i.ID, &i.Name, &i.ClientID, &i.Kind, &i.permitsAll, &created, &updated); err != nil {
-		return nil, err
-	}
+	err := row.Scan(&i.ID, &i.Name, &i.ClientID, &i.Kind, &permitsAll, &created, &updated)
 	i.CreatedAt, i.UpdatedAt = stamp(created), stamp(updated)
-	return &i, nil
+	if !permitsAll {
+		i.PermittedProjects = &[]int64{}
+	}
+	return &i, err
 }
 
 func (s *Service) listInstallations(ctx context.Context, c *call) (int, any, error) {
-	return list(ctx, s, c, selection{
-		columns: installationColumns, from: `installations`, where: `company_id = $1`, order: `app_id`, args: []any{int64(c.company)},
-	}, func(scan func(...any) error) (*installationRow, error) {
-		i, err := scanInstallation(scan)
-		if err == nil {
-			err = s.readPermitted(ctx, s.DB.Read(), c.company, i)
-		}
-		return i, err
-	})
+	rows, err := list(ctx, s, c, selection{
+		columns: installationColumns, table: installations, where: `company_id = $1`, id: `app_id`, args: []any{int64(c.company)},
+	}, scanInstallation)
+	if err != nil {
+		return 0, nil, err
+	}
+	return http.StatusOK, rows, readPermitted(ctx, s.DB.Read(), c.company, rows...)
 }
 
-// readPermitted fills in the permitted projects.
-func (s *Service) readPermitted(ctx context.Context, q rowsQuerier, id company.ID, i *installationRow) error {
-	if i.permitsAll {
+// readPermitted fills in the permitted projects of those that are limited.
+func readPermitted(ctx context.Context, q querier, id company.ID, all ...*installationRow) (err error) {
+	limited := map[int64]*[]int64{}
+	for _, i := range all {
+		if i.PermittedProjects != nil {
+			limited[i.ID] = i.PermittedProjects
+		}
+	}
+	if len(limited) == 0 {
 		return nil
 	}
-	ids, err := ids(ctx, q, `SELECT project_id FROM permitted_projects WHERE company_id = $1 AND app_id = $2 ORDER BY project_id`, int64(id), i.ID)
-	i.PermittedProjects = &ids
-	return err
+	rows, err := q.QueryContext(ctx, `SELECT app_id, project_id FROM permitted_projects WHERE company_id = $1 ORDER BY project_id`, int64(id))
+	if err != nil {
+		return fmt.Errorf("read permitted projects: %w", err)
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		var app, project int64
+		if err := rows.Scan(&app, &project); err != nil {
+			return fmt.Errorf("read permitted projects: %w", err)
+		}
+		if to := limited[app]; to != nil {
+			*to = append(*to, project)
+		}
+	}
+	return rows.Err()
 }
 
-func (s *Service) readInstallation(ctx context.Context, q rowsQuerier, id company.ID, appID int64) (*installationRow, error) {
-	i, err := scanInstallation(q.QueryRowContext(ctx, `SELECT `+installationColumns+` FROM installations WHERE company_id = $1 AND app_id = $2`, int64(id), appID).Scan)
-	if isNoRows(err) {
-		return nil, errNothingHere
-	}
+func readInstallation(ctx context.Context, q querier, id company.ID, appID int64) (*installationRow, error) {
+	i, err := found(scanInstallation(q.QueryRowContext(ctx, `SELECT `+installationColumns+` FROM installations WHERE company_id = $1 AND app_id = $2`, int64(id), appID)))
 	if err != nil {
-		return nil, fmt.Errorf("read installation: %w", err)
+		return nil, err
 	}
-	return i, s.readPermitted(ctx, q, id, i)
+	return i, readPermitted(ctx, q, id, i)
+}
+
+// pathInstallation reads the installation that the path names.
+func pathInstallation(ctx context.Context, q querier, c *call) (*installationRow, error) {
+	id, err := pathID(c, "app_id")
+	if err != nil {
+		return nil, err
+	}
+	return readInstallation(ctx, q, c.company, id)
 }
 
 func (s *Service) showInstallation(ctx context.Context, c *call) (int, any, error) {
-	id, err := pathID(c, "app_id")
-	if err != nil {
-		return 0, nil, err
-	}
-	i, err := s.readInstallation(ctx, s.DB.Read(), c.company, id)
+	i, err := pathInstallation(ctx, s.DB.Read(), c)
 	return http.StatusOK, i, err
 }
 
-// updateInstallation changes which projects a developer-managed service account may see.
-// That is for the company's people: an account can't widen its own limits.
-func (s *Service) updateInstallation(ctx context.Context, c *call) (int, any, error) {
-	id, err := pathID(c, "app_id")
-	if err != nil {
-		return 0, nil, err
-	}
+// onlyPeople keeps installations for the company's people: a service account could
+// otherwise widen its own limits, or disconnect others.
+func onlyPeople(c *call) error {
 	if c.claims.Kind.ServiceAccount() {
-		return 0, nil, problem.New(problem.Forbidden, "Only a person can change what an app may see.")
+		return problem.New(problem.Forbidden, "Only a user of the company can change its app installations.")
 	}
-	in, err := c.body.member("app_installation")
+	return nil
+}
+
+func (s *Service) updateInstallation(ctx context.Context, c *call) (int, any, error) {
+	return s.update(ctx, c, "app_installation", "app_id", saveInstallation)
+}
+
+// saveInstallation changes which projects a developer-managed service account may see.
+func saveInstallation(ctx context.Context, w *writer, c *call, in object, id int64) (any, error) {
+	if err := onlyPeople(c); err != nil {
+		return nil, err
+	}
+	i, err := readInstallation(ctx, w, c.company, id)
 	if err != nil {
-		return 0, nil, err
+		return nil, err
 	}
 	f := in.fields()
-	permitted, err := f.permittedProjects()
-	if err != nil {
-		return 0, nil, err
+	if f.has("permitted_projects") {
+		i.PermittedProjects = f.ids("permitted_projects")
 	}
-	var i *installationRow
-	err = s.write(ctx, c.company, c.epoch, func(w *writer) (err error) {
-		if i, err = s.readInstallation(ctx, w, c.company, id); err != nil {
-			return err
-		}
-		if i.Kind != kindDeveloperManaged {
-			return problem.New(problem.Invalid, "Only developer-managed service accounts are limited to projects.")
-		}
-		i.PermittedProjects = permitted
-		return w.saveInstallation(ctx, i, false)
-	})
-	return http.StatusOK, i, err
+	return i, w.saveInstallation(ctx, f, i)
 }
 
-// permittedProjects reads the list of projects; null is all of them.
-func (f *fields) permittedProjects() (*[]int64, error) {
-	var list *[]int64
-	if !f.has("permitted_projects") {
-		f.fail("permitted_projects", "must be sent: a list of project ids, or null for all")
-	} else if err := json.Unmarshal(f.object["permitted_projects"], &list); err != nil {
-		f.fail("permitted_projects", "must be a list of project ids, or null for all")
+// saveInstallation checks what was read, and writes an installation, new or not, with its
+// permitted projects.
+func (w *writer) saveInstallation(ctx context.Context, f *fields, i *installationRow) error {
+	if err := w.checkPermitted(ctx, f, i); err != nil {
+		return err
 	}
-	return list, f.problem()
-}
-
-// saveInstallation writes an installation, new or not, with its permitted projects.
-func (w *writer) saveInstallation(ctx context.Context, i *installationRow, isNew bool) error {
-	i.permitsAll = i.PermittedProjects == nil
+	if err := f.problem(); err != nil {
+		return err
+	}
 	i.UpdatedAt = stamp(w.now)
-	statement := `UPDATE installations SET client_id = $3, name = $4, kind = $5, permits_all = $6, updated = $7 WHERE company_id = $1 AND app_id = $2`
-	if isNew {
+	if i.CreatedAt == "" {
 		i.CreatedAt = i.UpdatedAt
-		statement = `INSERT INTO installations (company_id, app_id, client_id, name, kind, permits_all, created, updated) VALUES ($1, $2, $3, $4, $5, $6, $7, $7)`
 	}
-	if _, err := w.ExecContext(ctx, statement, int64(w.company), i.ID, i.ClientID, i.Name, i.Kind, number(i.permitsAll), w.now); err != nil {
+	_, err := w.ExecContext(ctx, `INSERT INTO installations (company_id, app_id, client_id, name, kind, permits_all, created, updated) VALUES ($1, $2, $3, $4, $5, $6, $7, $7)
+		ON CONFLICT (company_id, app_id) DO UPDATE SET client_id = excluded.client_id, name = excluded.name, kind = excluded.kind, permits_all = excluded.permits_all, updated = excluded.updated`,
+		int64(w.company), i.ID, i.ClientID, i.Name, i.Kind, number(i.PermittedProjects == nil), w.now)
+	if err != nil {
+		return fmt.Errorf("save an installation: %w", err)
+	}
+	if err := w.savePermitted(ctx, i); err != nil {
 		return err
 	}
-	if _, err := w.ExecContext(ctx, `DELETE FROM permitted_projects WHERE company_id = $1 AND app_id = $2`, int64(w.company), i.ID); err != nil {
-		return err
+	return w.changed(ctx, installations, i.ID)
+}
+
+// checkPermitted wants limits for those only that can have them, and projects of the
+// company.
+func (w *writer) checkPermitted(ctx context.Context, f *fields, i *installationRow) error {
+	if i.PermittedProjects == nil {
+		return nil
 	}
-	if i.PermittedProjects != nil {
-		for _, projectID := range *i.PermittedProjects {
-			// Only a project of this company, and each once.
-			_, err := w.ExecContext(ctx, `INSERT INTO permitted_projects (company_id, app_id, project_id)
-				SELECT company_id, $2, id FROM projects WHERE company_id = $1 AND id = $3 ON CONFLICT DO NOTHING`, int64(w.company), i.ID, projectID)
-			if err != nil {
-				return err
-			}
+	if i.Kind != kindDeveloperManaged {
+		f.fail("permitted_projects", "must be null: only developer-managed service accounts are limited to projects")
+		return nil
+	}
+	for _, id := range *i.PermittedProjects {
+		var here bool
+		err := w.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM projects WHERE company_id = $1 AND project_id = $2)`, int64(w.company), id).Scan(&here)
+		if err != nil {
+			return fmt.Errorf("look for a project: %w", err)
 		}
-		var err error
-		if *i.PermittedProjects, err = w.ids(ctx, `SELECT project_id FROM permitted_projects WHERE company_id = $1 AND app_id = $2 ORDER BY project_id`, int64(w.company), i.ID); err != nil {
+		if !here {
+			f.fail("permitted_projects", fmt.Sprintf("%d is not a project of this company", id))
+		}
+	}
+	return nil
+}
+
+// savePermitted makes the permitted projects those of the installation.
+func (w *writer) savePermitted(ctx context.Context, i *installationRow) error {
+	before := installationRow{ID: i.ID, PermittedProjects: &[]int64{}}
+	if err := readPermitted(ctx, w, w.company, &before); err != nil {
+		return err
+	}
+	var after []int64
+	if i.PermittedProjects != nil {
+		after = *i.PermittedProjects
+	}
+	for _, id := range *before.PermittedProjects {
+		if slices.Contains(after, id) {
+			continue
+		}
+		if err := w.remove(ctx, permittedProjects, `app_id = $2 AND project_id = $3`, i.ID, id); err != nil {
 			return err
 		}
 	}
-	_, err := w.log(ctx, directory.ChangeInstallation, i.ID, i)
-	return err
+	for _, id := range after {
+		if slices.Contains(*before.PermittedProjects, id) {
+			continue
+		}
+		_, err := w.ExecContext(ctx, `INSERT INTO permitted_projects (company_id, app_id, project_id) VALUES ($1, $2, $3)`, int64(w.company), i.ID, id)
+		if err != nil {
+			return fmt.Errorf("permit a project: %w", err)
+		}
+		if err := w.changed(ctx, permittedProjects, i.ID, id); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (s *Service) deleteInstallation(ctx context.Context, c *call) (int, any, error) {
-	id, err := pathID(c, "app_id")
-	if err != nil {
-		return 0, nil, err
-	}
-	var i *installationRow
-	err = s.write(ctx, c.company, c.epoch, func(w *writer) (err error) {
-		i, err = s.removeInstallation(ctx, w, id)
-		return err
+	return s.remove(ctx, c, func(ctx context.Context, w *writer, c *call) (any, error) {
+		if err := onlyPeople(c); err != nil {
+			return nil, err
+		}
+		i, err := pathInstallation(ctx, w, c)
+		if err != nil {
+			return nil, err
+		}
+		return i, w.removeInstallation(ctx, i.ID)
 	})
-	return http.StatusOK, i, err
 }
 
-func (s *Service) removeInstallation(ctx context.Context, w *writer, id int64) (*installationRow, error) {
-	i, err := s.readInstallation(ctx, w, w.company, id)
-	if err != nil {
-		return nil, err
+// removeInstallation disconnects an app, if it is connected.
+func (w *writer) removeInstallation(ctx context.Context, id int64) error {
+	if err := w.remove(ctx, permittedProjects, `app_id = $2`, id); err != nil {
+		return err
 	}
-	for _, table := range []string{"permitted_projects", "installations"} {
-		if _, err := w.ExecContext(ctx, `DELETE FROM `+table+` WHERE company_id = $1 AND app_id = $2`, int64(w.company), id); err != nil {
-			return nil, err
-		}
-	}
-	_, err = w.log(ctx, directory.ChangeInstallation, id, nil)
-	return i, err
-}
-
-// ids reads a column of ids.
-func (w *writer) ids(ctx context.Context, query string, args ...any) ([]int64, error) {
-	return ids(ctx, w, query, args...)
-}
-
-func ids(ctx context.Context, q rowsQuerier, query string, args ...any) (found []int64, err error) {
-	rows, err := q.QueryContext(ctx, query, args...)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, rows.Close()) }()
-	found = []int64{}
-	for rows.Next() {
-		var id int64
-		if err := rows.Scan(&id); err != nil {
-			return nil, err
-		}
-		found = append(found, id)
-	}
-	return found, rows.Err()
+	return w.remove(ctx, installations, `app_id = $2`, id)
 }

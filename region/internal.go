@@ -2,26 +2,22 @@ package region
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/subtle"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
-	"strings"
 	"time"
-	"unicode/utf8"
 
 	"mpr/company"
 	"mpr/problem"
-	"mpr/store"
 	"mpr/token"
 )
 
 // Internal serves the control role, which shows the internal secret.
 func (s *Service) Internal() http.Handler {
 	mux := http.NewServeMux()
-	for pattern, h := range map[string]func(*http.Request) (int, any, error){
+	for pattern, op := range map[string]operation{
 		"POST /internal/companies":                                s.internalBear,
 		"GET /internal/companies/{company_id}":                    s.internalCompany,
 		"PUT /internal/companies/{company_id}/users/{user_id}":    s.internalPutUser,
@@ -31,204 +27,151 @@ func (s *Service) Internal() http.Handler {
 		"GET /internal/fence/{company_id}":                        s.internalFence,
 		"GET /internal/status":                                    s.internalStatus,
 	} {
-		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-			presented, err := token.Bearer(r.Header.Values("Authorization"))
-			if err != nil || subtle.ConstantTimeCompare([]byte(presented), []byte(s.Secret)) != 1 {
-				problem.Write(w, r, problem.New(problem.Unauthorized, "This needs the internal secret."))
-				return
-			}
-			r.Body = http.MaxBytesReader(w, r.Body, maxInternalBody)
-			status, body, err := h(r)
-			if err != nil {
-				s.refuse(w, r, err)
-				return
-			}
-			writeJSON(w, status, body)
-		})
+		mux.Handle(pattern, s.answerInternal(op))
 	}
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { serve(mux, w, r) })
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { route(mux, s.answerInternal, w, r) })
 }
 
-const maxInternalBody = 1 << 20
-
-func readInternal(r *http.Request, v any) error {
-	dec := json.NewDecoder(r.Body)
-	if err := dec.Decode(v); err != nil {
-		return malformed("it isn't what this takes").Because(err)
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return malformed("something follows it")
-	}
-	return nil
+// answerInternal runs an operation of a process of ours, on the company in the path.
+func (s *Service) answerInternal(op operation) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c, err := s.admitInternal(w, r)
+		if err != nil {
+			s.refuse(w, r, err)
+			return
+		}
+		s.run(w, r, op, c)
+	})
 }
 
-func internalID(r *http.Request, name string) (int64, error) {
-	id, err := company.ParseID(r.PathValue(name))
-	if err != nil {
-		return 0, errNothingHere
+func (s *Service) admitInternal(w http.ResponseWriter, r *http.Request) (c *call, err error) {
+	presented, err := token.Bearer(r.Header.Values("Authorization"))
+	// Digests: the time that it takes tells neither content nor length.
+	got, want := sha256.Sum256([]byte(presented)), sha256.Sum256([]byte(s.Secret))
+	if err != nil || subtle.ConstantTimeCompare(got[:], want[:]) != 1 {
+		w.Header().Set("WWW-Authenticate", "Bearer")
+		return nil, problem.New(problem.Unauthorized, "This needs the internal secret.")
 	}
-	return int64(id), nil
+	c = &call{w: w, r: r, epoch: anyEpoch}
+	if text := r.PathValue("company_id"); text != "" {
+		if c.company, err = company.ParseID(text); err != nil {
+			return nil, errNothingHere
+		}
+	}
+	if r.Method == http.MethodPost || r.Method == http.MethodPut {
+		c.body, err = readBody(w, r, s.MaxBody)
+	}
+	return c, err
 }
 
-func storable(text string, most int) bool {
-	return strings.TrimSpace(text) != "" && utf8.ValidString(text) && utf8.RuneCountInString(text) <= most && !strings.ContainsRune(text, 0)
-}
-
-func (s *Service) internalBear(r *http.Request) (int, any, error) {
-	var in newCompany
-	if err := readInternal(r, &in); err != nil {
-		return 0, nil, err
-	}
-	f := (object{}).fields()
-	if !storable(in.Name, maxName) {
-		f.fail("name", "must have 1 to 255 characters")
-	}
-	if !storable(in.IdempotencyKey, maxName) {
-		f.fail("idempotency_key", "must have 1 to 255 characters")
-	}
-	onboarded, err := time.Parse(time.DateOnly, in.Onboarded)
-	if err != nil {
+func (s *Service) internalBear(ctx context.Context, c *call) (int, any, error) {
+	var name, onboarded, key string
+	f := c.body.fields()
+	f.name("name", &name)
+	f.name("idempotency_key", &key)
+	f.text("onboarded", &onboarded, maxName)
+	if _, err := time.Parse(time.DateOnly, onboarded); err != nil {
 		f.fail("onboarded", "must be a day such as 2019-01-01")
 	}
 	if err := f.problem(); err != nil {
 		return 0, nil, err
 	}
-	b, err := s.bear(r.Context(), in, store.Micros(onboarded))
-	return http.StatusCreated, b, err
+	b, isNew, err := s.bear(ctx, name, onboarded, key)
+	if isNew {
+		return http.StatusCreated, b, err
+	}
+	return http.StatusOK, b, err
 }
 
-func (s *Service) internalCompany(r *http.Request) (int, any, error) {
-	id, err := internalID(r, "company_id")
-	if err != nil {
-		return 0, nil, err
-	}
-	row, err := readCompany(r.Context(), s.DB.Read(), company.ID(id))
-	return http.StatusOK, row, err
+func (s *Service) internalCompany(ctx context.Context, c *call) (int, any, error) {
+	return s.showCompany(ctx, c)
 }
 
-func (s *Service) internalFence(r *http.Request) (int, any, error) {
-	id, err := internalID(r, "company_id")
-	if err != nil {
-		return 0, nil, err
-	}
-	f, err := readFence(r.Context(), s.DB.Read(), company.ID(id))
-	if err == nil && f == nil {
+func (s *Service) internalFence(ctx context.Context, c *call) (int, any, error) {
+	f, err := readFence(ctx, s.DB.Read(), c.company)
+	var n *notOwned
+	if errors.As(err, &n) {
 		err = errNothingHere
 	}
 	return http.StatusOK, f, err
 }
 
-func (s *Service) internalStatus(r *http.Request) (int, any, error) {
-	var n int
-	if err := s.DB.Read().QueryRowContext(r.Context(), `SELECT COUNT(*) FROM fence WHERE state = 'owned'`).Scan(&n); err != nil {
-		return 0, nil, fmt.Errorf("count companies: %w", err)
-	}
-	return http.StatusOK, map[string]any{"region": s.Code, "companies": n}, nil
+// status is what the region says of itself.
+type status struct {
+	Region    company.Region `json:"region"`
+	Companies int            `json:"companies"`
+	// Unpublished counts the changes that the global index doesn't have yet.
+	Unpublished int `json:"unpublished"`
 }
 
-// change writes to a company at whichever epoch the region owns it, and answers the
-// version that the global index must reach to show it.
-func (s *Service) change(r *http.Request, name string, f func(ctx context.Context, w *writer, id int64) error) (int, any, error) {
-	ctx := r.Context()
-	companyID, err := internalID(r, "company_id")
+func (s *Service) internalStatus(ctx context.Context, _ *call) (int, any, error) {
+	now := status{Region: s.Code}
+	err := s.DB.Read().QueryRowContext(ctx, `SELECT (SELECT COUNT(*) FROM fence WHERE state = 'owned'), (SELECT COUNT(*) FROM change_log WHERE published = 0)`).
+		Scan(&now.Companies, &now.Unpublished)
+	if err != nil {
+		return 0, nil, fmt.Errorf("count: %w", err)
+	}
+	return http.StatusOK, now, nil
+}
+
+// changeIndexed writes to a company wherever its epoch stands, and answers the version
+// that the global index must reach to show it; 0 where there was nothing to change.
+func (s *Service) changeIndexed(ctx context.Context, c *call, variable string, f func(w *writer, id int64) error) (int, any, error) {
+	id, err := pathID(c, variable)
 	if err != nil {
 		return 0, nil, err
-	}
-	id, err := internalID(r, name)
-	if err != nil {
-		return 0, nil, err
-	}
-	note, err := readFence(ctx, s.DB.Read(), company.ID(companyID))
-	if err != nil {
-		return 0, nil, err
-	}
-	if note == nil {
-		return 0, nil, &notOwned{}
 	}
 	var version int64
-	err = s.write(ctx, company.ID(companyID), note.Epoch, func(w *writer) (err error) {
-		if err := f(ctx, w, id); err != nil {
-			return err
-		}
-		version, err = w.nextVersion(ctx, 0)
+	err = s.write(ctx, c.company, c.epoch, func(w *writer) error {
+		err := f(w, id)
+		version = w.indexed
 		return err
 	})
 	return http.StatusOK, map[string]int64{"version": version}, err
 }
 
-func (s *Service) internalPutUser(r *http.Request) (int, any, error) {
-	var in struct {
-		Login string `json:"login"`
-		Name  string `json:"name"`
-	}
-	if err := readInternal(r, &in); err != nil {
-		return 0, nil, err
-	}
-	if !storable(in.Login, maxName) || !storable(in.Name, maxName) {
-		return 0, nil, problem.New(problem.Invalid, "login and name must have 1 to 255 characters each.")
-	}
-	return s.change(r, "user_id", func(ctx context.Context, w *writer, id int64) error {
-		u, err := readUser(ctx, w, w.company, id)
-		switch {
-		case errors.Is(err, errNothingHere):
-			u = &userRow{ID: id, Login: in.Login, IsActive: true}
-			u.setName(in.Name)
-			return w.insertUser(ctx, u)
-		case err != nil:
-			return err
+func (s *Service) internalPutUser(ctx context.Context, c *call) (int, any, error) {
+	return s.changeIndexed(ctx, c, "user_id", func(w *writer, id int64) error {
+		u, err := readUser(ctx, w, c.company, id)
+		if errors.Is(err, errNothingHere) {
+			u, err = &userRow{ID: id}, nil
 		}
-		u.IsActive, u.Login = true, in.Login
-		u.setName(in.Name)
-		u.setTimes(w.now)
-		_, err = w.ExecContext(ctx, `UPDATE memberships SET login = $3, name = $4, is_active = 1, updated = $5 WHERE company_id = $1 AND user_id = $2`,
-			int64(w.company), id, u.Login, u.Name, w.now)
 		if err != nil {
 			return err
 		}
-		return w.logUser(ctx, u)
+		f := c.body.fields()
+		f.name("login", &u.Login)
+		f.name("name", &u.Name)
+		if err := f.problem(); err != nil {
+			return err
+		}
+		u.IsActive = true
+		return w.saveUser(ctx, u)
 	})
 }
 
-func (s *Service) internalDeleteUser(r *http.Request) (int, any, error) {
-	return s.change(r, "user_id", func(ctx context.Context, w *writer, id int64) error {
-		_, err := w.removeUser(ctx, id)
-		return err
-	})
+func (s *Service) internalDeleteUser(ctx context.Context, c *call) (int, any, error) {
+	return s.changeIndexed(ctx, c, "user_id", func(w *writer, id int64) error { return w.removeUser(ctx, id) })
 }
 
-func (s *Service) internalPutApp(r *http.Request) (int, any, error) {
-	var in struct {
-		ClientID          string   `json:"client_id"`
-		Name              string   `json:"name"`
-		Kind              string   `json:"kind"`
-		PermittedProjects *[]int64 `json:"permitted_projects"`
-	}
-	if err := readInternal(r, &in); err != nil {
-		return 0, nil, err
-	}
-	if !storable(in.ClientID, maxName) || !storable(in.Name, maxName) || !storable(in.Kind, maxName) {
-		return 0, nil, problem.New(problem.Invalid, "client_id, name and kind must have 1 to 255 characters each.")
-	}
-	if in.PermittedProjects != nil && in.Kind != kindDeveloperManaged {
-		return 0, nil, problem.New(problem.Invalid, "Only developer-managed service accounts are limited to projects.")
-	}
-	return s.change(r, "app_id", func(ctx context.Context, w *writer, id int64) error {
-		i, err := s.readInstallation(ctx, w, w.company, id)
-		isNew := errors.Is(err, errNothingHere)
-		if isNew {
+func (s *Service) internalPutApp(ctx context.Context, c *call) (int, any, error) {
+	return s.changeIndexed(ctx, c, "app_id", func(w *writer, id int64) error {
+		i, err := readInstallation(ctx, w, c.company, id)
+		if errors.Is(err, errNothingHere) {
 			i, err = &installationRow{ID: id}, nil
 		}
 		if err != nil {
 			return err
 		}
-		i.ClientID, i.Name, i.Kind, i.PermittedProjects = in.ClientID, in.Name, in.Kind, in.PermittedProjects
-		return w.saveInstallation(ctx, i, isNew)
+		f := c.body.fields()
+		f.name("client_id", &i.ClientID)
+		f.name("name", &i.Name)
+		f.choice("kind", &i.Kind, appKinds...)
+		i.PermittedProjects = f.ids("permitted_projects")
+		return w.saveInstallation(ctx, f, i)
 	})
 }
 
-func (s *Service) internalDeleteApp(r *http.Request) (int, any, error) {
-	return s.change(r, "app_id", func(ctx context.Context, w *writer, id int64) error {
-		_, err := s.removeInstallation(ctx, w, id)
-		return err
-	})
+func (s *Service) internalDeleteApp(ctx context.Context, c *call) (int, any, error) {
+	return s.changeIndexed(ctx, c, "app_id", func(w *writer, id int64) error { return w.removeInstallation(ctx, id) })
 }

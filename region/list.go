@@ -4,14 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"net/url"
 	"strconv"
-	"strings"
-	"time"
 
 	"mpr/problem"
-	"mpr/store"
 )
 
 // page is a part of a list.
@@ -23,22 +19,22 @@ const (
 )
 
 // readPage reads the parameters page and per_page.
-func (s *Service) readPage(c *call) (page, error) {
+func (s *Service) readPage(query url.Values) (page, error) {
 	p := page{1, min(defaultPerPage, s.MaxPerPage)}
-	query := c.r.URL.Query()
 	for _, parameter := range []struct {
 		name string
 		to   *int
 		most int
 	}{{"page", &p.number, maxPageNumber}, {"per_page", &p.size, s.MaxPerPage}} {
-		if !query.Has(parameter.name) {
+		values := query[parameter.name]
+		if len(values) == 0 || len(values) == 1 && values[0] == "" {
 			continue
 		}
-		n, err := strconv.Atoi(strings.Join(query[parameter.name], ",")) // one value, or no number
-		if err != nil || n < 1 || n > parameter.most {
-			return p, problem.New(problem.BadRequest, "The parameter %s must be a number from 1 to %d.", parameter.name, parameter.most)
+		n, err := strconv.ParseUint(values[0], 10, 31) // unlike Atoi it takes no sign
+		if len(values) > 1 || err != nil || n < 1 || int(n) > parameter.most {
+			return p, problem.New(problem.BadRequest, "The parameter %s must be one number from 1 to %d.", parameter.name, parameter.most)
 		}
-		*parameter.to = n
+		*parameter.to = int(n)
 	}
 	return p, nil
 }
@@ -84,61 +80,46 @@ func (p page) setHeaders(c *call, total int) error {
 	return nil
 }
 
-// selection is what a list shows: columns of tables that match, in an order. The
-// arguments are those of the condition, $1 and on.
+// selection is what a list shows: columns of a table's rows that match, in the order of
+// their ids. The arguments are those of the condition, $1 and on.
 type selection struct {
-	columns, from, where, order string
-	args                        []any
+	columns, where, id string
+	table              *table
+	args               []any
 }
 
-// list answers a page of a selection.
-func list[T any](ctx context.Context, s *Service, c *call, q selection, scan func(func(...any) error) (T, error)) (status int, body any, err error) {
-	p, err := s.readPage(c)
+// scanner is a row: [sql.Row] or [sql.Rows].
+type scanner interface{ Scan(...any) error }
+
+// list answers the page of a selection that the call asks for, and sets the headers.
+func list[T any](ctx context.Context, s *Service, c *call, q selection, scan func(scanner) (T, error)) (items []T, err error) {
+	p, err := s.readPage(c.query)
 	if err != nil {
-		return 0, nil, err
+		return nil, err
 	}
 	var total int
-	if err := s.DB.Read().QueryRowContext(ctx, `SELECT COUNT(*) FROM `+q.from+` WHERE `+q.where, q.args...).Scan(&total); err != nil {
-		return 0, nil, fmt.Errorf("count %s: %w", q.from, err)
+	err = s.DB.Read().QueryRowContext(ctx, `SELECT COUNT(*) FROM `+q.table.name+` WHERE `+q.where, q.args...).Scan(&total)
+	if err != nil {
+		return nil, fmt.Errorf("count %s: %w", q.table.name, err)
 	}
 	n := len(q.args)
 	rows, err := s.DB.Read().QueryContext(ctx,
-		fmt.Sprintf(`SELECT %s FROM %s WHERE %s ORDER BY %s LIMIT $%d OFFSET $%d`, q.columns, q.from, q.where, q.order, n+1, n+2),
-		append(q.args, p.size, (p.number-1)*p.size)...)
+		fmt.Sprintf(`SELECT %s FROM %s WHERE %s ORDER BY %s LIMIT $%d OFFSET $%d`, q.columns, q.table.name, q.where, q.id, n+1, n+2),
+		append(q.args[:n:n], p.size, (p.number-1)*p.size)...)
 	if err != nil {
-		return 0, nil, fmt.Errorf("list %s: %w", q.from, err)
+		return nil, fmt.Errorf("list %s: %w", q.table.name, err)
 	}
 	defer func() { err = errors.Join(err, rows.Close()) }()
-	found := []T{}
+	items = []T{}
 	for rows.Next() {
-		row, err := scan(rows.Scan)
+		row, err := scan(rows)
 		if err != nil {
-			return 0, nil, fmt.Errorf("list %s: %w", q.from, err)
+			return nil, fmt.Errorf("list %s: %w", q.table.name, err)
 		}
-		found = append(found, row)
+		items = append(items, row)
 	}
 	if err := rows.Err(); err != nil {
-		return 0, nil, fmt.Errorf("list %s: %w", q.from, err)
+		return nil, fmt.Errorf("list %s: %w", q.table.name, err)
 	}
-	return http.StatusOK, found, p.setHeaders(c, total)
-}
-
-// pathID reads an id from the path. What isn't one names nothing.
-func pathID(c *call, name string) (int64, error) {
-	id, err := strconv.ParseInt(c.r.PathValue(name), 10, 64)
-	if err != nil || id <= 0 {
-		return 0, errNothingHere
-	}
-	return id, nil
-}
-
-// stamp is how a time is shown.
-func stamp(micros int64) string { return store.Time(micros).Format(time.RFC3339) }
-
-// number is how a truth is stored.
-func number(b bool) int64 {
-	if b {
-		return 1
-	}
-	return 0
+	return items, p.setHeaders(c, total)
 }

@@ -4,18 +4,14 @@ import (
 	"context"
 	"database/sql"
 	"embed"
+	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
-	"net/http"
-	"path"
-	"regexp"
 	"sync"
 	"time"
 
 	"mpr/company"
 	"mpr/directory"
-	"mpr/problem"
 	"mpr/rules"
 	"mpr/store"
 	"mpr/token"
@@ -84,7 +80,7 @@ func New(ctx context.Context, o Options) (*Service, error) {
 	}
 	background, cancel := context.WithCancel(context.Background())
 	s.cancel = cancel
-	s.pump.Go(func() { s.publishChanges(background) })
+	s.pump.Go(func() { s.runPump(background) })
 	return s, nil
 }
 
@@ -103,7 +99,7 @@ func (s *Service) claimBlock(ctx context.Context) error {
 		var code string
 		var last int64
 		err := tx.QueryRowContext(ctx, `SELECT region, last FROM ids`).Scan(&code, &last)
-		if isNoRows(err) {
+		if errors.Is(err, sql.ErrNoRows) {
 			_, err = tx.ExecContext(ctx, `INSERT INTO ids (region, last) VALUES ($1, $2)`, string(s.Code), first)
 			return err
 		}
@@ -115,133 +111,4 @@ func (s *Service) claimBlock(ctx context.Context) error {
 		}
 		return nil
 	})
-}
-
-// nextID takes an id of the region's block. One sequence serves all resources.
-func (s *Service) nextID(ctx context.Context, tx *sql.Tx) (id int64, err error) {
-	if err := tx.QueryRowContext(ctx, `UPDATE ids SET last = last + 1 RETURNING last`).Scan(&id); err != nil {
-		return 0, fmt.Errorf("take an id: %w", err)
-	}
-	if id >= company.FirstID(s.Number+1) {
-		return 0, fmt.Errorf("region %s has no ids left", s.Code)
-	}
-	return id, nil
-}
-
-// versions are the paths under which the API's versions live. The resources are the same
-// under each.
-var versions = regexp.MustCompile(`^(/rest/v1\.[013]|/vapid)(/|$)`)
-
-// Handler answers API calls, from gateways.
-func (s *Service) Handler() http.Handler {
-	mux := http.NewServeMux()
-	for pattern, h := range map[string]operation{
-		"GET /companies/{company_id}":   s.showCompany,
-		"PATCH /companies/{company_id}": s.updateCompany,
-
-		"GET /companies/{company_id}/users":              s.listUsers,
-		"POST /companies/{company_id}/users":             s.createUser,
-		"PATCH /companies/{company_id}/users/sync":       s.syncUsers,
-		"GET /companies/{company_id}/users/{user_id}":    s.showUser,
-		"PATCH /companies/{company_id}/users/{user_id}":  s.updateUser,
-		"DELETE /companies/{company_id}/users/{user_id}": s.deleteUser,
-
-		"GET /companies/{company_id}/app_installations":             s.listInstallations,
-		"GET /companies/{company_id}/app_installations/{app_id}":    s.showInstallation,
-		"PATCH /companies/{company_id}/app_installations/{app_id}":  s.updateInstallation,
-		"DELETE /companies/{company_id}/app_installations/{app_id}": s.deleteInstallation,
-
-		"GET /projects":                        s.listProjects,
-		"GET /companies/{company_id}/projects": s.listProjects,
-		"POST /projects":                       s.createProject,
-		"PATCH /projects/sync":                 s.syncProjects,
-		"GET /projects/{project_id}":           s.showProject,
-		"PATCH /projects/{project_id}":         s.updateProject,
-		"DELETE /projects/{project_id}":        s.deleteProject,
-
-		"GET /projects/{project_id}/users":                             s.listProjectUsers,
-		"GET /projects/{project_id}/users/{user_id}":                   s.showProjectUser,
-		"POST /projects/{project_id}/users/{user_id}/actions/add":      s.addProjectUser,
-		"POST /projects/{project_id}/users/{user_id}/actions/remove":   s.removeProjectUser,
-		"DELETE /projects/{project_id}/users/{user_id}/actions/remove": s.removeProjectUser,
-		"DELETE /projects/{project_id}/users/{user_id}":                s.removeProjectUser,
-
-		"GET /projects/{project_id}/rfis":             s.listRFIs,
-		"POST /projects/{project_id}/rfis":            s.createRFI,
-		"PATCH /projects/{project_id}/rfis/sync":      s.syncRFIs,
-		"GET /projects/{project_id}/rfis/{rfi_id}":    s.showRFI,
-		"PATCH /projects/{project_id}/rfis/{rfi_id}":  s.updateRFI,
-		"DELETE /projects/{project_id}/rfis/{rfi_id}": s.deleteRFI,
-	} {
-		mux.Handle(pattern, s.answer(h))
-	}
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		version := versions.FindStringSubmatch(r.URL.Path)
-		if version == nil || path.Clean(r.URL.Path) != r.URL.Path { // the mux would redirect
-			problem.Write(w, r, errNothingHere)
-			return
-		}
-		routed := *r
-		u := *r.URL
-		u.Path, u.RawPath = r.URL.Path[len(version[1]):], ""
-		routed.URL = &u
-		serve(mux, w, &routed)
-	})
-}
-
-var errNothingHere = problem.New(problem.NotFound, "There is nothing at this path.")
-
-// serve answers what no route matches, and wrong methods, in our form instead of the
-// mux's plain text.
-func serve(mux *http.ServeMux, w http.ResponseWriter, r *http.Request) {
-	if _, pattern := mux.Handler(r); pattern != "" {
-		mux.ServeHTTP(w, r)
-		return
-	}
-	var allowed []string
-	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete} {
-		try := *r
-		try.Method = method
-		if _, pattern := mux.Handler(&try); pattern != "" {
-			allowed = append(allowed, method)
-		}
-	}
-	if len(allowed) == 0 {
-		problem.Write(w, r, errNothingHere)
-		return
-	}
-	for _, method := range allowed {
-		w.Header().Add("Allow", method)
-	}
-	problem.Write(w, r, problem.New(problem.MethodNotAllowed, "This method isn't allowed here: see the Allow header for those that are."))
-}
-
-// publishEvery is how often the change log is looked at without being told.
-const publishEvery = time.Second
-
-// publishChanges feeds the global index from the change log, until the context ends.
-func (s *Service) publishChanges(ctx context.Context) {
-	t := time.NewTicker(publishEvery)
-	defer t.Stop()
-	for {
-		for more := true; more && ctx.Err() == nil; {
-			var err error
-			if more, err = s.publishSome(ctx); err != nil && ctx.Err() == nil {
-				slog.Warn("publish changes; trying again", "region", s.Code, "error", err)
-			}
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-t.C:
-		case <-s.wakeUp:
-		}
-	}
-}
-
-func (s *Service) wakePump() {
-	select {
-	case s.wakeUp <- struct{}{}:
-	default: // it has been woken already
-	}
 }

@@ -6,135 +6,151 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 
 	"mpr/company"
-	"mpr/directory"
 	"mpr/store"
 )
+
+// querier is a database or a transaction.
+type querier interface {
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+}
 
 // writer is a write to a company's data: a transaction that has taken the fence.
 type writer struct {
 	*sql.Tx
 	company company.ID
-	epoch   company.Epoch
-	code    company.Region
 	now     int64 // Unix microseconds, the same for all that the write changes
+	// indexed is the version of the last change that the global index wants; 0 for none.
+	indexed int64
 }
 
 // write runs f in a transaction that commits only where the fence owns the company at
 // this epoch. It takes the fence's row first: a freeze waits for the writes before it,
-// and the writes after it find the company frozen.
+// and the writes after it find the company frozen. f may run more than once.
 func (s *Service) write(ctx context.Context, id company.ID, epoch company.Epoch, f func(*writer) error) error {
+	var news bool
 	err := s.DB.Write(ctx, func(tx *sql.Tx) error {
-		w := &writer{Tx: tx, company: id, epoch: epoch, code: s.Code, now: store.Micros(s.Now())}
-		if _, err := w.nextVersion(ctx, 0); err != nil {
+		if err := s.takeFence(ctx, tx, id, epoch); err != nil {
 			return err
 		}
-		return f(w)
+		w := &writer{Tx: tx, company: id, now: store.Micros(s.Now())}
+		err := f(w)
+		news = w.indexed > 0
+		return err
 	})
-	if err == nil {
+	if err == nil && news {
 		s.wakePump()
 	}
 	return err
 }
 
-// nextVersion takes the company's next version, or with 0 only the fence's lock.
-func (w *writer) nextVersion(ctx context.Context, by int) (version int64, err error) {
-	err = w.QueryRowContext(ctx, `UPDATE fence SET version = version + $3 WHERE company_id = $1 AND epoch = $2 AND state = 'owned' RETURNING version`,
-		int64(w.company), int64(w.epoch), by).Scan(&version)
-	if isNoRows(err) {
-		f, err := readFence(ctx, w, w.company)
-		if err != nil {
-			return 0, err
-		}
-		if err := f.check(w.code, w.company, w.epoch); err != nil {
-			return 0, err
-		}
-		return 0, errors.New("the fence changed while it was read")
+// takeFence locks the fence's row until the transaction ends, by an update that changes
+// nothing: both engines know that, and one of them nothing else.
+func (s *Service) takeFence(ctx context.Context, tx *sql.Tx, id company.ID, epoch company.Epoch) error {
+	var f fence
+	err := tx.QueryRowContext(ctx, `UPDATE fence SET version = version WHERE company_id = $1 RETURNING `+fenceColumns,
+		int64(id)).Scan(f.columns()...)
+	if errors.Is(err, sql.ErrNoRows) {
+		return &notOwned{}
 	}
 	if err != nil {
-		return 0, fmt.Errorf("take the fence: %w", err)
+		return fmt.Errorf("take the fence: %w", err)
 	}
-	return version, nil
+	return f.admits(s.Code, epoch)
 }
 
-// The kinds of rows in the change log that the global index doesn't want. The others are
-// those of package directory.
-const (
-	changeProject     = "project"
-	changeProjectUser = "project_user"
-	changeRFI         = "rfi"
-)
-
-// log appends a change to the change log and answers its version. data is the row after
-// the change; nil where it was deleted.
-func (w *writer) log(ctx context.Context, kind string, key int64, data any) (version int64, err error) {
-	if version, err = w.nextVersion(ctx, 1); err != nil {
-		return 0, err
+// changed notes in the change log how a row is after it was made or changed. The values
+// are those of its key, after the company's.
+func (w *writer) changed(ctx context.Context, t *table, key ...int64) error {
+	conditions := make([]string, len(t.key))
+	for i, column := range t.key {
+		conditions[i] = fmt.Sprintf("%s = $%d", column, i+1)
 	}
-	text := ""
-	if data != nil {
-		encoded, err := json.Marshal(data)
-		if err != nil {
-			return 0, fmt.Errorf("log a change: %w", err)
-		}
-		text = string(encoded)
+	args := []any{int64(w.company)}
+	for _, value := range key {
+		args = append(args, value)
 	}
-	indexed := kind == directory.ChangeCompany || kind == directory.ChangeMembership || kind == directory.ChangeInstallation
-	_, err = w.ExecContext(ctx, `INSERT INTO change_log (company_id, version, kind, key, deleted, data, at, published) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
-		int64(w.company), version, kind, key, number(data == nil), text, w.now, number(!indexed))
+	rows, err := readRows(w.QueryContext(ctx, `SELECT * FROM `+t.name+` WHERE `+strings.Join(conditions, " AND "), args...))
 	if err != nil {
-		return 0, fmt.Errorf("log a change: %w", err)
+		return fmt.Errorf("read back from %s: %w", t.name, err)
 	}
-	return version, nil
+	if len(rows) != 1 {
+		return fmt.Errorf("read back from %s: %d rows at %v", t.name, len(rows), args)
+	}
+	return w.log(ctx, t, false, rows[0])
 }
 
-// publishAtOnce is how many changes go to the global index in one step.
-const publishAtOnce = 200
-
-// publishSome publishes the oldest changes that the global index doesn't have, notes that
-// it has, and says whether there may be more. Where it dies in between they are published
-// again: the index drops what it has.
-func (s *Service) publishSome(ctx context.Context) (more bool, err error) {
-	changes, err := s.unpublished(ctx)
-	if err != nil || len(changes) == 0 {
-		return false, err
-	}
-	if err := s.Publisher.Publish(ctx, changes); err != nil {
-		return false, err
-	}
-	err = s.DB.Write(ctx, func(tx *sql.Tx) error {
-		for _, c := range changes {
-			_, err := tx.ExecContext(ctx, `UPDATE change_log SET published = 1 WHERE company_id = $1 AND version = $2`, int64(c.Company), c.Version)
-			if err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+// remove deletes the company's rows that match, and notes it in the change log. The
+// condition's arguments start at $2.
+func (w *writer) remove(ctx context.Context, t *table, where string, args ...any) error {
+	rows, err := readRows(w.QueryContext(ctx, `DELETE FROM `+t.name+` WHERE company_id = $1 AND `+where+` RETURNING `+strings.Join(t.key, ", "),
+		append([]any{int64(w.company)}, args...)...))
 	if err != nil {
-		return false, fmt.Errorf("note what was published: %w", err)
+		return fmt.Errorf("delete from %s: %w", t.name, err)
 	}
-	return len(changes) == publishAtOnce, nil
+	for _, row := range rows {
+		if err := w.log(ctx, t, true, row); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-func (s *Service) unpublished(ctx context.Context) (changes []directory.Change, err error) {
-	rows, err := s.DB.Read().QueryContext(ctx, `SELECT company_id, version, kind, key, deleted, data FROM change_log
-		WHERE published = 0 ORDER BY at, company_id, version LIMIT $1`, publishAtOnce)
+// log appends to the change log under the company's next version.
+func (w *writer) log(ctx context.Context, t *table, deleted bool, row map[string]any) error {
+	data, err := json.Marshal(row)
 	if err != nil {
-		return nil, fmt.Errorf("read the change log: %w", err)
+		return fmt.Errorf("log a change: %w", err)
 	}
-	defer func() { err = errors.Join(err, rows.Close()) }()
+	var version int64
+	if err := w.QueryRowContext(ctx, `UPDATE fence SET version = version + 1 WHERE company_id = $1 RETURNING version`, int64(w.company)).Scan(&version); err != nil {
+		return fmt.Errorf("take a version: %w", err)
+	}
+	_, err = w.ExecContext(ctx, `INSERT INTO change_log (company_id, version, name, deleted, data, at, published) VALUES ($1, $2, $3, $4, $5, $6, $7)`,
+		int64(w.company), version, t.name, number(deleted), string(data), w.now, number(t.index == nil))
+	if err != nil {
+		return fmt.Errorf("log a change: %w", err)
+	}
+	if t.index != nil {
+		w.indexed = version
+	}
+	return nil
+}
+
+// readRows reads rows as they are, by column.
+func readRows(rows *sql.Rows, err error) (found []map[string]any, _ error) {
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	columns, err := rows.Columns()
+	if err != nil {
+		return nil, err
+	}
 	for rows.Next() {
-		var c directory.Change
-		var data string
-		if err := rows.Scan(&c.Company, &c.Version, &c.Kind, &c.Key, &c.Deleted, &data); err != nil {
-			return nil, fmt.Errorf("read the change log: %w", err)
+		values, row := make([]any, len(columns)), make(map[string]any, len(columns))
+		targets := make([]any, len(columns))
+		for i := range values {
+			targets[i] = &values[i]
 		}
-		if data != "" {
-			c.Data = json.RawMessage(data)
+		if err := rows.Scan(targets...); err != nil {
+			return nil, err
 		}
-		changes = append(changes, c)
+		for i, column := range columns {
+			row[column] = values[i]
+		}
+		found = append(found, row)
 	}
-	return changes, rows.Err()
+	return found, rows.Err()
+}
+
+// number is how a truth is stored.
+func number(b bool) int64 {
+	if b {
+		return 1
+	}
+	return 0
 }

@@ -8,19 +8,29 @@ CREATE TABLE ids (region TEXT PRIMARY KEY, last BIGINT NOT NULL);
 CREATE TABLE fence (
     company_id  BIGINT PRIMARY KEY,
     epoch       BIGINT NOT NULL,
-    state       TEXT   NOT NULL, -- owned, frozen, gone
+    state       TEXT   NOT NULL CHECK (state IN ('owned', 'frozen', 'gone')),
     version     BIGINT NOT NULL,
     gone_region TEXT   NOT NULL, -- where it went; empty: not known, or it is here
     gone_epoch  BIGINT NOT NULL
 );
 
+-- Which key made which company. Not with the company: two regions may have been given the
+-- same key, and a company that went elsewhere must not be made a second time.
+CREATE TABLE creations (
+    idempotency_key TEXT   PRIMARY KEY,
+    company_id      BIGINT NOT NULL
+);
+
+-- The tables of companies' data. Keys start with the company, so that a company's rows
+-- stand together. There are no foreign keys: a company's rows arrive table by table when
+-- it moves, and all its writes stand in one line behind its fence anyway.
+
 CREATE TABLE companies (
-    company_id      BIGINT PRIMARY KEY,
-    name            TEXT   NOT NULL,
-    onboarded       BIGINT NOT NULL,
-    idempotency_key TEXT   NOT NULL UNIQUE,
-    created         BIGINT NOT NULL,
-    updated         BIGINT NOT NULL
+    company_id BIGINT PRIMARY KEY,
+    name       TEXT   NOT NULL,
+    onboarded  TEXT   NOT NULL, -- a day: 2019-01-01
+    created    BIGINT NOT NULL,
+    updated    BIGINT NOT NULL
 );
 
 CREATE TABLE memberships (
@@ -34,7 +44,6 @@ CREATE TABLE memberships (
     updated    BIGINT NOT NULL,
     PRIMARY KEY (company_id, user_id)
 );
-CREATE UNIQUE INDEX memberships_login ON memberships (company_id, login);
 
 CREATE TABLE installations (
     company_id  BIGINT NOT NULL,
@@ -56,50 +65,50 @@ CREATE TABLE permitted_projects (
 );
 
 CREATE TABLE projects (
-    id             BIGINT PRIMARY KEY,
     company_id     BIGINT NOT NULL,
+    project_id     BIGINT NOT NULL,
     name           TEXT   NOT NULL,
     project_number TEXT   NOT NULL,
     active         BIGINT NOT NULL,
     created        BIGINT NOT NULL,
-    updated        BIGINT NOT NULL
+    updated        BIGINT NOT NULL,
+    PRIMARY KEY (company_id, project_id)
 );
-CREATE INDEX projects_company ON projects (company_id, id);
 
 CREATE TABLE project_users (
     company_id BIGINT NOT NULL,
     project_id BIGINT NOT NULL,
     user_id    BIGINT NOT NULL,
     created    BIGINT NOT NULL,
-    PRIMARY KEY (project_id, user_id)
+    PRIMARY KEY (company_id, project_id, user_id)
 );
-CREATE INDEX project_users_company ON project_users (company_id, user_id);
+CREATE INDEX project_users_user ON project_users (company_id, user_id);
 
 CREATE TABLE rfis (
-    id         BIGINT PRIMARY KEY,
     company_id BIGINT NOT NULL,
     project_id BIGINT NOT NULL,
-    number     BIGINT NOT NULL,
+    rfi_id     BIGINT NOT NULL,
+    number     BIGINT NOT NULL, -- counts within the project
     subject    TEXT   NOT NULL,
     question   TEXT   NOT NULL,
     status     TEXT   NOT NULL, -- open, closed
     created    BIGINT NOT NULL,
-    updated    BIGINT NOT NULL
+    updated    BIGINT NOT NULL,
+    PRIMARY KEY (company_id, project_id, rfi_id)
 );
-CREATE UNIQUE INDEX rfis_number ON rfis (project_id, number);
-CREATE INDEX rfis_company ON rfis (company_id, project_id, id);
+CREATE UNIQUE INDEX rfis_number ON rfis (company_id, project_id, number);
 
 -- What was changed, in the order of each company's versions. data is the row after the
--- change, as JSON; empty where it was deleted.
+-- change, as a JSON object of its columns; where it was deleted, of its key.
 CREATE TABLE change_log (
     company_id BIGINT NOT NULL,
     version    BIGINT NOT NULL,
-    kind       TEXT   NOT NULL,
-    key        BIGINT NOT NULL,
+    name       TEXT   NOT NULL, -- the table's
     deleted    BIGINT NOT NULL,
     data       TEXT   NOT NULL,
     at         BIGINT NOT NULL,
     published  BIGINT NOT NULL, -- 1: the global index has it, or doesn't want it
     PRIMARY KEY (company_id, version)
 );
-CREATE INDEX change_log_unpublished ON change_log (published, at);
+CREATE INDEX change_log_unpublished ON change_log (company_id, version) WHERE published = 0;
+CREATE INDEX change_log_at ON change_log (at);

@@ -1,0 +1,117 @@
+package region
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+
+	"mpr/company"
+	"mpr/problem"
+)
+
+// The states of a fence.
+const (
+	// owned: calls at the fence's epoch are served.
+	owned = "owned"
+	// frozen: nothing is served. The company is about to leave, or to stay after all.
+	frozen = "frozen"
+	// gone: the company left.
+	gone = "gone"
+)
+
+// fence is the region's own durable note of a company. What gateways believe is a hint;
+// the fence decides.
+type fence struct {
+	State   string        `json:"state"`
+	Epoch   company.Epoch `json:"epoch"`
+	Version int64         `json:"version"`
+	// GoneRegion and GoneEpoch say where a company that left lives, as far as known.
+	GoneRegion company.Region `json:"gone_region,omitempty"`
+	GoneEpoch  company.Epoch  `json:"gone_epoch,omitempty"`
+}
+
+const fenceColumns = `state, epoch, version, gone_region, gone_epoch`
+
+func (f *fence) columns() []any {
+	return []any{&f.State, &f.Epoch, &f.Version, &f.GoneRegion, &f.GoneEpoch}
+}
+
+// readFence answers a company's fence; [notOwned] where the region has never heard of it.
+func readFence(ctx context.Context, q querier, id company.ID) (*fence, error) {
+	var f fence
+	err := q.QueryRowContext(ctx, `SELECT `+fenceColumns+` FROM fence WHERE company_id = $1`, int64(id)).Scan(f.columns()...)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, &notOwned{}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read fence: %w", err)
+	}
+	return &f, nil
+}
+
+// anyEpoch is the epoch of the control role's writes: they are for whoever owns the
+// company. Real epochs start at 1.
+const anyEpoch company.Epoch = 0
+
+// admits is nil where a call of that epoch may pass. Otherwise it is a [notOwned] with
+// the newest placement that the region (of this code) knows.
+func (f *fence) admits(code company.Region, epoch company.Epoch) error {
+	switch {
+	case f.State == owned && (epoch == f.Epoch || epoch == anyEpoch):
+		return nil
+	case f.State == gone:
+		return &notOwned{region: f.GoneRegion, epoch: f.GoneEpoch}
+	}
+	return &notOwned{region: code, epoch: f.Epoch, frozen: f.State == frozen}
+}
+
+// notOwned is the fence's refusal: the region doesn't own the company at the call's
+// epoch.
+type notOwned struct {
+	// region and epoch are the newest placement that the fence knows; the zero values
+	// where it knows none.
+	region company.Region
+	epoch  company.Epoch
+	frozen bool
+}
+
+func (n *notOwned) Error() string { return "the fence doesn't own the company at this epoch" }
+
+// Headers between gateways and regions.
+const (
+	// EpochHeader stamps a call with the epoch of the placement that the gateway used.
+	EpochHeader = "Mpr-Epoch"
+	// RegionHeader tells a gateway where a company lives, on a 421.
+	RegionHeader = "Mpr-Region"
+)
+
+// refuse answers an error. A refusal of the fence becomes a 421 that tells the gateway
+// where to go (RFC 9110 section 15.5.20), a refusal of the token a challenge (RFC 6750
+// section 3).
+func (s *Service) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	if errors.Is(err, context.Canceled) && r.Context().Err() != nil {
+		panic(http.ErrAbortHandler) // the client went away: nobody is left to be told, and nothing is wrong
+	}
+	var n *notOwned
+	if errors.As(err, &n) {
+		if n.region != "" {
+			w.Header().Set(RegionHeader, string(n.region))
+			w.Header().Set(EpochHeader, strconv.FormatInt(int64(n.epoch), 10))
+		}
+		refusal := problem.New(problem.WrongRegion, "Region %s doesn't serve this company at this epoch.", s.Code)
+		if n.frozen {
+			refusal = problem.New(problem.WrongRegion, "Region %s doesn't serve this company just now: it is about to move.", s.Code)
+		}
+		err = refusal.Because(err)
+	}
+	switch problem.From(err).Code {
+	case problem.MissingToken:
+		w.Header().Set("WWW-Authenticate", "Bearer")
+	case problem.InvalidToken:
+		w.Header().Set("WWW-Authenticate", `Bearer error="invalid_token"`)
+	}
+	problem.Write(w, r, err)
+}
