@@ -1,6 +1,7 @@
 package login
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -57,7 +58,7 @@ func readParams(w http.ResponseWriter, r *http.Request) (params, error) {
 
 func unsupportedType(contentType string) error {
 	return problem.New(problem.InvalidRequest,
-		"The content type %q can't be read here. Send application/x-www-form-urlencoded, multipart/form-data or application/json.", printable(contentType))
+		"The content type %s can't be read here. Send application/x-www-form-urlencoded, multipart/form-data or application/json.", printable(contentType))
 }
 
 // printable cuts what a client sent down to what an error may repeat.
@@ -79,7 +80,7 @@ func (p params) add(name, value string) error {
 		return nil
 	}
 	if _, twice := p[name]; twice {
-		return problem.New(problem.InvalidRequest, "The parameter %q was sent more than once. Send it once.", printable(name))
+		return problem.New(problem.InvalidRequest, "The parameter %s was sent more than once. Send it once.", printable(name))
 	}
 	if len(p) == maxParamCount {
 		return problem.New(problem.InvalidRequest, "The request has more than %d parameters.", maxParamCount)
@@ -115,7 +116,8 @@ func (p params) addForm(body io.Reader) error {
 	return p.addQuery(string(data))
 }
 
-// addUntyped takes a body that doesn't say what it is: none at all, or a form.
+// addUntyped takes a body that doesn't say what it is, which must be none at all: then the
+// parameters stand in the query.
 func (p params) addUntyped(body io.Reader) error {
 	data, err := readAll(body)
 	if err != nil || len(data) == 0 {
@@ -135,7 +137,8 @@ func (p params) addMultipart(r *http.Request, boundary string) error {
 	}
 	for {
 		part, err := parts.NextPart()
-		if errors.Is(err, io.EOF) {
+		// Compared as it is: a body that was cut off fails with an error that wraps io.EOF.
+		if err == io.EOF { //nolint:errorlint // see above
 			return nil
 		}
 		if err != nil {
@@ -145,7 +148,7 @@ func (p params) addMultipart(r *http.Request, boundary string) error {
 			return malformed
 		}
 		if part.FileName() != "" {
-			return problem.New(problem.InvalidRequest, "The parameter %q was sent as a file. Send it as a field.", printable(part.FormName()))
+			return problem.New(problem.InvalidRequest, "The parameter %s was sent as a file. Send it as a field.", printable(part.FormName()))
 		}
 		value, err := io.ReadAll(part)
 		if err != nil {
@@ -158,25 +161,25 @@ func (p params) addMultipart(r *http.Request, boundary string) error {
 }
 
 // addJSON takes the members of a JSON object: strings, and numbers and booleans as they
-// are written. null counts as not sent. The object is read token by token, since a map
-// would keep the last of two members with one name and hide the first.
+// are written. null counts as not sent, and so does an empty body, of clients that set
+// the content type on each request. The object is read token by token, since a map would
+// keep the last of two members with one name and hide the first.
 func (p params) addJSON(body io.Reader) error {
 	malformed := problem.New(problem.InvalidRequest, "The body is not a JSON object of strings.")
 	data, err := readAll(body)
-	if err != nil {
+	if err != nil || len(data) == 0 {
 		return err
 	}
-	dec := json.NewDecoder(strings.NewReader(string(data)))
+	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.UseNumber()
 	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
 		return malformed.Because(err)
 	}
 	for dec.More() {
-		t, err := dec.Token()
+		name, err := dec.Token()
 		if err != nil {
 			return malformed.Because(err)
 		}
-		name, _ := t.(string) // a member's name is a string
 		value, err := dec.Token()
 		if err != nil {
 			return malformed.Because(err)
@@ -185,9 +188,9 @@ func (p params) addJSON(body io.Reader) error {
 		case nil:
 			continue
 		case string, json.Number, bool:
-			err = p.add(name, fmt.Sprint(v))
+			err = p.add(name.(string), fmt.Sprint(v)) //nolint:forcetypeassert // a member's name is a string
 		default:
-			err = problem.New(problem.InvalidRequest, "The parameter %q is not a string.", printable(name))
+			err = problem.New(problem.InvalidRequest, "The parameter %s is not a string.", printable(name.(string))) //nolint:forcetypeassert // as above
 		}
 		if err != nil {
 			return err
