@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"mime"
+	"mime/multipart"
 	"net/http"
 	"net/url"
 	"strings"
@@ -49,7 +50,7 @@ func readParams(w http.ResponseWriter, r *http.Request) (params, error) {
 	case "application/x-www-form-urlencoded":
 		return p, p.addForm(r.Body)
 	case "multipart/form-data":
-		return p, p.addMultipart(r, attributes["boundary"])
+		return p, p.addMultipart(r.Body, attributes["boundary"])
 	case "application/json":
 		return p, p.addJSON(r.Body)
 	}
@@ -126,23 +127,26 @@ func (p params) addUntyped(body io.Reader) error {
 	return problem.New(problem.InvalidRequest, "The body has no Content-Type. Send application/x-www-form-urlencoded, multipart/form-data or application/json.")
 }
 
-func (p params) addMultipart(r *http.Request, boundary string) error {
+// addMultipart takes the fields of a multipart form (RFC 7578), as `curl -F` sends it.
+func (p params) addMultipart(body io.Reader, boundary string) error {
 	malformed := problem.New(problem.InvalidRequest, "The multipart body is malformed.")
-	if boundary == "" {
+	data, err := readAll(body)
+	if err != nil {
+		return err
+	}
+	// The reader takes the end of the data for the end of the form, but a form that was cut
+	// off must not count as whole.
+	if boundary == "" || !bytes.Contains(data, []byte("--"+boundary+"--")) {
 		return malformed
 	}
-	parts, err := r.MultipartReader()
-	if err != nil {
-		return malformed.Because(err)
-	}
+	parts := multipart.NewReader(bytes.NewReader(data), boundary)
 	for {
 		part, err := parts.NextPart()
-		// Compared as it is: a body that was cut off fails with an error that wraps io.EOF.
-		if err == io.EOF { //nolint:errorlint // see above
+		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {
-			return tooLarge(err, malformed.Because(err))
+			return malformed.Because(err)
 		}
 		if part.FormName() == "" {
 			return malformed
@@ -152,7 +156,7 @@ func (p params) addMultipart(r *http.Request, boundary string) error {
 		}
 		value, err := io.ReadAll(part)
 		if err != nil {
-			return tooLarge(err, malformed.Because(err))
+			return malformed.Because(err)
 		}
 		if err := p.add(part.FormName(), string(value)); err != nil {
 			return err
