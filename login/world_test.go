@@ -268,8 +268,13 @@ func (w *world) newApp(t *testing.T, kind string, uris ...string) (a app) {
 	return a
 }
 
-// newUser registers a person with the password [password].
-func (w *world) newUser(t *testing.T, login string) (u user) {
+// newUser registers a person who can't sign in: hashing a password takes its time.
+func (w *world) newUser(t *testing.T, login string) user { return w.register(t, login, "") }
+
+// newPerson registers a person with the password [password].
+func (w *world) newPerson(t *testing.T, login string) user { return w.register(t, login, password) }
+
+func (w *world) register(t *testing.T, login, password string) (u user) {
 	t.Helper()
 	w.ask(t, http.MethodPost, "/internal/users", newUser{Login: login, Name: "A person", Password: password}).want(t, http.StatusCreated).json(t, &u)
 	return u
@@ -359,4 +364,18 @@ func (w *world) change(t *testing.T, changes ...directory.Change) {
 func (w *world) indexed(t *testing.T, id company.ID, version int64) {
 	t.Helper()
 	w.ask(t, http.MethodGet, fmt.Sprintf("/internal/index/%d?version=%d&wait_ms=10000", id, version), nil).want(t, http.StatusOK)
+}
+
+// awayRevoker stands before the buckets and can cut them off: a broken connection to the
+// directory takes seconds to be noticed, and this does not.
+type awayRevoker struct {
+	Revoker
+	away atomic.Bool
+}
+
+func (a *awayRevoker) Revoke(ctx context.Context, grant string, until time.Time) error {
+	if a.away.Load() {
+		return problem.New(problem.DirectoryUnavailable, "The directory can't be reached.")
+	}
+	return a.Revoker.Revoke(ctx, grant, until)
 }
