@@ -393,33 +393,37 @@ func TestTokenInfo(t *testing.T) {
 // A rotated key signs new tokens; the tokens of the old one stay good.
 func TestKeyRotation(t *testing.T) {
 	for _, algorithm := range []string{"ES512", "EdDSA"} {
-		w := newWorld(t, func(o *Options) { o.Algorithm = algorithm })
-		a, _, old := w.userTokens(t)
-		w.verify(t, old.AccessToken)
-		var rotated struct {
-			KID string `json:"kid"`
-		}
-		w.ask(t, http.MethodPost, "/internal/keys/rotate", struct{}{}).want(t, 200).json(t, &rotated)
-		w.clock.advance(2 * time.Second)
-		next := w.tokens(t, refreshForm(a, old.RefreshToken))
-		header, err := base64.RawURLEncoding.DecodeString(strings.Split(next.AccessToken, ".")[0])
-		must(t, err)
-		if !strings.Contains(string(header), rotated.KID) || !strings.Contains(string(header), algorithm) {
-			t.Errorf("header %s, want the key %s", header, rotated.KID)
-		}
-		w.verify(t, next.AccessToken)
-		w.verify(t, old.AccessToken)
-		var list struct {
-			Keys []token.KeyInfo `json:"keys"`
-		}
-		listed := w.ask(t, http.MethodGet, "/internal/keys", nil).want(t, 200)
-		listed.json(t, &list)
-		if len(list.Keys) != 2 || strings.Contains(string(listed.body), "PRIVATE") {
-			t.Errorf("keys %s", listed.body)
-		}
-		published := w.get(t, "/oauth/jwks").want(t, 200)
-		if !strings.Contains(string(published.body), rotated.KID) || strings.Contains(string(published.body), `"d"`) {
-			t.Errorf("published keys %s", published.body)
-		}
+		t.Run(algorithm, func(t *testing.T) { rotateKey(t, algorithm) })
+	}
+}
+
+func rotateKey(t *testing.T, algorithm string) {
+	w := newWorld(t, func(o *Options) { o.Algorithm = algorithm })
+	a, _, old := w.userTokens(t)
+	w.verify(t, old.AccessToken)
+	var rotated struct {
+		KID string `json:"kid"`
+	}
+	w.ask(t, http.MethodPost, "/internal/keys/rotate", struct{}{}).want(t, 200).json(t, &rotated)
+	w.clock.advance(2 * time.Second)
+	next := w.tokens(t, refreshForm(a, old.RefreshToken))
+	header, err := base64.RawURLEncoding.DecodeString(strings.Split(next.AccessToken, ".")[0])
+	must(t, err)
+	if !strings.Contains(string(header), rotated.KID) || !strings.Contains(string(header), algorithm) {
+		t.Errorf("header %s, want the key %s", header, rotated.KID)
+	}
+	w.verify(t, next.AccessToken)
+	w.verify(t, old.AccessToken)
+	var list struct {
+		Keys []token.KeyInfo `json:"keys"`
+	}
+	listed := w.ask(t, http.MethodGet, "/internal/keys", nil).want(t, 200)
+	listed.json(t, &list)
+	if len(list.Keys) != 2 || strings.Contains(string(listed.body), "PRIVATE") {
+		t.Errorf("keys %s", listed.body)
+	}
+	published := w.get(t, "/oauth/jwks").want(t, 200)
+	if !strings.Contains(string(published.body), rotated.KID) || strings.Contains(string(published.body), `"d"`) {
+		t.Errorf("published keys %s", published.body)
 	}
 }

@@ -58,6 +58,7 @@ type world struct {
 
 func newWorld(t *testing.T, change ...func(*Options)) *world {
 	t.Helper()
+	t.Parallel() // most of a test's time is waiting for its end
 	w := &world{clock: &clock{}, db: openStore(t)}
 	var err error
 	w.server, err = directory.StartServer(directory.ServerOptions{Dir: t.TempDir()})
