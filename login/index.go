@@ -104,17 +104,16 @@ func companyName(c directory.Change) (name string, ok bool) {
 // waitForIndex waits until the index has applied a version of a company; it says false
 // where that takes too long.
 func (s *Service) waitForIndex(ctx context.Context, id company.ID, version int64, atMost time.Duration) (bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, atMost)
-	defer cancel()
+	// The time limits the waiting, never a look at the store: a query that it cuts off
+	// would be an error, not a "no".
+	limit := time.NewTimer(atMost)
+	defer limit.Stop()
 	for {
 		changed := s.indexed.wait() // before looking, so that nothing is missed in between
 		var applied int64
 		err := s.DB.Read().QueryRowContext(ctx, `SELECT version FROM index_versions WHERE company_id = $1`, int64(id)).Scan(&applied)
 		if err == nil && applied >= version {
 			return true, nil
-		}
-		if ctx.Err() != nil {
-			return false, nil
 		}
 		if err != nil && !isNoRows(err) {
 			return false, fmt.Errorf("read the index: %w", err)
@@ -123,9 +122,14 @@ func (s *Service) waitForIndex(ctx context.Context, id company.ID, version int64
 		again := time.NewTimer(100 * time.Millisecond)
 		select {
 		case <-ctx.Done():
+			again.Stop()
+			return false, ctx.Err()
+		case <-limit.C:
+			again.Stop()
+			return false, nil
 		case <-changed:
+			again.Stop()
 		case <-again.C:
 		}
-		again.Stop()
 	}
 }

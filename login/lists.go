@@ -20,7 +20,7 @@ func companySet(c *token.Claims) (from string, args []any) {
 	if c.Kind.ServiceAccount() {
 		table, caller = `index_installations m WHERE m.app_id = $1`, c.App
 	}
-	return `(SELECT m.company_id FROM ` + table + ` AND m.deleted = 0 AND $2 IN (0, m.company_id)) AS mine
+	return `(SELECT m.company_id FROM ` + table + ` AND m.deleted = 0 AND (m.company_id = $2 OR $2 = CAST(0 AS BIGINT))) AS mine
 		LEFT JOIN index_companies c ON c.company_id = mine.company_id WHERE COALESCE(c.deleted, 0) = 0`, []any{caller, int64(c.Company)}
 }
 

@@ -51,11 +51,11 @@ func (s *Service) refreshToken(ctx context.Context, a *app, p params) (*tokenAns
 
 func (s *Service) rotate(ctx context.Context, tx *sql.Tx, a *app, presented string, now time.Time) (answer *tokenAnswer, refused, err error) {
 	hash := fingerprint(presented)
-	var grant, sealed string
-	var appID, userID, sealedUntil int64
-	err = tx.QueryRowContext(ctx, `SELECT t.grant_id, t.answer, t.answer_until, g.app_id, g.user_id
+	var grant string
+	var appID, userID int64
+	err = tx.QueryRowContext(ctx, `SELECT t.grant_id, g.app_id, g.user_id
 		FROM refresh_tokens t JOIN grants g ON g.id = t.grant_id WHERE t.hash = $1 AND g.revoked = 0`, hash).
-		Scan(&grant, &sealed, &sealedUntil, &appID, &userID)
+		Scan(&grant, &appID, &userID)
 	if isNoRows(err) || err == nil && appID != a.ID {
 		return nil, errRefreshToken(), nil // another app's refresh token stays as it is
 	}
@@ -71,7 +71,7 @@ func (s *Service) rotate(ctx context.Context, tx *sql.Tx, a *app, presented stri
 		return nil, nil, err
 	}
 	if n == 0 {
-		return s.repeated(ctx, tx, grant, presented, sealed, store.Time(sealedUntil), now)
+		return repeated(ctx, tx, grant, presented, now)
 	}
 	alive, err := s.extendGrant(ctx, tx, grant, now)
 	if err != nil {
@@ -94,9 +94,17 @@ func (s *Service) rotate(ctx context.Context, tx *sql.Tx, a *app, presented stri
 	return answer, nil, err
 }
 
-// repeated answers a refresh token that was used before.
-func (s *Service) repeated(ctx context.Context, tx *sql.Tx, grant, presented, sealed string, until, now time.Time) (*tokenAnswer, error, error) { //nolint:revive // the first error is the refusal
-	if sealed == "" || !now.Before(until) {
+// repeated answers a refresh token that was used before. What was answered then is read
+// here and not earlier: of two that come at once, the second one has waited until the
+// first one's transaction ended, and sees only now what that has kept.
+func repeated(ctx context.Context, tx *sql.Tx, grant, presented string, now time.Time) (answer *tokenAnswer, refused, err error) {
+	var sealed string
+	var until int64
+	err = tx.QueryRowContext(ctx, `SELECT answer, answer_until FROM refresh_tokens WHERE hash = $1`, fingerprint(presented)).Scan(&sealed, &until)
+	if err != nil {
+		return nil, nil, err
+	}
+	if sealed == "" || !now.Before(store.Time(until)) {
 		slog.WarnContext(ctx, "a refresh token came a second time: its whole family is revoked", "grant", grant)
 		return nil, errRefreshToken(), revokeGrant(ctx, tx, grant, now)
 	}
@@ -104,11 +112,11 @@ func (s *Service) repeated(ctx context.Context, tx *sql.Tx, grant, presented, se
 	if err != nil {
 		return nil, nil, err
 	}
-	var answer tokenAnswer
-	if err := json.Unmarshal(data, &answer); err != nil {
+	answer = &tokenAnswer{}
+	if err := json.Unmarshal(data, answer); err != nil {
 		return nil, nil, err
 	}
-	return &answer, nil, nil
+	return answer, nil, nil
 }
 
 // keepAnswer keeps the new pair for the grace, sealed with the old refresh token: the
