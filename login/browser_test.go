@@ -106,14 +106,14 @@ func (b *browser) read(t *testing.T) {
 	}
 }
 
-// text is the text or the value of the element with this id.
+// text is the text of the element with this id.
 func (b *browser) text(t *testing.T, id string) string {
 	t.Helper()
 	doc, err := html.Parse(bytes.NewReader(b.body))
 	must(t, err)
 	for n := range doc.Descendants() {
 		if n.Type == html.ElementNode && attribute(n, "id") == id {
-			return attribute(n, "value")
+			return n.FirstChild.Data
 		}
 	}
 	t.Fatalf("the page has no element with the id %s: %s", id, b.body)

@@ -180,8 +180,9 @@ func (p params) addJSON(body io.Reader) error {
 		return malformed.Because(err)
 	}
 	for dec.More() {
-		name, err := dec.Token()
-		if err != nil {
+		member, err := dec.Token()
+		name, ok := member.(string)
+		if err != nil || !ok {
 			return malformed.Because(err)
 		}
 		value, err := dec.Token()
@@ -192,9 +193,9 @@ func (p params) addJSON(body io.Reader) error {
 		case nil:
 			continue
 		case string, json.Number, bool:
-			err = p.add(name.(string), fmt.Sprint(v)) //nolint:forcetypeassert // a member's name is a string
+			err = p.add(name, fmt.Sprint(v))
 		default:
-			err = problem.New(problem.InvalidRequest, "The parameter %s is not a string.", printable(name.(string))) //nolint:forcetypeassert // as above
+			err = problem.New(problem.InvalidRequest, "The parameter %s is not a string.", printable(name))
 		}
 		if err != nil {
 			return err
