@@ -98,7 +98,7 @@ func TestNoSecretIsStored(t *testing.T) {
 func TestApps(t *testing.T) {
 	w := newWorld(t)
 	a := w.newApp(t, kindWeb, callback, outOfBand)
-	if len(a.ClientID) != 43 || len(a.ClientSecret) != 43 || len(a.RedirectURIs) != 2 {
+	if len(a.ClientID) != 26 || len(a.ClientSecret) != 43 || len(a.RedirectURIs) != 2 {
 		t.Errorf("made %+v", a)
 	}
 	if public := w.newApp(t, kindInstalled, callback); public.ClientSecret != "" {

@@ -175,7 +175,7 @@ func TestPaging(t *testing.T) {
 			t.Errorf("%s: links %v\nwant %v", c.query, l, c.links)
 		}
 	}
-	for _, bad := range []string{"page=0", "page=-1", "page=x", "page=99999999999999999999", "per_page=0", "per_page=1001", "per_page=1e3", "page=1000001"} {
+	for _, bad := range []string{"page=0", "page=-1", "page=1&page=2", "per_page=", "page=x", "page=99999999999999999999", "per_page=0", "per_page=1001", "per_page=1e3", "page=1000001"} {
 		w.call(t, "/rest/v1.0/companies?"+bad, p.AccessToken).refusedInternally(t, 400, "bad_request")
 	}
 }

@@ -194,7 +194,11 @@ func TestPeer(t *testing.T) {
 func TestLimiterIsBounded(t *testing.T) {
 	c := &clock{}
 	l := newLimiter(2, 10, c.now)
-	used := func(key string) bool { wait, _ := l.take(key); return wait > 0 }
+	used := func(key string) bool {
+		wait, done := l.take(key)
+		done(true)
+		return wait > 0
+	}
 	for i := range 1000 {
 		key := string(rune('a'+i%26)) + strings.Repeat("x", i/26)
 		if used(key) || used(key) {
@@ -209,16 +213,14 @@ func TestLimiterIsBounded(t *testing.T) {
 	}
 	// What is as good as new is forgotten first.
 	c.advance(time.Minute)
-	l.take("in use")
 	for i := range 9 {
-		c.advance(time.Second)
-		l.take(string(rune('A' + i)))
+		used(string(rune('A' + i)))
 	}
 	c.advance(time.Hour)
-	l.take("victim")
-	l.take("victim")
+	used("victim")
+	used("victim")
 	for i := range 9 {
-		l.take(string(rune('a' + i)))
+		used(string(rune('a' + i)))
 	}
 	if !used("victim") {
 		t.Error("a limited key was forgotten before those that are as good as new")

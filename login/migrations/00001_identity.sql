@@ -32,7 +32,6 @@ CREATE TABLE sessions (
 CREATE INDEX sessions_expires ON sessions (expires);
 
 -- A grant is an authorization with all its refreshes, or one client_credentials call.
--- It begins when the authorization's code is redeemed.
 CREATE TABLE grants (
     id         TEXT   PRIMARY KEY,
     app_id     BIGINT NOT NULL,
@@ -42,8 +41,7 @@ CREATE TABLE grants (
     revoked    BIGINT NOT NULL,           -- 0: it isn't
     published  BIGINT NOT NULL            -- 1: verifiers have been told of the revocation
 );
-CREATE INDEX grants_revoked ON grants (published, revoked);
-CREATE INDEX grants_last_token ON grants (user_id, last_token);
+CREATE INDEX grants_unpublished ON grants (published, revoked);
 
 CREATE TABLE codes (
     hash           TEXT   PRIMARY KEY,
@@ -67,7 +65,6 @@ CREATE TABLE refresh_tokens (
     answer_until BIGINT NOT NULL
 );
 CREATE INDEX refresh_tokens_grant ON refresh_tokens (grant_id);
-CREATE INDEX refresh_tokens_used ON refresh_tokens (used);
 
 CREATE TABLE signing_keys (
     kid        TEXT   PRIMARY KEY,
@@ -82,7 +79,6 @@ CREATE TABLE signing_keys (
 CREATE TABLE index_companies (
     company_id BIGINT PRIMARY KEY,
     name       TEXT   NOT NULL,
-    deleted    BIGINT NOT NULL,
     version    BIGINT NOT NULL
 );
 CREATE TABLE index_memberships (
