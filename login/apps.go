@@ -125,7 +125,9 @@ func wrongRedirectURI(uri string) string {
 		return "must not have a fragment (#...)"
 	case u.User != nil:
 		return "must not have a user name or password in it"
-	case u.Scheme == "https" && u.Host != "":
+	case (u.Scheme == "https" || u.Scheme == "http") && !plainHost.MatchString(u.Host):
+		return "must name a host in plain ASCII"
+	case u.Scheme == "https":
 		return ""
 	case u.Scheme == "http" && slices.Contains([]string{"127.0.0.1", "::1", "localhost"}, u.Hostname()):
 		return ""

@@ -7,6 +7,7 @@ import (
 	"database/sql"
 	"encoding/base64"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"mpr/problem"
@@ -22,17 +23,13 @@ type request struct {
 	challenge   string // PKCE, S256; empty where the client sent none
 }
 
-// issueCode makes the authorization code of a consent. The grant comes with the code.
+// issueCode makes the authorization code of a consent. The grant has its name from here
+// on, but begins when the code is redeemed.
 func (s *Service) issueCode(ctx context.Context, req *request, userID int64) (string, error) {
 	now := s.Now()
 	code, grant := newSecret(), newSecret()
 	err := s.DB.Write(ctx, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `INSERT INTO grants (id, app_id, user_id, created, last_token, revoked, published) VALUES ($1, $2, $3, $4, $4, 0, 0)`,
-			grant, req.app.ID, userID, store.Micros(now))
-		if err != nil {
-			return err
-		}
-		_, err = tx.ExecContext(ctx, `INSERT INTO codes (hash, grant_id, app_id, user_id, redirect_uri, uri_was_sent, code_challenge, expires, used)
+		_, err := tx.ExecContext(ctx, `INSERT INTO codes (hash, grant_id, app_id, user_id, redirect_uri, uri_was_sent, code_challenge, expires, used)
 			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0)`,
 			fingerprint(code), grant, req.app.ID, userID, req.redirectURI, flag(req.uriWasSent), req.challenge, store.Micros(now.Add(s.CodeLifetime)))
 		return err
@@ -41,14 +38,6 @@ func (s *Service) issueCode(ctx context.Context, req *request, userID int64) (st
 		return "", fmt.Errorf("issue code: %w", err)
 	}
 	return code, nil
-}
-
-// flag is how a truth is stored.
-func flag(b bool) int64 {
-	if b {
-		return 1
-	}
-	return 0
 }
 
 // authorizationCode exchanges a code for tokens (RFC 6749 section 4.1.3).
@@ -69,7 +58,10 @@ func (s *Service) authorizationCode(ctx context.Context, a *app, p params) (*tok
 		if err != nil || refused != nil {
 			return err
 		}
-		return s.addRefreshToken(ctx, tx, grant, refresh, now)
+		if err := s.addGrant(ctx, tx, grant, a, userID, now); err != nil {
+			return err
+		}
+		return addRefreshToken(ctx, tx, grant, refresh, now)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("authorization_code: %w", err)
@@ -106,8 +98,13 @@ func (s *Service) redeem(ctx context.Context, tx *sql.Tx, a *app, p params, now 
 	if err != nil {
 		return "", 0, nil, err
 	}
-	if n, err := result.RowsAffected(); err != nil || n == 0 {
-		return "", 0, invalid, revokeGrant(ctx, tx, grant, now, err)
+	n, err := result.RowsAffected()
+	if err != nil {
+		return "", 0, nil, err
+	}
+	if n == 0 {
+		slog.WarnContext(ctx, "a code came a second time: what it was exchanged for is revoked", "app", appID, "user", userID)
+		return "", 0, invalid, revokeGrant(ctx, tx, grant, now)
 	}
 	switch {
 	case !now.Before(store.Time(expires)):

@@ -1,10 +1,10 @@
 package login
 
 import (
-	"context"
 	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 
 	"mpr/problem"
@@ -14,12 +14,6 @@ import (
 // the consent page. The query is the only memory of the request between the steps, so
 // that there is no place to return to that somebody could forge.
 func (s *Service) authorize(w http.ResponseWriter, r *http.Request) error {
-	if door := s.LoginURLs[s.baseURL(r)]; door != "" && door != s.baseURL(r) {
-		// An SDK with one host setting sends people to the api door. They sign in at the
-		// login door only, where their session is.
-		http.Redirect(w, r, door+"/oauth/authorize?"+r.URL.RawQuery, http.StatusFound)
-		return nil
-	}
 	req, err := s.readRequest(w, r)
 	if err != nil || req == nil {
 		return err
@@ -29,12 +23,12 @@ func (s *Service) authorize(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if n == nil {
-		http.Redirect(w, r, "/oauth/login?"+r.URL.RawQuery, http.StatusFound)
+		http.Redirect(w, r, loginPath+"?"+r.URL.RawQuery, http.StatusFound)
 		return nil
 	}
 	s.render(w, http.StatusOK, view{
 		Page: "consent", Title: "Allow " + req.app.Name + "?", App: req.app, User: n.user, CSRF: n.csrf,
-		Action: "/oauth/authorize?" + r.URL.RawQuery, Query: r.URL.RawQuery, formTarget: formTarget(req.redirectURI),
+		Action: authorizePath + "?" + r.URL.RawQuery, formTarget: formTarget(req.redirectURI),
 	})
 	return nil
 }
@@ -46,7 +40,7 @@ func (s *Service) consent(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if n == nil {
-		http.Redirect(w, r, "/oauth/login?"+r.URL.RawQuery, http.StatusSeeOther)
+		http.Redirect(w, r, loginPath+"?"+r.URL.RawQuery, http.StatusSeeOther)
 		return nil
 	}
 	posted := params{}
@@ -107,14 +101,7 @@ func (s *Service) readRequest(w http.ResponseWriter, r *http.Request) (*request,
 }
 
 // registered compares exactly, character by character (RFC 9700 section 2.1).
-func registered(a *app, uri string) bool {
-	for _, known := range a.RedirectURIs {
-		if uri == known {
-			return true
-		}
-	}
-	return false
-}
+func registered(a *app, uri string) bool { return slices.Contains(a.RedirectURIs, uri) }
 
 var challengeForm = regexp.MustCompile(`^[A-Za-z0-9_-]{43}$`) // base64url of a SHA-256
 
@@ -157,7 +144,7 @@ func (s *Service) redirect(w http.ResponseWriter, r *http.Request, req *request,
 	if req.state != "" {
 		answer.Set("state", req.state)
 	}
-	answer.Set("iss", s.Issuer) // RFC 9207: which server this answer comes from
+	answer.Set("iss", s.baseURL(r)) // RFC 9207: which server this answer comes from
 	separator := "?"
 	if strings.Contains(req.redirectURI, "?") {
 		separator = "&" // "MUST be retained when adding additional query parameters" (section 3.1.2)
@@ -166,6 +153,7 @@ func (s *Service) redirect(w http.ResponseWriter, r *http.Request, req *request,
 	http.Redirect(w, r, req.redirectURI+separator+answer.Encode(), http.StatusSeeOther)
 }
 
+// plainHost is a host that may stand in a policy: nothing in it ends a directive.
 var plainHost = regexp.MustCompile(`^[A-Za-z0-9.:\[\]-]+$`)
 
 // formTarget is what the consent page's policy must allow beside ourselves, since Chromium
@@ -175,144 +163,12 @@ func formTarget(redirectURI string) string {
 	switch {
 	case err != nil || redirectURI == outOfBand:
 		return ""
-	case u.Scheme == "http" || u.Scheme == "https":
-		if !plainHost.MatchString(u.Host) {
-			return ""
-		}
+	case u.Scheme != "http" && u.Scheme != "https":
+		return u.Scheme + ":"
+	case strings.HasPrefix(u.Host, "["):
+		return u.Scheme + ":" // a policy can't name an IPv6 address (CSP level 3, host-source)
+	case plainHost.MatchString(u.Host):
 		return u.Scheme + "://" + u.Host
 	}
-	return u.Scheme + ":"
-}
-
-// loginPage answers GET /oauth/login.
-func (s *Service) loginPage(w http.ResponseWriter, r *http.Request) error {
-	n, err := s.session(r)
-	if err != nil {
-		return err
-	}
-	if n != nil {
-		http.Redirect(w, r, afterSignIn(r), http.StatusSeeOther)
-		return nil
-	}
-	s.renderLogin(w, r, http.StatusOK, "", "")
-	return nil
-}
-
-// afterSignIn is where a person goes who has signed in: on with the authorization request
-// of the query, if there is one. It is always a path of ours.
-func afterSignIn(r *http.Request) string {
-	if strings.Contains(r.URL.RawQuery, "client_id=") {
-		return "/oauth/authorize?" + r.URL.RawQuery
-	}
-	return "/"
-}
-
-func (s *Service) renderLogin(w http.ResponseWriter, r *http.Request, status int, login, alert string) {
-	s.render(w, status, view{Page: "login", Title: "Sign in", Login: login, Alert: alert, Action: "/oauth/login?" + r.URL.RawQuery})
-}
-
-// signIn answers the sign-in form. Whether the account exists can't be told from the
-// answer, nor from how long it takes.
-func (s *Service) signIn(w http.ResponseWriter, r *http.Request) error {
-	p := params{}
-	if err := p.addForm(http.MaxBytesReader(w, r.Body, maxParams)); err != nil {
-		return err
-	}
-	login := strings.ToLower(strings.TrimSpace(p["login"]))
-	if login == "" || p["password"] == "" || len(login) > maxLogin || len(p["password"]) > maxPassword {
-		s.renderLogin(w, r, http.StatusUnprocessableEntity, p["login"], "Enter your e-mail address and your password.")
-		return nil
-	}
-	failed := true
-	waitAccount, accountDone := s.accounts.take(login)
-	defer func() { accountDone(failed) }()
-	waitPeer, peerDone := s.peers.take(peer(r))
-	defer func() { peerDone(failed) }()
-	if wait := max(waitAccount, waitPeer); wait > 0 {
-		failed = false // it wasn't made
-		w.Header().Set("Retry-After", retryAfter(wait))
-		s.renderLogin(w, r, http.StatusTooManyRequests, p["login"], "Too many attempts. Wait a minute and try again.")
-		return nil
-	}
-	u, err := s.checkLogin(r.Context(), login, p["password"])
-	if err != nil {
-		return err
-	}
-	if u == nil {
-		s.renderLogin(w, r, http.StatusUnprocessableEntity, p["login"], "The e-mail address or the password is wrong.")
-		return nil
-	}
-	failed = false
-	if err := s.startSession(w, r, u); err != nil {
-		return err
-	}
-	http.Redirect(w, r, afterSignIn(r), http.StatusSeeOther)
-	return nil
-}
-
-// checkLogin answers the user whose login and password these are; nil if they are
-// nobody's.
-func (s *Service) checkLogin(ctx context.Context, login, password string) (*user, error) {
-	u, err := s.userByLogin(ctx, login)
-	if err != nil {
-		return nil, err
-	}
-	stored := ""
-	if u != nil {
-		stored = u.passwordHash
-	}
-	ok, err := s.checkPassword(ctx, password, stored)
-	if err != nil || !ok {
-		return nil, err
-	}
-	return u, nil
-}
-
-// logoutPage asks before it signs out: a GET has no effect.
-func (s *Service) logoutPage(w http.ResponseWriter, r *http.Request) error {
-	n, err := s.session(r)
-	if err != nil {
-		return err
-	}
-	if n == nil {
-		http.Redirect(w, r, "/", http.StatusSeeOther)
-		return nil
-	}
-	s.render(w, http.StatusOK, view{Page: "logout", Title: "Sign out?", User: n.user, CSRF: n.csrf, Action: "/oauth/logout"})
-	return nil
-}
-
-func (s *Service) signOut(w http.ResponseWriter, r *http.Request) error {
-	n, err := s.session(r)
-	if err != nil {
-		return err
-	}
-	p := params{}
-	if err := p.addForm(http.MaxBytesReader(w, r.Body, maxParams)); err != nil {
-		return err
-	}
-	if n != nil {
-		if err := n.checkCSRF(p); err != nil {
-			return err
-		}
-		if err := s.endSession(r.Context(), w, r); err != nil {
-			return err
-		}
-	}
-	http.Redirect(w, r, "/", http.StatusSeeOther)
-	return nil
-}
-
-// home answers GET /.
-func (s *Service) home(w http.ResponseWriter, r *http.Request) error {
-	n, err := s.session(r)
-	if err != nil {
-		return err
-	}
-	v := view{Page: "home", Title: s.Product}
-	if n != nil {
-		v.User = n.user
-	}
-	s.render(w, http.StatusOK, v)
-	return nil
+	return ""
 }

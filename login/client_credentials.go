@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	"mpr/problem"
-	"mpr/store"
 )
 
 // clientCredentials is the grant of service accounts (RFC 6749 section 4.4). There is no
@@ -19,9 +18,7 @@ func (s *Service) clientCredentials(ctx context.Context, a *app, _ params) (*tok
 	now := s.Now()
 	grant := newSecret()
 	err := s.DB.Write(ctx, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `INSERT INTO grants (id, app_id, user_id, created, last_token, revoked, published) VALUES ($1, $2, 0, $3, $4, 0, 0)`,
-			grant, a.ID, store.Micros(now), store.Micros(now.Add(s.AccessLifetime)))
-		return err
+		return s.addGrant(ctx, tx, grant, a, noUser, now)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("client_credentials: %w", err)

@@ -3,7 +3,8 @@
 // index (which companies has this user, this app?) that lists are answered from.
 //
 // A request for a token goes through params.go (what was sent), client.go (who sends it)
-// and one file per grant. A person goes through authorize.go: sign-in, consent, code.
+// and one file per grant; grant.go and revocation.go say how a grant lives and ends. A
+// person goes through authorize.go (the app's request, consent, code) and signin.go.
 // The internal listener serves the control role, and the two calls without a company
 // that gateways pass on.
 //

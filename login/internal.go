@@ -43,7 +43,12 @@ func (s *Service) internalRoutes(mux *http.ServeMux) {
 // readBody reads a JSON object of at most 64 KiB.
 func readBody(w http.ResponseWriter, r *http.Request, v any) error {
 	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxParams))
-	if err := dec.Decode(v); err != nil {
+	err := dec.Decode(v)
+	var wrong *json.UnmarshalTypeError
+	if errors.As(err, &wrong) && wrong.Field != "" {
+		return invalidFields("The body can't be used", map[string][]string{wrong.Field: {"has the wrong type: " + wrong.Value}})
+	}
+	if err != nil {
 		return tooLarge(err, problem.New(problem.MalformedJSON, "The body is not the JSON object that this takes.").Because(err))
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
@@ -199,8 +204,12 @@ const maxIndexWait = 10 * time.Second
 // that takes longer than asked for.
 func (s *Service) indexState(w http.ResponseWriter, r *http.Request) error {
 	id, err := company.ParseID(r.PathValue("company"))
-	version, err2 := strconv.ParseInt(r.URL.Query().Get("version"), 10, 64)
-	wait, err3 := strconv.ParseInt(r.URL.Query().Get("wait_ms"), 10, 32)
+	q := r.URL.Query()
+	version, err2 := strconv.ParseInt(q.Get("version"), 10, 64)
+	wait, err3 := int64(0), error(nil)
+	if q.Has("wait_ms") {
+		wait, err3 = strconv.ParseInt(q.Get("wait_ms"), 10, 32)
+	}
 	if err := errors.Join(err, err2, err3); err != nil {
 		return problem.New(problem.BadRequest, "The company, version and wait_ms must be numbers.").Because(err)
 	}

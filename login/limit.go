@@ -1,6 +1,10 @@
 package login
 
 import (
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
 	"sync"
 	"time"
 
@@ -11,9 +15,16 @@ import (
 // bounded number of keys and forgets those that have their full allowance again.
 type limiter struct {
 	perMinute int
+	most      int // keys that are remembered
 	now       func() time.Time
 	mu        sync.Mutex
 	keys      map[string]*limited
+}
+
+// limited is the allowance of a key, and the attempts that are under way.
+type limited struct {
+	*rate.Limiter
+	pending int
 }
 
 const (
@@ -24,14 +35,8 @@ const (
 	peerFactor = 10
 )
 
-func newLimiter(perMinute int, now func() time.Time) *limiter {
-	return &limiter{perMinute: perMinute, now: now, keys: map[string]*limited{}}
-}
-
-// limited is the allowance of a key, and the attempts that are under way.
-type limited struct {
-	*rate.Limiter
-	pending int
+func newLimiter(perMinute, most int, now func() time.Time) *limiter {
+	return &limiter{perMinute: perMinute, most: most, now: now, keys: map[string]*limited{}}
 }
 
 // take takes an attempt of the key's allowance, before the attempt is made, so that many
@@ -42,7 +47,7 @@ func (l *limiter) take(key string) (wait time.Duration, done func(failed bool)) 
 	defer l.mu.Unlock()
 	k := l.keys[key]
 	if k == nil {
-		if len(l.keys) >= limitedKeys {
+		if len(l.keys) >= l.most {
 			l.forget()
 		}
 		k = &limited{Limiter: rate.NewLimiter(rate.Limit(float64(l.perMinute)/60), l.perMinute)}
@@ -62,17 +67,63 @@ func (l *limiter) take(key string) (wait time.Duration, done func(failed bool)) 
 	}
 }
 
-// forget drops the keys that are as good as new, or any, where all of them are in use.
+// forget drops the keys that are as good as new. Where that isn't enough it drops a tenth
+// of the others, so that it isn't called again for each new key.
 func (l *limiter) forget() {
+	now := l.now()
 	for key, k := range l.keys {
-		if k.pending == 0 && k.TokensAt(l.now()) >= float64(l.perMinute) {
+		if k.pending == 0 && k.TokensAt(now) >= float64(l.perMinute) {
 			delete(l.keys, key)
 		}
 	}
 	for key := range l.keys {
-		if len(l.keys) < limitedKeys {
+		if len(l.keys) < l.most*9/10 {
 			return
 		}
 		delete(l.keys, key)
 	}
+}
+
+// peer names whom a request counts for: the network address that it came from. Of IPv6 it
+// is the /64, since whoever has one address there has all of them.
+func (s *Service) peer(r *http.Request) string {
+	addr, ok := address(r.RemoteAddr)
+	if !ok {
+		return r.RemoteAddr
+	}
+	// Proxies append to the header, so it is read from its end; what stands left of the
+	// first address that isn't a proxy of ours may be a client's invention.
+	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
+	for i := len(hops) - 1; i >= 0 && s.believed(addr); i-- {
+		hop, ok := address(strings.TrimSpace(hops[i]))
+		if !ok {
+			break
+		}
+		addr = hop
+	}
+	if addr.Is6() {
+		if prefix, err := addr.Prefix(64); err == nil {
+			return prefix.String()
+		}
+	}
+	return addr.String()
+}
+
+// believed says whether the address is a proxy of ours.
+func (s *Service) believed(addr netip.Addr) bool {
+	for _, network := range s.ForwardedFrom {
+		if network.Contains(addr) {
+			return true
+		}
+	}
+	return false
+}
+
+// address reads an address with or without a port.
+func address(text string) (netip.Addr, bool) {
+	if host, _, err := net.SplitHostPort(text); err == nil {
+		text = host
+	}
+	addr, err := netip.ParseAddr(text)
+	return addr.Unmap().WithZone(""), err == nil
 }

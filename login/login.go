@@ -9,6 +9,9 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/http"
+	"net/netip"
+	"path"
+	"strings"
 	"sync"
 	"time"
 
@@ -68,9 +71,13 @@ type Options struct {
 	CodeLifetime    time.Duration
 	RefreshGrace    time.Duration
 	SessionLifetime time.Duration
-	// AttemptsPerMinute limits failed sign-ins per account and per address.
+	// AttemptsPerMinute limits failed sign-ins per account, and ten times as many per
+	// address.
 	AttemptsPerMinute int
-	Now               func() time.Time
+	// ForwardedFrom are the networks of proxies ahead of us whose X-Forwarded-For is
+	// believed.
+	ForwardedFrom []netip.Prefix
+	Now           func() time.Time
 }
 
 // Service is the login role of one environment.
@@ -78,6 +85,7 @@ type Service struct {
 	Options
 	ring     *token.Ring
 	hashing  chan struct{} // a slot for each password that may be hashed at a time
+	queue    chan struct{} // a slot for each that is hashed or waits for that
 	accounts *limiter
 	peers    *limiter
 	wakeUp   chan struct{} // a grant was revoked
@@ -87,8 +95,12 @@ type Service struct {
 	loops  sync.WaitGroup
 }
 
-// hashingAtOnce bounds the memory that hashing passwords takes: 19 MiB each.
-const hashingAtOnce = 4
+const (
+	// hashingAtOnce bounds the memory that hashing passwords takes: 19 MiB each.
+	hashingAtOnce = 4
+	// hashingQueue bounds how many wait for it.
+	hashingQueue = 256
+)
 
 // New starts the service: it makes the first signing key where there is none, and begins
 // to follow the regions' changes. The database has the schema of [Migrations].
@@ -96,8 +108,9 @@ func New(ctx context.Context, o Options) (*Service, error) {
 	s := &Service{
 		Options:  o,
 		hashing:  make(chan struct{}, hashingAtOnce),
-		accounts: newLimiter(o.AttemptsPerMinute, o.Now),
-		peers:    newLimiter(peerFactor*o.AttemptsPerMinute, o.Now),
+		queue:    make(chan struct{}, hashingAtOnce+hashingQueue),
+		accounts: newLimiter(o.AttemptsPerMinute, limitedKeys, o.Now),
+		peers:    newLimiter(peerFactor*o.AttemptsPerMinute, limitedKeys, o.Now),
 		wakeUp:   make(chan struct{}, 1),
 	}
 	var err error
@@ -134,13 +147,14 @@ func (s *Service) Handler() http.Handler {
 		"GET /oauth/token/info": s.oauth(s.tokenInfo),
 		"POST /oauth/revoke":    s.oauth(s.revoke),
 		"GET /oauth/jwks":       s.oauth(s.jwks),
-		"GET /oauth/authorize":  s.page(s.authorize),
-		"POST /oauth/authorize": s.page(s.consent),
-		"GET /oauth/login":      s.page(s.loginPage),
-		"POST /oauth/login":     s.page(s.signIn),
-		"GET /oauth/logout":     s.page(s.logoutPage),
-		"POST /oauth/logout":    s.page(s.signOut),
-		"GET /oauth/assets/":    s.assets,
+
+		"GET " + authorizePath:  s.page(s.authorize),
+		"POST " + authorizePath: s.page(s.consent),
+		"GET " + loginPath:      s.page(s.loginPage),
+		"POST " + loginPath:     s.page(s.signIn),
+		"GET " + logoutPath:     s.page(s.logoutPage),
+		"POST " + logoutPath:    s.page(s.signOut),
+		"GET " + assetsPath:     s.assets,
 
 		"GET /.well-known/oauth-authorization-server": s.oauth(s.metadata),
 		"GET /.well-known/jwks.json":                  s.oauth(s.jwks),
@@ -148,7 +162,7 @@ func (s *Service) Handler() http.Handler {
 	} {
 		mux.HandleFunc(pattern, h)
 	}
-	return trimSlash(orProblem(mux, problem.WriteOAuth))
+	return trimSlash(orProblem(mux, s.writeError))
 }
 
 // Internal serves our own processes: the control role, and gateways that pass on calls
@@ -160,6 +174,13 @@ func (s *Service) Internal() http.Handler {
 	s.internalRoutes(mux)
 	return orProblem(mux, problem.Write)
 }
+
+// The paths of the pages that lead to one another.
+const (
+	authorizePath = "/oauth/authorize"
+	loginPath     = "/login"
+	logoutPath    = "/logout"
+)
 
 // trimSlash makes a path with one trailing slash the same as without.
 func trimSlash(next http.Handler) http.Handler {
@@ -175,15 +196,18 @@ func trimSlash(next http.Handler) http.Handler {
 // mux's plain text.
 func orProblem(mux *http.ServeMux, write func(http.ResponseWriter, *http.Request, error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if _, pattern := mux.Handler(r); pattern != "" {
+		// The mux would redirect what isn't canonical ("//", "/../"). There is nothing at
+		// such a path, and a form must not be sent twice.
+		canonical := path.Clean(r.URL.Path) == r.URL.Path || strings.HasPrefix(r.URL.Path, assetsPath)
+		if _, pattern := mux.Handler(r); pattern != "" && canonical {
 			mux.ServeHTTP(w, r)
 			return
 		}
 		var allowed []string
-		for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete} {
+		for _, method := range []string{http.MethodGet, http.MethodPost} {
 			try := r.Clone(r.Context())
 			try.Method = method
-			if _, pattern := mux.Handler(try); pattern != "" {
+			if _, pattern := mux.Handler(try); pattern != "" && canonical {
 				allowed = append(allowed, method)
 			}
 		}
@@ -219,7 +243,7 @@ func answer(h func(http.ResponseWriter, *http.Request) error) http.HandlerFunc {
 // baseURL is the base URL that the client called, if it is one of ours, and otherwise the
 // issuer: what a client sends as Host must not find its way into our answers.
 func (s *Service) baseURL(r *http.Request) string {
-	scheme, host := "http", r.Host
+	scheme, host := "http", strings.ToLower(r.Host)
 	if r.TLS != nil {
 		scheme = "https"
 	}
@@ -235,39 +259,13 @@ func (s *Service) baseURL(r *http.Request) string {
 	return s.Issuer
 }
 
-// sweepEvery is how often rows that no longer matter are deleted.
-const sweepEvery = 10 * time.Minute
-
-func (s *Service) sweep(ctx context.Context) {
-	t := time.NewTicker(sweepEvery)
-	defer t.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-t.C:
-			if err := s.sweepOnce(ctx); err != nil {
-				slog.Error("delete expired sessions and codes", "error", err)
-			}
-		}
+// door is the base URL of the login door that belongs to the one that the client called.
+func (s *Service) door(r *http.Request) string {
+	base := s.baseURL(r)
+	if door := s.LoginURLs[base]; door != "" {
+		return door
 	}
-}
-
-// sweepOnce deletes expired sessions, codes whose reuse no longer needs to be noticed,
-// and grants of service accounts whose token has expired.
-func (s *Service) sweepOnce(ctx context.Context) error {
-	now := s.Now()
-	return s.DB.Write(ctx, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `DELETE FROM sessions WHERE expires < $1`, store.Micros(now))
-		if err != nil {
-			return err
-		}
-		if _, err := tx.ExecContext(ctx, `DELETE FROM codes WHERE expires < $1`, store.Micros(now.AddDate(0, 0, -1))); err != nil {
-			return err
-		}
-		_, err = tx.ExecContext(ctx, `DELETE FROM grants WHERE user_id = 0 AND last_token < $1`, store.Micros(now.Add(-time.Hour)))
-		return err
-	})
+	return base
 }
 
 func isNoRows(err error) bool { return errors.Is(err, sql.ErrNoRows) }

@@ -1,11 +1,13 @@
 package login
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"mime"
+	"mime/multipart"
 	"net/http"
 	"net/url"
 	"strings"
@@ -48,7 +50,7 @@ func readParams(w http.ResponseWriter, r *http.Request) (params, error) {
 	case "application/x-www-form-urlencoded":
 		return p, p.addForm(r.Body)
 	case "multipart/form-data":
-		return p, p.addMultipart(r, attributes["boundary"])
+		return p, p.addMultipart(r.Body, attributes["boundary"])
 	case "application/json":
 		return p, p.addJSON(r.Body)
 	}
@@ -57,7 +59,7 @@ func readParams(w http.ResponseWriter, r *http.Request) (params, error) {
 
 func unsupportedType(contentType string) error {
 	return problem.New(problem.InvalidRequest,
-		"The content type %q can't be read here. Send application/x-www-form-urlencoded, multipart/form-data or application/json.", printable(contentType))
+		"The content type %s can't be read here. Send application/x-www-form-urlencoded, multipart/form-data or application/json.", printable(contentType))
 }
 
 // printable cuts what a client sent down to what an error may repeat.
@@ -79,7 +81,7 @@ func (p params) add(name, value string) error {
 		return nil
 	}
 	if _, twice := p[name]; twice {
-		return problem.New(problem.InvalidRequest, "The parameter %q was sent more than once. Send it once.", printable(name))
+		return problem.New(problem.InvalidRequest, "The parameter %s was sent more than once. Send it once.", printable(name))
 	}
 	if len(p) == maxParamCount {
 		return problem.New(problem.InvalidRequest, "The request has more than %d parameters.", maxParamCount)
@@ -115,7 +117,8 @@ func (p params) addForm(body io.Reader) error {
 	return p.addQuery(string(data))
 }
 
-// addUntyped takes a body that doesn't say what it is: none at all, or a form.
+// addUntyped takes a body that doesn't say what it is, which must be none at all: then the
+// parameters stand in the query.
 func (p params) addUntyped(body io.Reader) error {
 	data, err := readAll(body)
 	if err != nil || len(data) == 0 {
@@ -124,32 +127,36 @@ func (p params) addUntyped(body io.Reader) error {
 	return problem.New(problem.InvalidRequest, "The body has no Content-Type. Send application/x-www-form-urlencoded, multipart/form-data or application/json.")
 }
 
-func (p params) addMultipart(r *http.Request, boundary string) error {
+// addMultipart takes the fields of a multipart form (RFC 7578), as `curl -F` sends it.
+func (p params) addMultipart(body io.Reader, boundary string) error {
 	malformed := problem.New(problem.InvalidRequest, "The multipart body is malformed.")
-	if boundary == "" {
+	data, err := readAll(body)
+	if err != nil {
+		return err
+	}
+	// The reader takes the end of the data for the end of the form, but a form that was cut
+	// off must not count as whole.
+	if boundary == "" || !bytes.Contains(data, []byte("--"+boundary+"--")) {
 		return malformed
 	}
-	parts, err := r.MultipartReader()
-	if err != nil {
-		return malformed.Because(err)
-	}
+	parts := multipart.NewReader(bytes.NewReader(data), boundary)
 	for {
 		part, err := parts.NextPart()
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {
-			return tooLarge(err, malformed.Because(err))
+			return malformed.Because(err)
 		}
 		if part.FormName() == "" {
 			return malformed
 		}
 		if part.FileName() != "" {
-			return problem.New(problem.InvalidRequest, "The parameter %q was sent as a file. Send it as a field.", printable(part.FormName()))
+			return problem.New(problem.InvalidRequest, "The parameter %s was sent as a file. Send it as a field.", printable(part.FormName()))
 		}
 		value, err := io.ReadAll(part)
 		if err != nil {
-			return tooLarge(err, malformed.Because(err))
+			return malformed.Because(err)
 		}
 		if err := p.add(part.FormName(), string(value)); err != nil {
 			return err
@@ -158,25 +165,26 @@ func (p params) addMultipart(r *http.Request, boundary string) error {
 }
 
 // addJSON takes the members of a JSON object: strings, and numbers and booleans as they
-// are written. null counts as not sent. The object is read token by token, since a map
-// would keep the last of two members with one name and hide the first.
+// are written. null counts as not sent, and so does an empty body, of clients that set
+// the content type on each request. The object is read token by token, since a map would
+// keep the last of two members with one name and hide the first.
 func (p params) addJSON(body io.Reader) error {
 	malformed := problem.New(problem.InvalidRequest, "The body is not a JSON object of strings.")
 	data, err := readAll(body)
-	if err != nil {
+	if err != nil || len(data) == 0 {
 		return err
 	}
-	dec := json.NewDecoder(strings.NewReader(string(data)))
+	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.UseNumber()
 	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
 		return malformed.Because(err)
 	}
 	for dec.More() {
-		t, err := dec.Token()
-		if err != nil {
+		member, err := dec.Token()
+		name, ok := member.(string)
+		if err != nil || !ok {
 			return malformed.Because(err)
 		}
-		name, _ := t.(string) // a member's name is a string
 		value, err := dec.Token()
 		if err != nil {
 			return malformed.Because(err)
@@ -187,7 +195,7 @@ func (p params) addJSON(body io.Reader) error {
 		case string, json.Number, bool:
 			err = p.add(name, fmt.Sprint(v))
 		default:
-			err = problem.New(problem.InvalidRequest, "The parameter %q is not a string.", printable(name))
+			err = problem.New(problem.InvalidRequest, "The parameter %s is not a string.", printable(name))
 		}
 		if err != nil {
 			return err

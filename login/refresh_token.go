@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"mpr/problem"
@@ -16,15 +17,10 @@ func errRefreshToken() error {
 	return problem.New(problem.InvalidGrant, "The refresh token is invalid")
 }
 
-// addRefreshToken keeps a new refresh token, and that the grant now lasts until the
-// access token which is made along with it expires.
-func (s *Service) addRefreshToken(ctx context.Context, tx *sql.Tx, grant, refresh string, now time.Time) error {
+// addRefreshToken keeps a new refresh token.
+func addRefreshToken(ctx context.Context, tx *sql.Tx, grant, refresh string, now time.Time) error {
 	_, err := tx.ExecContext(ctx, `INSERT INTO refresh_tokens (hash, grant_id, created, used, answer, answer_until) VALUES ($1, $2, $3, 0, '', 0)`,
 		fingerprint(refresh), grant, store.Micros(now))
-	if err != nil {
-		return err
-	}
-	_, err = tx.ExecContext(ctx, `UPDATE grants SET last_token = $2 WHERE id = $1`, grant, store.Micros(now.Add(s.AccessLifetime)))
 	return err
 }
 
@@ -55,13 +51,13 @@ func (s *Service) refreshToken(ctx context.Context, a *app, p params) (*tokenAns
 
 func (s *Service) rotate(ctx context.Context, tx *sql.Tx, a *app, presented string, now time.Time) (answer *tokenAnswer, refused, err error) {
 	hash := fingerprint(presented)
-	var grant, sealed string
-	var appID, userID, revoked, sealedUntil int64
-	err = tx.QueryRowContext(ctx, `SELECT t.grant_id, t.answer, t.answer_until, g.app_id, g.user_id, g.revoked
-		FROM refresh_tokens t JOIN grants g ON g.id = t.grant_id WHERE t.hash = $1`, hash).
-		Scan(&grant, &sealed, &sealedUntil, &appID, &userID, &revoked)
-	if isNoRows(err) || err == nil && (appID != a.ID || revoked != 0) {
-		return nil, errRefreshToken(), nil
+	var grant string
+	var appID, userID int64
+	err = tx.QueryRowContext(ctx, `SELECT t.grant_id, g.app_id, g.user_id
+		FROM refresh_tokens t JOIN grants g ON g.id = t.grant_id WHERE t.hash = $1 AND g.revoked = 0`, hash).
+		Scan(&grant, &appID, &userID)
+	if isNoRows(err) || err == nil && appID != a.ID {
+		return nil, errRefreshToken(), nil // another app's refresh token stays as it is
 	}
 	if err != nil {
 		return nil, nil, err
@@ -75,10 +71,17 @@ func (s *Service) rotate(ctx context.Context, tx *sql.Tx, a *app, presented stri
 		return nil, nil, err
 	}
 	if n == 0 {
-		return s.repeated(ctx, tx, grant, presented, sealed, store.Time(sealedUntil), now)
+		return repeated(ctx, tx, grant, presented, now)
+	}
+	alive, err := s.extendGrant(ctx, tx, grant, now)
+	if err != nil {
+		return nil, nil, err
+	}
+	if !alive {
+		return nil, errRefreshToken(), nil
 	}
 	next := newSecret()
-	if err := s.addRefreshToken(ctx, tx, grant, next, now); err != nil {
+	if err := addRefreshToken(ctx, tx, grant, next, now); err != nil {
 		return nil, nil, err
 	}
 	if answer, err = s.mint(a, userID, grant, now); err != nil {
@@ -91,20 +94,29 @@ func (s *Service) rotate(ctx context.Context, tx *sql.Tx, a *app, presented stri
 	return answer, nil, err
 }
 
-// repeated answers a refresh token that was used before.
-func (s *Service) repeated(ctx context.Context, tx *sql.Tx, grant, presented, sealed string, until, now time.Time) (*tokenAnswer, error, error) { //nolint:revive // the first error is the refusal
-	if sealed == "" || !now.Before(until) {
-		return nil, errRefreshToken(), revokeGrant(ctx, tx, grant, now, nil)
+// repeated answers a refresh token that was used before. What was answered then is read
+// here and not earlier: of two that come at once, the second one has waited until the
+// first one's transaction ended, and sees only now what that has kept.
+func repeated(ctx context.Context, tx *sql.Tx, grant, presented string, now time.Time) (answer *tokenAnswer, refused, err error) {
+	var sealed string
+	var until int64
+	err = tx.QueryRowContext(ctx, `SELECT answer, answer_until FROM refresh_tokens WHERE hash = $1`, fingerprint(presented)).Scan(&sealed, &until)
+	if err != nil {
+		return nil, nil, err
+	}
+	if sealed == "" || !now.Before(store.Time(until)) {
+		slog.WarnContext(ctx, "a refresh token came a second time: its whole family is revoked", "grant", grant)
+		return nil, errRefreshToken(), revokeGrant(ctx, tx, grant, now)
 	}
 	data, err := unseal(presented, sealed)
 	if err != nil {
 		return nil, nil, err
 	}
-	var answer tokenAnswer
-	if err := json.Unmarshal(data, &answer); err != nil {
+	answer = &tokenAnswer{}
+	if err := json.Unmarshal(data, answer); err != nil {
 		return nil, nil, err
 	}
-	return &answer, nil, nil
+	return answer, nil, nil
 }
 
 // keepAnswer keeps the new pair for the grace, sealed with the old refresh token: the

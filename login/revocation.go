@@ -11,18 +11,7 @@ import (
 
 	"mpr/problem"
 	"mpr/store"
-	"mpr/token"
 )
-
-// revokeGrant notes in the store that a grant is revoked. Publishing follows. before is
-// an error of the caller's, which wins.
-func revokeGrant(ctx context.Context, tx *sql.Tx, grant string, now time.Time, before error) error {
-	if before != nil {
-		return before
-	}
-	_, err := tx.ExecContext(ctx, `UPDATE grants SET revoked = $2 WHERE id = $1 AND revoked = 0`, grant, store.Micros(now))
-	return err
-}
 
 // revoke answers POST /oauth/revoke (RFC 7009): the token's grant ends, its access tokens
 // and its refresh token with it. The body is an empty object, since public clients parse
@@ -45,14 +34,11 @@ func (s *Service) revoke(w http.ResponseWriter, r *http.Request) error {
 	}
 	// "invalid tokens do not cause an error response" (section 2.2)
 	if grant != "" {
-		err := s.DB.Write(r.Context(), func(tx *sql.Tx) error { return revokeGrant(r.Context(), tx, grant, s.Now(), nil) })
+		err := s.DB.Write(r.Context(), func(tx *sql.Tx) error { return revokeGrant(r.Context(), tx, grant, s.Now()) })
 		if err != nil {
 			return fmt.Errorf("revoke: %w", err)
 		}
-		if err := s.publishOnce(r.Context()); err != nil {
-			slog.Warn("a revocation waits until it can be published", "error", err)
-			s.wakePublisher()
-		}
+		s.publishBeforeAnswer(r.Context())
 	}
 	writeJSON(w, http.StatusOK, struct{}{})
 	return nil
@@ -87,16 +73,42 @@ func (s *Service) revoked(ctx context.Context, grant string) (bool, error) {
 	return at != 0, nil
 }
 
-// publishEvery is how often revocations that could not be published are tried again.
-const publishEvery = time.Second
+const (
+	// publishEvery is how often revocations that could not be published are tried again.
+	publishEvery = time.Second
+	// publishWithin is how long an answer waits for the directory. What isn't published by
+	// then is later, by the loop.
+	publishWithin = time.Second
+	publishAtOnce = 100
+)
+
+// publishBeforeAnswer publishes what a request has revoked, so that it is on its way to
+// all verifiers when the client hears of it. A directory that is away doesn't fail the
+// request: the revocation is in the store.
+func (s *Service) publishBeforeAnswer(ctx context.Context) {
+	// A client that goes away must not keep its revocation from being published.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), publishWithin)
+	defer cancel()
+	more, err := s.publishSome(ctx)
+	if err != nil {
+		slog.WarnContext(ctx, "a revocation waits until it can be published", "error", err)
+	}
+	if more || err != nil {
+		s.wakePublisher()
+	}
+}
 
 // publishRevocations tells verifiers of revoked grants, until the context ends.
 func (s *Service) publishRevocations(ctx context.Context) {
 	t := time.NewTicker(publishEvery)
 	defer t.Stop()
 	for {
-		if err := s.publishOnce(ctx); err != nil && ctx.Err() == nil {
+		more, err := s.publishSome(ctx)
+		if err != nil && ctx.Err() == nil {
 			slog.Warn("publish revocations; trying again", "error", err)
+		}
+		if more && err == nil {
+			continue
 		}
 		select {
 		case <-ctx.Done():
@@ -115,17 +127,17 @@ func (s *Service) wakePublisher() {
 	}
 }
 
-// publishOnce publishes what isn't yet. A revocation may be published twice; that changes
-// nothing.
-func (s *Service) publishOnce(ctx context.Context) error {
+// publishSome publishes what isn't yet, and says whether there is more. A revocation may
+// be published twice, by two login services; that changes nothing.
+func (s *Service) publishSome(ctx context.Context) (more bool, err error) {
 	pending, err := s.unpublished(ctx)
 	if err != nil {
-		return err
+		return false, err
 	}
 	for grant, until := range pending {
 		if s.Now().Before(until) { // afterwards no token needs it
 			if err := s.Revoker.Revoke(ctx, grant, until); err != nil {
-				return err
+				return false, err
 			}
 		}
 		err := s.DB.Write(ctx, func(tx *sql.Tx) error {
@@ -133,13 +145,11 @@ func (s *Service) publishOnce(ctx context.Context) error {
 			return err
 		})
 		if err != nil {
-			return fmt.Errorf("note a published revocation: %w", err)
+			return false, fmt.Errorf("note a published revocation: %w", err)
 		}
 	}
-	return nil
+	return len(pending) == publishAtOnce, nil
 }
-
-const publishAtOnce = 100
 
 func (s *Service) unpublished(ctx context.Context) (pending map[string]time.Time, err error) {
 	rows, err := s.DB.Read().QueryContext(ctx, `SELECT id, last_token FROM grants WHERE published = 0 AND revoked > 0 LIMIT $1`, publishAtOnce)
@@ -157,43 +167,4 @@ func (s *Service) unpublished(ctx context.Context) (pending map[string]time.Time
 		pending[grant] = store.Time(until)
 	}
 	return pending, rows.Err()
-}
-
-// bearer verifies the access token of a request to the login role itself.
-func (s *Service) bearer(w http.ResponseWriter, r *http.Request) (*token.Claims, error) {
-	raw, err := token.Bearer(r.Header.Values("Authorization"))
-	if err == nil {
-		var claims *token.Claims
-		if claims, err = s.Verifier.Verify(raw); err == nil {
-			var gone bool
-			if gone, err = s.revoked(r.Context(), claims.Grant); err == nil && !gone {
-				return claims, nil
-			}
-			if err == nil {
-				err = problem.New(problem.InvalidToken, "The access token is invalid")
-			}
-		}
-	}
-	// RFC 6750 section 3
-	w.Header().Set("WWW-Authenticate", `Bearer error="invalid_token"`)
-	return nil, err
-}
-
-// tokenInfo answers GET /oauth/token/info.
-func (s *Service) tokenInfo(w http.ResponseWriter, r *http.Request) error {
-	claims, err := s.bearer(w, r)
-	if err != nil {
-		return err
-	}
-	left := int64(claims.Expires.Sub(s.Now()) / time.Second)
-	writeJSON(w, http.StatusOK, map[string]any{
-		"resource_owner_id":  claims.Subject,
-		"scope":              []string{},
-		"scopes":             []string{},
-		"expires_in":         left,
-		"expires_in_seconds": left,
-		"application":        map[string]string{"uid": claims.ClientID},
-		"created_at":         claims.IssuedAt.Unix(),
-	})
-	return nil
 }

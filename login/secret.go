@@ -13,8 +13,11 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"golang.org/x/crypto/argon2"
+
+	"mpr/problem"
 )
 
 // newSecret makes a secret that nobody can guess: 43 characters, 256 random bits.
@@ -56,8 +59,15 @@ func (s *Service) hashPassword(ctx context.Context, password string) (string, er
 		base64.RawStdEncoding.EncodeToString(salt[:]), base64.RawStdEncoding.EncodeToString(key)), nil
 }
 
-// argon waits for a slot, so that many sign-ins at once can't take all memory.
+// argon waits for a slot, so that many sign-ins at once can't take all memory. Where too
+// many wait already it refuses at once.
 func (s *Service) argon(ctx context.Context, password string, salt []byte) ([]byte, error) {
+	select {
+	case s.queue <- struct{}{}:
+		defer func() { <-s.queue }()
+	default:
+		return nil, problem.New(problem.TemporarilyUnavailable, "Too many people sign in at this moment. Try again.").After(time.Second)
+	}
 	select {
 	case s.hashing <- struct{}{}:
 	case <-ctx.Done():

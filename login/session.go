@@ -5,6 +5,7 @@ import (
 	"crypto/subtle"
 	"database/sql"
 	"fmt"
+	"net"
 	"net/http"
 	"strings"
 
@@ -20,12 +21,18 @@ type session struct {
 
 // cookieName is the session's cookie. On https the name itself makes browsers insist on
 // Secure, on this host and on no Domain (RFC 6265bis section 4.1.3.2). Plain http serves
-// development on loopback only.
+// development on loopback only, where environments differ by port; cookies don't (RFC
+// 6265 section 8.5), so the name does.
 func (s *Service) cookieName(r *http.Request) (name string, secure bool) {
-	if strings.HasPrefix(s.baseURL(r), "http://") {
-		return "mpr_session", false
+	host, plain := strings.CutPrefix(s.baseURL(r), "http://")
+	if !plain {
+		return "__Host-mpr_session", true
 	}
-	return "__Host-mpr_session", true
+	name = "mpr_session"
+	if _, port, err := net.SplitHostPort(host); err == nil {
+		name += "_" + port
+	}
+	return name, false
 }
 
 // session finds the session of a request; nil if there is none.
