@@ -40,8 +40,13 @@ func (s *system) startLogin(ctx context.Context, e *config.Environment, sh *shar
 	if err != nil {
 		return nil, err
 	}
+	networks, err := s.forwardedFrom()
+	if err != nil {
+		return nil, err
+	}
 	service, err := login.New(ctx, login.Options{
-		Issuer: e.Issuer(), Product: s.config.Product, LoginURLs: loginURLs(e),
+		ForwardedFrom: networks,
+		Issuer:        e.Issuer(), Product: s.config.Product, LoginURLs: loginURLs(e),
 		DB: db, Announcer: buckets, Revoker: buckets, Changes: d, Verifier: sh.verifier, Policy: &sh.policy, Secret: s.secret,
 		Algorithm: s.config.Tokens.Algorithm, KeyDelay: s.config.Tokens.KeyDelay,
 		AccessLifetime: s.config.Tokens.AccessLifetime, CodeLifetime: s.config.Tokens.CodeLifetime, RefreshGrace: s.config.Tokens.RefreshGrace,
@@ -95,17 +100,26 @@ func (s *system) startRegion(ctx context.Context, e *config.Environment, r *conf
 	return s.bindAndServe(&r.Listen, service.Handler())
 }
 
+// forwardedFrom is the networks of the proxies ahead of us.
+func (s *system) forwardedFrom() ([]netip.Prefix, error) {
+	var networks []netip.Prefix
+	for _, text := range s.config.Gateway.ForwardedFrom {
+		network, err := netip.ParsePrefix(text)
+		if err != nil {
+			return nil, fmt.Errorf("gateway.forwarded_from: %w", err)
+		}
+		networks = append(networks, network)
+	}
+	return networks, nil
+}
+
 // startGateway starts the gateway of an environment and answers the handlers of the api
 // and the legacy door.
 func (s *system) startGateway(_ context.Context, e *config.Environment, sh *shared) (api, legacy http.Handler, err error) {
 	limits := s.config.Gateway
-	var networks []netip.Prefix
-	for _, text := range limits.ForwardedFrom {
-		network, err := netip.ParsePrefix(text)
-		if err != nil {
-			return nil, nil, fmt.Errorf("gateway.forwarded_from: %w", err)
-		}
-		networks = append(networks, network)
+	networks, err := s.forwardedFrom()
+	if err != nil {
+		return nil, nil, err
 	}
 	service, err := gateway.New(gateway.Options{
 		Policy:     func() *rules.Policy { return &sh.policy },
