@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -47,7 +48,7 @@ func (r *Replica) save() error {
 	if !dirty || r.file == "" {
 		return nil
 	}
-	err := WriteFile(r.file, r.writeCopy)
+	err := WriteFile(r.file, 0o600, r.writeCopy)
 	if err != nil {
 		r.write.Lock()
 		r.dirty = true
@@ -155,12 +156,13 @@ func readTrailer(in io.Reader) (copyTrailer, error) {
 	return h, nil
 }
 
-// WriteFile replaces a file in one step, synced to disk, readable by its owner alone.
-func WriteFile(path string, write func(io.Writer) error) (err error) {
+// WriteFile replaces a file in one step, synced to disk: a reader, or a start after a
+// crash, finds the old content or the new.
+func WriteFile(path string, mode fs.FileMode, write func(io.Writer) error) (err error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".copy-*") // made with mode 0600
+	f, err := os.CreateTemp(filepath.Dir(path), ".new-*") // readable by its owner alone at first
 	if err != nil {
 		return err
 	}
@@ -169,7 +171,7 @@ func WriteFile(path string, write func(io.Writer) error) (err error) {
 			err = errors.Join(err, os.Remove(f.Name()))
 		}
 	}()
-	if err := write(f); err != nil {
+	if err := errors.Join(f.Chmod(mode), write(f)); err != nil {
 		return errors.Join(err, f.Close())
 	}
 	if err := errors.Join(f.Sync(), f.Close()); err != nil {

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"mpr/company"
@@ -16,9 +17,10 @@ import (
 // holds up nobody else's calls.
 type upstreams struct {
 	limits Limits
+	turn   atomic.Uint64
 	mu     sync.RWMutex
 	byHost map[string]*http.Transport
-	turn   uint64
+	parsed map[string]*url.URL // base URLs by their text; never changed
 }
 
 const idlePerUpstream = time.Minute
@@ -53,6 +55,30 @@ func (u *upstreams) transport(base *url.URL) *http.Transport {
 	return t
 }
 
+// maxParsed bounds the base URLs that are kept, should regions change theirs for ever.
+const maxParsed = 1024
+
+// base answers a base URL, parsed once and not for each call.
+func (u *upstreams) base(text string) (*url.URL, error) {
+	u.mu.RLock()
+	base := u.parsed[text]
+	u.mu.RUnlock()
+	if base != nil {
+		return base, nil
+	}
+	base, err := parseUpstream(text)
+	if err != nil {
+		return nil, err
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.parsed == nil || len(u.parsed) >= maxParsed {
+		u.parsed = map[string]*url.URL{}
+	}
+	u.parsed[text] = base
+	return base, nil
+}
+
 func (u *upstreams) close() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -67,11 +93,8 @@ func (s *Service) upstream(code company.Region) (*url.URL, error) {
 	if !ok || len(info.Upstreams) == 0 {
 		return nil, regionUnavailable(code)
 	}
-	s.upstreams.mu.Lock()
-	s.upstreams.turn++
-	turn := s.upstreams.turn
-	s.upstreams.mu.Unlock()
-	base, err := parseUpstream(info.Upstreams[turn%uint64(len(info.Upstreams))])
+	turn := s.upstreams.turn.Add(1)
+	base, err := s.upstreams.base(info.Upstreams[turn%uint64(len(info.Upstreams))])
 	if err != nil {
 		return nil, regionUnavailable(code).Because(err)
 	}

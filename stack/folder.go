@@ -4,10 +4,13 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+
+	"mpr/directory"
 )
 
 // lockFile marks a data folder as ours and is locked while a process uses it.
@@ -81,33 +84,10 @@ func readOrMakeSecret(path string) (string, error) {
 	return secret, nil
 }
 
-// writeFile replaces a file in one step, so that a reader, or a start after a crash,
-// finds the old content or the new.
-func writeFile(path string, data []byte, mode fs.FileMode) (err error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+// writeFile replaces the content of a small file in one step.
+func writeFile(path string, data []byte, mode fs.FileMode) error {
+	return directory.WriteFile(path, mode, func(w io.Writer) error {
+		_, err := w.Write(data)
 		return err
-	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.Remove(f.Name()))
-		}
-	}()
-	if err := errors.Join(writeAndSync(f, data, mode), f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
-}
-
-func writeAndSync(f *os.File, data []byte, mode fs.FileMode) error {
-	if err := f.Chmod(mode); err != nil {
-		return err
-	}
-	if _, err := f.Write(data); err != nil {
-		return err
-	}
-	return f.Sync()
+	})
 }

@@ -190,7 +190,7 @@ func (f *Follower) save() error {
 	f.revoked.mu.RLock()
 	c.Revoked = maps.Clone(f.revoked.grants)
 	f.revoked.mu.RUnlock()
-	err := directory.WriteFile(f.file, func(w io.Writer) error { return json.NewEncoder(w).Encode(c) })
+	err := directory.WriteFile(f.file, 0o600, func(w io.Writer) error { return json.NewEncoder(w).Encode(c) })
 	if err != nil {
 		f.dirty.Store(true)
 	}
