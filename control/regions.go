@@ -87,21 +87,14 @@ const attempts = 2
 // company's.
 func (s *Service) atCompany(ctx context.Context, e *Environment, id company.ID, method, path string, in, out any) error {
 	for attempt := 1; ; attempt++ {
-		p, err := e.placement(ctx, id)
+		info, err := e.ownRegion(ctx, id)
 		if err != nil {
 			return err
-		}
-		info, err := e.region(ctx, p.Region)
-		if err != nil {
-			return err
-		}
-		if info.Internal == "" {
-			return problem.New(problem.Conflict, "A foreign service stands in for %s, where company %d lives: its members and apps are changed there.", p.Region, id)
 		}
 		_, err = s.internal.call(ctx, method, info.Internal+"/internal/companies/"+id.String()+path, in, out)
 		moving := errors.Is(err, problem.New(problem.WrongRegion, "")) || errors.Is(err, problem.New(problem.EpochRefused, ""))
 		if !moving {
-			return relayRegion(err, p.Region)
+			return relayRegion(err, info.Code)
 		}
 		if attempt == attempts {
 			return problem.New(problem.RegionUnavailable, "Company %d is moving. Try again in a moment.", id).Because(err)
@@ -109,20 +102,28 @@ func (s *Service) atCompany(ctx context.Context, e *Environment, id company.ID, 
 	}
 }
 
+// ownRegion is the region where a company lives, which must be one of ours.
+func (e *Environment) ownRegion(ctx context.Context, id company.ID) (company.RegionInfo, error) {
+	p, err := e.placement(ctx, id)
+	if err != nil {
+		return company.RegionInfo{}, err
+	}
+	info, err := e.region(ctx, p.Region)
+	if err != nil {
+		return company.RegionInfo{}, err
+	}
+	if info.Internal == "" {
+		return company.RegionInfo{}, problem.New(problem.Conflict, "A foreign service stands in for %s, where company %d lives: its members and apps are changed there.", p.Region, id)
+	}
+	return info, nil
+}
+
 // reachable wants companies that exist and whose region is ours, before anything is
 // changed.
 func (e *Environment) reachable(ctx context.Context, ids []company.ID) error {
 	for _, id := range ids {
-		p, err := e.placement(ctx, id)
-		if err != nil {
+		if _, err := e.ownRegion(ctx, id); err != nil {
 			return err
-		}
-		info, err := e.region(ctx, p.Region)
-		if err != nil {
-			return err
-		}
-		if info.Internal == "" {
-			return problem.New(problem.Conflict, "A foreign service stands in for %s, where company %d lives: its members and apps are changed there.", p.Region, id)
 		}
 	}
 	return nil
