@@ -76,11 +76,12 @@ type Gateway struct {
 	MaxBody int64 `yaml:"max_body_bytes"`
 	// HeaderTimeout is how long a client may take to send a request's header.
 	HeaderTimeout time.Duration `yaml:"header_timeout"`
-	// IdleTimeout is how long a client's connection may stay idle.
+	// IdleTimeout is how long a client's connection, or a WebSocket, may stay idle.
 	IdleTimeout time.Duration `yaml:"idle_timeout"`
 	// StallTimeout is how long a body may make no progress, in either direction.
 	StallTimeout time.Duration `yaml:"stall_timeout"`
-	// ConnectTimeout is how long connecting to an upstream may take.
+	// ConnectTimeout is how long connecting to an upstream may take, and waiting until a
+	// connection is free.
 	ConnectTimeout time.Duration `yaml:"connect_timeout"`
 	// AnswerTimeout is how long an upstream may take until its answer's header is there.
 	AnswerTimeout time.Duration `yaml:"answer_timeout"`

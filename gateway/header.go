@@ -245,6 +245,18 @@ func headerSize(r *http.Request) int {
 	return n
 }
 
+// copyAnswerHeader copies the header of an upstream's answer, without what is about the
+// connection or between us and the upstream.
+func copyAnswerHeader(dst, src http.Header) {
+	listed := connectionOptions(src["Connection"])
+	for name, values := range src {
+		if hopByHop(name) || contains(listed, name) || ourAnswerHeader(name) {
+			continue
+		}
+		dst[name] = values
+	}
+}
+
 // ourAnswerHeader says whether an answer's header (canonical name) is not the upstream's
 // to send to clients.
 func ourAnswerHeader(name string) bool {

@@ -61,8 +61,9 @@ func (p *process) serve(l net.Listener, h http.Handler, t *tls.Config) {
 		TLSConfig:         t,
 		ReadHeaderTimeout: p.gateway.HeaderTimeout,
 		IdleTimeout:       p.gateway.IdleTimeout,
-		MaxHeaderBytes:    p.gateway.MaxHeader,
-		ErrorLog:          slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
+		// Our own answer to a large header is better than net/http's, which comes above this.
+		MaxHeaderBytes: 4 * p.gateway.MaxHeader,
+		ErrorLog:       slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
 	}
 	p.servers = append(p.servers, s)
 	p.serving.Go(func() {

@@ -126,7 +126,7 @@ func (s *system) startGateway(_ context.Context, e *config.Environment, sh *shar
 		Placements: sh.replica, Verifier: sh.verifier,
 		IdentityURL: "http://" + e.Identity.Internal, LoginURL: "http://" + e.Login.Listen,
 		Limits: gateway.Limits{
-			MaxHeader: limits.MaxHeader, MaxBody: limits.MaxBody, StallTimeout: limits.StallTimeout,
+			MaxHeader: limits.MaxHeader, MaxBody: limits.MaxBody, IdleTimeout: limits.IdleTimeout, StallTimeout: limits.StallTimeout,
 			ConnectTimeout: limits.ConnectTimeout, AnswerTimeout: limits.AnswerTimeout, UpstreamConns: limits.UpstreamConns, ForwardedFrom: networks,
 		},
 		Now: time.Now,

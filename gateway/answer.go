@@ -1,0 +1,98 @@
+package gateway
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+)
+
+// copyBuffer is the size of the buffers that answers pass through.
+const copyBuffer = 32 << 10
+
+// answer passes an upstream's answer on. An error says that it could not be completed.
+func (c *call) answer(resp *http.Response) error {
+	c.startAnswer()
+	h := c.w.Header()
+	copyAnswerHeader(h, resp.Header)
+	if _, ok := h["Content-Type"]; !ok {
+		h["Content-Type"] = nil // or net/http would guess one
+	}
+	announced := c.announceTrailers(resp)
+	c.w.WriteHeader(resp.StatusCode)
+	if err := c.copyBody(resp); err != nil {
+		return err
+	}
+	for name, values := range resp.Trailer {
+		switch {
+		case announced[name]:
+			h[name] = values
+		case mayTrail(name):
+			h[http.TrailerPrefix+name] = values
+		}
+	}
+	return nil
+}
+
+// announceTrailers tells the client which trailers will follow (RFC 9110 section 6.6.2).
+func (c *call) announceTrailers(resp *http.Response) map[string]bool {
+	if len(resp.Trailer) == 0 {
+		return nil
+	}
+	names := make(map[string]bool, len(resp.Trailer))
+	for name := range resp.Trailer {
+		if mayTrail(name) {
+			names[name] = true
+			c.w.Header().Add("Trailer", name)
+		}
+	}
+	return names
+}
+
+func mayTrail(name string) bool { return !hopByHop(name) && !ourAnswerHeader(name) }
+
+// copyBody streams the answer's body to the client. What has arrived is sent on before
+// more is waited for.
+func (c *call) copyBody(resp *http.Response) error {
+	if resp.Body == http.NoBody || c.r.Method == http.MethodHead {
+		return nil
+	}
+	left := resp.ContentLength // below 0: unknown
+	if left < 0 {
+		if err := c.flush(); err != nil {
+			return err
+		}
+	}
+	pooled, _ := c.service.buffers.Get().(*[]byte)
+	defer c.service.buffers.Put(pooled)
+	buf := *pooled
+	for {
+		c.watch.begin(&c.watch.sending)
+		n, err := resp.Body.Read(buf)
+		c.watch.end(&c.watch.sending)
+		if n > 0 {
+			c.deadlines.extendWrite()
+			if _, err := c.w.Write(buf[:n]); err != nil {
+				return fmt.Errorf("%w: %w", errClientGone, err)
+			}
+			left -= int64(n)
+		}
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("the answer broke off: %w", err)
+		}
+		if left != 0 { // the last bytes are flushed with the end of the answer
+			if err := c.flush(); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func (c *call) flush() error {
+	if err := c.deadlines.control.Flush(); err != nil {
+		return fmt.Errorf("%w: %w", errClientGone, err)
+	}
+	return nil
+}

@@ -1,0 +1,237 @@
+package gateway
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"sync"
+
+	"mpr/company"
+	"mpr/problem"
+	"mpr/rules"
+	"mpr/token"
+)
+
+// call is one request on its way through the gateway.
+type call struct {
+	service *Service
+	door    rules.Door
+	w       http.ResponseWriter
+	r       *http.Request
+	policy  *rules.Policy
+	target  target
+	upgrade string // the protocol that the client wants to change to, if we let it
+	oauth   bool   // refusals take the form of RFC 6749
+
+	// ctx ends when the client goes away, or when the upstream makes no progress. Its
+	// cause says which.
+	ctx       context.Context
+	cancel    context.CancelCauseFunc
+	unfollow  func() bool // ends the watch for a client that goes away
+	deadlines deadlines
+	watch     *watch
+	body      *body       // nil if the request has none
+	reader    *bodyReader // of the latest attempt
+	duplex    bool        // the body may be read while the answer is written
+
+	mu        sync.Mutex // guards w against informational answers that come late
+	answering bool
+	informed  int
+}
+
+func newCall(s *Service, door rules.Door, w http.ResponseWriter, r *http.Request) *call {
+	c := &call{service: s, door: door, w: w, r: r, policy: s.policy()}
+	c.ctx, c.cancel = context.WithCancelCause(context.WithoutCancel(r.Context()))
+	c.unfollow = context.AfterFunc(r.Context(), c.clientLeft)
+	c.deadlines = deadlines{control: http.NewResponseController(w), stall: s.limits.StallTimeout}
+	c.watch = newWatch(s.limits.StallTimeout, func() { c.cancel(errStalled) })
+	if r.Body != nil && r.Body != http.NoBody {
+		c.body = &body{request: r, deadlines: &c.deadlines, watch: c.watch, max: s.limits.MaxBody}
+	} else {
+		c.upgrade = upgradeTo(r)
+	}
+	return c
+}
+
+// clientLeft ends the call when the server says that the client has gone. It says so too
+// when a deadline of ours ended the reading of the body; then the client still listens.
+func (c *call) clientLeft() {
+	if !c.deadlines.readExpired() {
+		c.cancel(errClientGone)
+	}
+}
+
+// end leaves nothing behind that touches the connection. err is what cut the answer off.
+func (c *call) end(err error) {
+	c.unfollow()
+	c.watch.stop()
+	c.cancel(errEnded)
+	if c.body == nil {
+		return
+	}
+	if c.reader != nil {
+		_ = c.reader.Close() // never fails
+	}
+	if !c.body.complete.Load() {
+		// A reader of ours that still waits for the client would keep the server from
+		// ending the request, and make it forget the deadline that follows.
+		c.deadlines.freezeRead(0)
+		c.body.settle()
+		if err == nil {
+			c.deadlines.linger()
+		}
+	}
+}
+
+// serve answers the call. An error says that the answer could not be completed.
+func (c *call) serve() error {
+	limits := &c.service.limits
+	if headerSize(c.r) > limits.MaxHeader {
+		return c.refuse(problem.New(problem.HeaderTooLarge, "The request header is larger than %d bytes, the most that is accepted.", limits.MaxHeader))
+	}
+	var refusal *problem.Problem
+	if c.target, refusal = readTarget(c.r); refusal != nil {
+		return c.refuse(refusal)
+	}
+	if isAuthentication(c.target.path) {
+		return c.authenticate()
+	}
+	raw, err := token.Bearer(c.r.Header["Authorization"])
+	if err != nil {
+		return c.refuseToken(err)
+	}
+	claims, err := c.service.verifier.Verify(raw)
+	if err != nil {
+		return c.refuseToken(err)
+	}
+	if limits.MaxBody > 0 && c.r.ContentLength > limits.MaxBody {
+		return c.refuse(bodyTooLarge(limits.MaxBody))
+	}
+	facts := rules.Call{
+		Door:         c.door,
+		Method:       c.r.Method,
+		Path:         c.target.path,
+		Header:       c.r.Header.Values(c.policy.CompanyHeader),
+		Token:        claims.Kind,
+		TokenCompany: claims.Company,
+		Now:          c.service.now(),
+	}
+	if c.door == rules.DoorLegacy && len(facts.Header) == 0 {
+		if facts.Hinted, err = c.hint(); err != nil {
+			return c.refuse(err)
+		}
+	}
+	return c.route(facts)
+}
+
+// authenticate passes an authentication request on to the login service.
+func (c *call) authenticate() error {
+	c.oauth = strings.HasPrefix(c.target.path, "/oauth")
+	_, err := c.exchange(&destination{
+		group: c.service.login, name: "The login service", keepHost: true,
+		unavailable: problem.TemporarilyUnavailable, late: problem.TemporarilyUnavailable, broken: problem.TemporarilyUnavailable,
+	}, c.forwardedHeader(nil))
+	return err
+}
+
+// route does what the rules say. A region that doesn't own the company may know better
+// than the replica where it lives; the rules then decide once more, with that placement.
+func (c *call) route(facts rules.Call) error {
+	decision := c.policy.Decide(facts, c.service.placements)
+	for again := false; ; again = true {
+		switch decision.Action {
+		case rules.Identity:
+			_, err := c.exchange(&destination{
+				group: c.service.identity, name: "The identity service",
+				unavailable: problem.IdentityUnavailable, late: problem.IdentityUnavailable, broken: problem.IdentityUnavailable,
+			}, c.forwardedHeader(&decision))
+			return err
+		case rules.Forward:
+		default:
+			return c.refuse(decision.Problem)
+		}
+		to, refusal := c.region(decision.Placement.Region)
+		if refusal != nil {
+			return c.refuse(refusal)
+		}
+		misdirected, err := c.exchange(to, c.forwardedHeader(&decision))
+		if misdirected == nil || err != nil {
+			return err
+		}
+		refused := decision.Placement
+		c.learn(misdirected, refused)
+		decision = c.policy.Decide(facts, c.service.placements)
+		newer := decision.Action == rules.Refuse || decision.Placement.Epoch > refused.Epoch
+		if again || !newer || c.body != nil && !c.body.canReopen() {
+			return c.refuse(moving(refused))
+		}
+	}
+}
+
+// region finds the upstreams of a region.
+func (c *call) region(code company.Region) (*destination, *problem.Problem) {
+	info, ok := c.service.placements.Region(code)
+	if !ok {
+		return nil, unreachable("The region "+string(code), problem.RegionUnavailable).In(string(code))
+	}
+	group, err := c.service.regions.of(info)
+	if err != nil {
+		return nil, unreachable("The region "+string(code), problem.RegionUnavailable).In(string(code)).Because(err)
+	}
+	return &destination{
+		group: group, name: "The region " + string(code), region: code,
+		unavailable: problem.RegionUnavailable, late: problem.RegionTimeout, broken: problem.BadUpstreamAnswer,
+	}, nil
+}
+
+// mayHaveEffect says whether the call may change anything (RFC 9110 section 9.2.1).
+func (c *call) mayHaveEffect() bool {
+	switch c.r.Method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions:
+		return false
+	}
+	return true
+}
+
+// startAnswer ends the time of informational answers: from here on w belongs to the
+// goroutine of the call.
+func (c *call) startAnswer() {
+	c.mu.Lock()
+	c.answering = true
+	c.mu.Unlock()
+	c.deadlines.extendWrite()
+	// With the body still coming in, the connection can't serve another request: it would
+	// be read from the middle of the body.
+	if c.duplex && !c.body.complete.Load() && c.r.ProtoMajor == 1 {
+		c.w.Header()["Connection"] = []string{"close"}
+	}
+}
+
+// refuse answers the call with err.
+func (c *call) refuse(err error) error {
+	c.startAnswer()
+	if c.body != nil && !c.body.complete.Load() {
+		c.deadlines.linger()
+	}
+	if c.oauth {
+		problem.WriteOAuth(c.w, c.r, err)
+	} else {
+		problem.Write(c.w, c.r, err)
+	}
+	return nil
+}
+
+// refuseToken answers a call without a valid access token, with the challenge that RFC
+// 6750 section 3 asks for.
+func (c *call) refuseToken(err error) error {
+	switch p := problem.From(err); p.Code {
+	case problem.MissingToken:
+		// "If the request lacks any authentication information [...], the resource server
+		// SHOULD NOT include an error code or other error information."
+		c.w.Header().Set("WWW-Authenticate", `Bearer realm="api"`)
+	case problem.InvalidToken:
+		c.w.Header().Set("WWW-Authenticate", `Bearer realm="api", error="invalid_token", error_description="The access token is invalid"`)
+	default:
+	}
+	return c.refuse(err)
+}
