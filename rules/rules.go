@@ -191,8 +191,8 @@ func (p *Policy) locate(c Call, id company.ID, placements Placements) (company.P
 }
 
 // ReadHeader reads the values of the company header strictly: none at all is 0; one
-// value, decimal, from 1 to 2^63-1, is that company; everything else is refused with the
-// reason.
+// value of 1 to 64 decimal digits, leading zeros included, from 1 to 2^63-1, is that
+// company; everything else is refused with the reason.
 func (p *Policy) ReadHeader(values []string) (company.ID, *problem.Problem) {
 	switch len(values) {
 	case 0:
