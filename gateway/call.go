@@ -86,9 +86,6 @@ func (c *call) end(err error) {
 // serve answers the call. An error says that the answer could not be completed.
 func (c *call) serve() error {
 	limits := &c.service.limits
-	if headerSize(c.r) > limits.MaxHeader {
-		return c.refuse(problem.New(problem.HeaderTooLarge, "The request header is larger than %d bytes, the most that is accepted.", limits.MaxHeader))
-	}
 	var refusal *problem.Problem
 	if c.target, refusal = readTarget(c.r); refusal != nil {
 		return c.refuse(refusal)

@@ -46,8 +46,6 @@ type Options struct {
 
 // Limits bound what a call may cost.
 type Limits struct {
-	// MaxHeader is the largest request header in bytes.
-	MaxHeader int
 	// MaxBody is the largest request body in bytes; 0 for no limit.
 	MaxBody int64
 	// IdleTimeout is how long a tunnel (WebSocket) may stay idle.
@@ -67,7 +65,7 @@ type Limits struct {
 }
 
 func (l Limits) check() error {
-	if l.MaxHeader <= 0 || l.MaxBody < 0 || l.UpstreamConns <= 0 ||
+	if l.MaxBody < 0 || l.UpstreamConns <= 0 ||
 		l.IdleTimeout <= 0 || l.StallTimeout <= 0 || l.ConnectTimeout <= 0 || l.AnswerTimeout <= 0 {
 		return errors.New("start the gateway: every limit must be positive, but for the largest body, which may be 0")
 	}

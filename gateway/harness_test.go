@@ -90,7 +90,7 @@ func start(t *testing.T, upstreams handlers, setups ...setup) *gate {
 		Policy: func() *rules.Policy { return &policy }, Placements: g.replica, Verifier: verifier,
 		IdentityURL: urls["identity"], LoginURL: urls["login"],
 		Limits: Limits{
-			MaxHeader: 32 << 10, MaxBody: 1 << 30, IdleTimeout: 10 * time.Second, StallTimeout: 10 * time.Second,
+			MaxBody: 1 << 30, IdleTimeout: 10 * time.Second, StallTimeout: 10 * time.Second,
 			ConnectTimeout: 3 * time.Second, AnswerTimeout: 20 * time.Second, UpstreamConns: 64,
 		},
 		Now: func() time.Time { return time.Date(2019, 6, 30, 23, 59, 59, 0, time.UTC) },
@@ -147,7 +147,7 @@ func (g *gate) upstream(h http.Handler) string {
 }
 
 func (g *gate) serve(door rules.Door) *httptest.Server {
-	s := httptest.NewUnstartedServer(problem.Handler(g.service.Handler(door)))
+	s := httptest.NewUnstartedServer(problem.Handler(problem.LimitHeader(g.service.Handler(door), 32<<10)))
 	s.Config.MaxHeaderBytes = 128 << 10
 	s.Start()
 	g.t.Cleanup(s.Close)

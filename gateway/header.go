@@ -234,17 +234,6 @@ func (s *Service) trusts(address string) bool {
 	return false
 }
 
-// headerSize is about as many bytes as the request's header took.
-func headerSize(r *http.Request) int {
-	n := len(r.Method) + len(r.RequestURI) + len(r.Host) + 20
-	for name, values := range r.Header {
-		for _, v := range values {
-			n += len(name) + len(v) + 4
-		}
-	}
-	return n
-}
-
 // copyAnswerHeader copies the header of an upstream's answer, without what is about the
 // connection or between us and the upstream.
 func copyAnswerHeader(dst, src http.Header) {

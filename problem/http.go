@@ -156,3 +156,27 @@ func Handler(next http.Handler) http.Handler {
 		next.ServeHTTP(w, r)
 	})
 }
+
+// LimitHeader refuses requests whose header, request line included, takes more than so
+// many bytes. net/http's own limit (http.Server.MaxHeaderBytes) answers in plain text and
+// should be higher.
+func LimitHeader(next http.Handler, bytes int) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if headerSize(r) > bytes {
+			Write(w, r, New(HeaderTooLarge, "The request header is larger than %d bytes, the most that is accepted.", bytes))
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// headerSize is about as many bytes as the request's header took.
+func headerSize(r *http.Request) int {
+	n := len(r.Method) + len(r.RequestURI) + len(r.Host) + len("  HTTP/1.1\r\nHost: \r\n")
+	for name, values := range r.Header {
+		for _, v := range values {
+			n += len(name) + len(v) + len(": \r\n")
+		}
+	}
+	return n
+}

@@ -121,3 +121,22 @@ func TestProblemsCompareByCode(t *testing.T) {
 		t.Errorf("errors.Is is wrong for %v", err)
 	}
 }
+
+func TestLimitHeader(t *testing.T) {
+	h := Handler(LimitHeader(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }), 1000))
+	for name, c := range map[string]struct {
+		target, value string
+		status        int
+	}{
+		"small": {"/x", "v", 204}, "large value": {"/x", strings.Repeat("v", 1000), 431},
+		"large target": {"/" + strings.Repeat("x", 1000), "v", 431}, "both below": {"/" + strings.Repeat("x", 400), strings.Repeat("v", 400), 204},
+	} {
+		r := httptest.NewRequest(http.MethodGet, c.target, nil)
+		r.Header.Set("X-Large", c.value)
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		if w.Code != c.status || c.status == 431 && !strings.Contains(w.Body.String(), `"header_too_large"`) {
+			t.Errorf("%s: %d %s", name, w.Code, w.Body)
+		}
+	}
+}

@@ -61,7 +61,8 @@ func (p *process) serve(l net.Listener, h http.Handler, t *tls.Config) {
 		TLSConfig:         t,
 		ReadHeaderTimeout: p.gateway.HeaderTimeout,
 		IdleTimeout:       p.gateway.IdleTimeout,
-		// Our own answer to a large header is better than net/http's, which comes above this.
+		// The doors' limit lies below, and has a better answer; what stands behind them gets
+		// headers of ours on top.
 		MaxHeaderBytes: 4 * p.gateway.MaxHeader,
 		ErrorLog:       slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
 	}

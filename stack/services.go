@@ -56,7 +56,7 @@ func (s *system) startLogin(ctx context.Context, e *config.Environment, sh *shar
 		return nil, err
 	}
 	s.add(service)
-	door := service.Handler()
+	door := problem.LimitHeader(service.Handler(), s.config.Gateway.MaxHeader)
 	if err := s.bindAndServe(&e.Identity.Internal, service.Internal()); err != nil {
 		return nil, err
 	}
@@ -126,7 +126,7 @@ func (s *system) startGateway(_ context.Context, e *config.Environment, sh *shar
 		Placements: sh.replica, Verifier: sh.verifier,
 		IdentityURL: "http://" + e.Identity.Internal, LoginURL: "http://" + e.Login.Listen,
 		Limits: gateway.Limits{
-			MaxHeader: limits.MaxHeader, MaxBody: limits.MaxBody, IdleTimeout: limits.IdleTimeout, StallTimeout: limits.StallTimeout,
+			MaxBody: limits.MaxBody, IdleTimeout: limits.IdleTimeout, StallTimeout: limits.StallTimeout,
 			ConnectTimeout: limits.ConnectTimeout, AnswerTimeout: limits.AnswerTimeout, UpstreamConns: limits.UpstreamConns, ForwardedFrom: networks,
 		},
 		Now: time.Now,
@@ -135,14 +135,14 @@ func (s *system) startGateway(_ context.Context, e *config.Environment, sh *shar
 		return nil, nil, err
 	}
 	s.add(service)
-	api = service.Handler(rules.DoorAPI)
+	api = problem.LimitHeader(service.Handler(rules.DoorAPI), limits.MaxHeader)
 	if err := s.bindAndServe(&e.API.Listen, api); err != nil {
 		return nil, nil, err
 	}
 	if e.Legacy.Host == "" {
 		return api, nil, nil
 	}
-	legacy = service.Handler(rules.DoorLegacy)
+	legacy = problem.LimitHeader(service.Handler(rules.DoorLegacy), limits.MaxHeader)
 	return api, legacy, s.bindAndServe(&e.Legacy.Listen, legacy)
 }
 
