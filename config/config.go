@@ -303,8 +303,7 @@ func (c *Config) Policy(e *Environment) (rules.Policy, error) {
 		APIHost:                   e.API.Host,
 		DefaultRegion:             company.Region(c.DefaultRegion),
 		ServiceAccountsNeedHeader: c.ServiceAccountsNeedHeader,
-		RegionsLive:               c.Dates.RegionsLive.Time,
-		LegacySunset:              c.Dates.LegacySunset.Time,
+		Campaign:                  rules.Campaign{RegionsLive: c.Dates.RegionsLive.Time, LegacySunset: c.Dates.LegacySunset.Time},
 	}
 	for _, s := range c.ExemptRoutes {
 		r, err := rules.ParseRoute(s)

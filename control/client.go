@@ -164,3 +164,15 @@ func (c *Client) RotateKey(ctx context.Context) (out RotatedKey, err error) {
 	err = c.do(ctx, http.MethodPost, "/keys/rotate", nil, &out)
 	return out, err
 }
+
+// Policy shows the campaign in force, and those before it where history is wanted.
+func (c *Client) Policy(ctx context.Context, history bool) (out Policy, err error) {
+	err = c.do(ctx, http.MethodGet, "/policy?history="+strconv.FormatBool(history), nil, &out)
+	return out, err
+}
+
+// SetPolicy puts a campaign in force.
+func (c *Client) SetPolicy(ctx context.Context, in NewPolicy) (out Policy, err error) {
+	err = c.do(ctx, http.MethodPut, "/policy", in, &out)
+	return out, err
+}

@@ -14,6 +14,7 @@ import (
 
 	"mpr/company"
 	"mpr/problem"
+	"mpr/rules"
 )
 
 // Placements are where companies live. They are made once and then only changed by
@@ -46,6 +47,9 @@ type Environment struct {
 	Placements    Placements
 	Regions       Regions
 	Pages         Pages
+	Policies      Policies
+	// Campaign is the configuration's, which is in force until another one is set.
+	Campaign rules.Campaign
 	// IdentityURL is the base URL of the login service's internal listener.
 	IdentityURL string
 	// LoginURL is the base URL of the login door, for people.
@@ -122,6 +126,8 @@ func (s *Service) routes() {
 		"POST /service-accounts":                  s.createServiceAccount,
 		"GET /keys":                               s.listKeys,
 		"POST /keys/rotate":                       s.rotateKey,
+		"GET /policy":                             s.showPolicy,
+		"PUT /policy":                             s.setPolicy,
 	} {
 		method, path, _ := strings.Cut(pattern, " ")
 		s.mux.Handle(method+" "+prefix+"/{environment}"+path, s.in(h))

@@ -13,11 +13,12 @@ import (
 	"path/filepath"
 
 	"mpr/company"
+	"mpr/rules"
 )
 
 // The file of a replica: a line that names the format; a key and a value of eight bytes
-// each per company, ended by a pair of zeros; the length of what follows, and environment
-// and regions as JSON; a checksum over all of it. Integers are little-endian.
+// each per company, ended by a pair of zeros; the length of what follows, and environment,
+// regions and campaign as JSON; a checksum over all of it. Integers are little-endian.
 //
 // The regions come last because the replica changes while it is written: read after the
 // companies, they hold every region that a company of the file is in.
@@ -37,6 +38,7 @@ type copyTrailer struct {
 	Environment string               `json:"environment"`
 	Codes       []company.Region     `json:"codes"`
 	Infos       []company.RegionInfo `json:"infos"`
+	Campaign    *rules.Campaign      `json:"campaign,omitempty"`
 }
 
 // save writes the file if anything has changed since the last time.
@@ -70,7 +72,7 @@ func (r *Replica) writeCopy(to io.Writer) error {
 	})
 	_, _ = w.Write(make([]byte, pairSize))
 	list := r.regions.Load()
-	trailer, err := json.Marshal(copyTrailer{r.environment, list.codes, list.infos})
+	trailer, err := json.Marshal(copyTrailer{r.environment, list.codes, list.infos, r.campaign.Load()})
 	if err != nil {
 		return err
 	}
@@ -114,6 +116,7 @@ func (r *Replica) load() error {
 	}
 	r.regions.Store(&regionList{codes: trailer.Codes, infos: trailer.Infos})
 	r.placements.Store(t)
+	r.campaign.Store(trailer.Campaign)
 	return nil
 }
 

@@ -17,11 +17,12 @@ import (
 	"mpr/problem"
 )
 
-// Directory changes the placements and regions of one environment.
+// Directory changes the placements, the regions and the policy of one environment.
 type Directory struct {
 	js         jetstream.JetStream
 	placements jetstream.KeyValue
 	regions    jetstream.KeyValue
+	policy     jetstream.KeyValue
 	subject    string // of the changes
 	stream     string
 }
@@ -59,7 +60,10 @@ func Open(ctx context.Context, nc *nats.Conn, environment string, replicas int) 
 	if d.placements, err = placementBucket(ctx, js, BucketName("placements", environment), replicas); err != nil {
 		return nil, err
 	}
-	if d.regions, err = bucket(ctx, js, BucketName("regions", environment), replicas); err != nil {
+	if d.regions, err = bucket(ctx, js, BucketName("regions", environment), replicas, 1); err != nil {
+		return nil, err
+	}
+	if d.policy, err = bucket(ctx, js, BucketName("policy", environment), replicas, policyHistory); err != nil {
 		return nil, err
 	}
 	_, err = js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
@@ -76,12 +80,12 @@ func Open(ctx context.Context, nc *nats.Conn, environment string, replicas int) 
 	return d, nil
 }
 
-// bucket opens a bucket, or makes it.
-func bucket(ctx context.Context, js jetstream.JetStream, name string, replicas int) (jetstream.KeyValue, error) {
+// bucket opens a bucket, or makes it. history is how many values of each key are kept.
+func bucket(ctx context.Context, js jetstream.JetStream, name string, replicas int, history uint8) (jetstream.KeyValue, error) {
 	kv, err := js.KeyValue(ctx, name)
 	if errors.Is(err, jetstream.ErrBucketNotFound) {
 		kv, err = js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
-			Bucket: name, History: 1, Storage: jetstream.FileStorage, Replicas: replicas,
+			Bucket: name, History: history, Storage: jetstream.FileStorage, Replicas: replicas,
 		})
 	}
 	if err != nil {
@@ -95,7 +99,7 @@ func bucket(ctx context.Context, js jetstream.JetStream, name string, replicas i
 // caller was told a moment ago. Both are asked for at every start, since whoever made the
 // bucket may have died in between.
 func placementBucket(ctx context.Context, js jetstream.JetStream, name string, replicas int) (jetstream.KeyValue, error) {
-	kv, err := bucket(ctx, js, name, replicas)
+	kv, err := bucket(ctx, js, name, replicas, 1)
 	if err != nil {
 		return nil, err
 	}
@@ -111,7 +115,7 @@ func placementBucket(ctx context.Context, js jetstream.JetStream, name string, r
 	if _, err := js.UpdateStream(ctx, cfg); err != nil {
 		return nil, fmt.Errorf("set up the bucket %s: %w", name, Unavailable(err))
 	}
-	return bucket(ctx, js, name, replicas) // what was opened before remembers how it was read
+	return bucket(ctx, js, name, replicas, 1) // what was opened before remembers how it was read
 }
 
 // Create records where a new company lives. It answers nil where the very same record is

@@ -1,5 +1,5 @@
 // Package directory keeps the placements of an environment (which company lives where,
-// at which epoch) and its regions in JetStream key-value buckets, and carries the
+// at which epoch), its regions and its campaign in JetStream key-value buckets, and carries the
 // regions' changes to the global index. Every change of a placement is a
 // compare-and-set. Readers hold a [Replica]: a copy in memory, fed by a watch and
 // written to disk now and then, that answers without the directory.

@@ -14,9 +14,10 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"mpr/company"
+	"mpr/rules"
 )
 
-// Replica is a copy of an environment's placements and regions in memory. It follows the
+// Replica is a copy of an environment's placements, regions and campaign in memory. It follows the
 // directory, is written to a file now and then, and starts from that file where the
 // directory can't be reached. It may be behind: it is a hint, and the region's fence
 // decides.
@@ -26,7 +27,8 @@ type Replica struct {
 
 	placements atomic.Pointer[table]
 	regions    atomic.Pointer[regionList]
-	// write orders the writers: the two watches and Learn.
+	campaign   atomic.Pointer[rules.Campaign]
+	// write orders the writers: the watches and Learn.
 	write    sync.Mutex
 	dirty    bool
 	fromDisk bool
@@ -64,6 +66,7 @@ func OpenReplica(nc *nats.Conn, environment, file string) (*Replica, error) {
 	r.watches = []*Follower{
 		Follow(nc, BucketName("regions", environment), r.applyRegion),
 		Follow(nc, BucketName("placements", environment), r.applyPlacement),
+		Follow(nc, BucketName("policy", environment), r.applyPolicy),
 	}
 	r.saving.Go(r.saveNowAndThen)
 	return r, nil
@@ -112,6 +115,10 @@ func (r *Replica) Regions() []company.RegionInfo {
 	slices.SortFunc(infos, func(a, b company.RegionInfo) int { return a.Number - b.Number })
 	return infos
 }
+
+// Campaign is the campaign in force, which must not be changed; nil where nobody has set
+// one. The pointer is another one after each change.
+func (r *Replica) Campaign() *rules.Campaign { return r.campaign.Load() }
 
 // Len is the number of placements.
 func (r *Replica) Len() int {
@@ -259,6 +266,25 @@ func (r *Replica) putRegion(info company.RegionInfo) {
 	infos := slices.Clone(list.infos)
 	infos[i] = info
 	r.regions.Store(&regionList{codes: list.codes, infos: infos})
+	r.dirty = true
+}
+
+func (r *Replica) applyPolicy(e Entry) {
+	if e.Key != policyKey {
+		return
+	}
+	var campaign *rules.Campaign // none where the record was deleted
+	if e.Value != nil {
+		var record PolicyRecord
+		if err := json.Unmarshal(e.Value, &record); err != nil {
+			slog.Error("leaving out a policy that isn't one", "error", err)
+			return
+		}
+		campaign = &record.Campaign
+	}
+	r.write.Lock()
+	defer r.write.Unlock()
+	r.campaign.Store(campaign)
 	r.dirty = true
 }
 

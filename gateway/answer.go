@@ -14,6 +14,7 @@ func (c *call) answer(resp *http.Response) error {
 	c.startAnswer()
 	h := c.w.Header()
 	copyAnswerHeader(h, resp.Header)
+	c.deprecate(h)
 	if _, ok := h["Content-Type"]; !ok {
 		h["Content-Type"] = nil // or net/http would guess one
 	}

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"math/rand/v2"
 	"net/http"
 	"strings"
 	"sync"
@@ -113,9 +114,12 @@ func (c *call) serve() error {
 		TokenCompany: claims.Company,
 		Now:          c.service.now(),
 	}
-	if c.door == rules.DoorLegacy && len(facts.Header) == 0 {
-		if facts.Hinted, err = c.hint(); err != nil {
-			return c.refuse(err)
+	if c.door == rules.DoorLegacy {
+		facts.ClientID, facts.Lot = claims.ClientID, rand.Float64() //nolint:gosec // a lot is no secret
+		if len(facts.Header) == 0 {
+			if facts.Hinted, err = c.hint(); err != nil {
+				return c.refuse(err)
+			}
 		}
 	}
 	return c.route(facts)
@@ -124,6 +128,9 @@ func (c *call) serve() error {
 // authenticate passes an authentication request on to the login service.
 func (c *call) authenticate() error {
 	c.oauth = strings.HasPrefix(c.target.path, "/oauth")
+	if err := c.authentication(); err != nil {
+		return c.refuse(err)
+	}
 	_, err := c.exchange(&destination{
 		group: c.service.login, name: "The login service", keepHost: true,
 		unavailable: problem.TemporarilyUnavailable, late: problem.TemporarilyUnavailable, broken: problem.TemporarilyUnavailable,
@@ -134,7 +141,10 @@ func (c *call) authenticate() error {
 // route does what the rules say. A region that doesn't own the company may know better
 // than the replica where it lives; the rules then decide once more, with that placement.
 func (c *call) route(facts rules.Call) error {
-	decision := c.policy.Decide(facts, c.service.placements)
+	decision, err := c.decide(&facts)
+	if err != nil {
+		return c.refuse(err)
+	}
 	for again := false; ; again = true {
 		switch decision.Action {
 		case rules.Identity:
@@ -157,7 +167,9 @@ func (c *call) route(facts rules.Call) error {
 		}
 		refused := decision.Placement
 		c.learn(misdirected, refused)
-		decision = c.policy.Decide(facts, c.service.placements)
+		if decision, err = c.decide(&facts); err != nil {
+			return c.refuse(err)
+		}
 		newer := decision.Action == rules.Refuse || decision.Placement.Epoch > refused.Epoch
 		if again || !newer || c.body != nil && !c.body.canReopen() {
 			return c.refuse(moving(refused))
@@ -210,6 +222,7 @@ func (c *call) refuse(err error) error {
 	if c.body != nil && !c.body.complete.Load() {
 		c.deadlines.linger()
 	}
+	c.deprecate(c.w.Header())
 	if c.oauth {
 		problem.WriteOAuth(c.w, c.r, err)
 	} else {

@@ -22,6 +22,8 @@ type Verifier interface {
 type Placements interface {
 	Placement(company.ID) (company.Placement, bool)
 	Region(company.Region) (company.RegionInfo, bool)
+	// Regions lists the regions by number.
+	Regions() []company.RegionInfo
 	// Learn takes over a placement that a region told us of, if it is newer.
 	Learn(company.Placement)
 }
@@ -86,6 +88,8 @@ type Service struct {
 
 	buffers sync.Pool // *[]byte of copyBuffer bytes
 	tunnels tunnels
+	// projects are the companies of projects, for the legacy door.
+	projects projects
 }
 
 // New makes a gateway. It connects to nothing until the first call.

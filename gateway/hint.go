@@ -1,8 +1,11 @@
 package gateway
 
 import (
+	"bytes"
 	"encoding/json"
+	"io"
 	"mime"
+	"mime/multipart"
 	"net/url"
 	"strings"
 
@@ -13,33 +16,19 @@ import (
 // header: in the path (/companies/5/...), in the query, or in a small body. 0 if it names
 // none. Only the legacy door asks; whether the places agree is for the region to check.
 func (c *call) hint() (company.ID, error) {
-	if id := companyInPath(c.target.path); id != 0 {
+	if id := idBehind(c.target.path, "companies"); id != 0 {
 		return id, nil
 	}
-	if id := companyInForm(c.target.query); id != 0 {
-		return id, nil
-	}
-	if c.body == nil {
-		return 0, nil
-	}
-	kind, _, err := mime.ParseMediaType(c.r.Header.Get("Content-Type"))
-	if err != nil {
-		return 0, nil //nolint:nilerr // a body of an unknown kind names no company
-	}
-	switch kind {
-	case "application/json":
-		content, err := c.body.peek()
-		return companyInJSON(content), err
-	case "application/x-www-form-urlencoded":
-		content, err := c.body.peek()
-		return companyInForm(string(content)), err
-	}
-	return 0, nil
+	text, err := c.named("company_id")
+	return hinted(text), err
 }
 
-// companyInPath finds the id behind the first segment "companies".
-func companyInPath(path string) company.ID {
-	_, rest, ok := strings.Cut(path, "/companies/")
+// projectInPath is the project that a path names (/projects/5/...); 0 if it names none.
+func projectInPath(path string) company.ID { return idBehind(path, "projects") }
+
+// idBehind finds the id behind the first segment of that name.
+func idBehind(path, name string) company.ID {
+	_, rest, ok := strings.Cut(path, "/"+name+"/")
 	if !ok {
 		return 0
 	}
@@ -47,29 +36,77 @@ func companyInPath(path string) company.ID {
 	return hinted(segment)
 }
 
-// companyInForm finds company_id in a query or in a form.
-func companyInForm(query string) company.ID {
-	for pair := range strings.SplitSeq(query, "&") {
-		name, value, _ := strings.Cut(pair, "=")
-		if name, err := url.QueryUnescape(name); err != nil || name != "company_id" {
+// named finds the value of a parameter in the query or in a small body, empty if it is in
+// neither. An error says that the client's body could not be read.
+func (c *call) named(name string) (string, error) {
+	if value := inForm(c.target.query, name); value != "" || c.body == nil {
+		return value, nil
+	}
+	kind, parameters, err := mime.ParseMediaType(c.r.Header.Get("Content-Type"))
+	if err != nil {
+		return "", nil //nolint:nilerr // a body of an unknown kind names nothing
+	}
+	read := map[string]func(content []byte) string{
+		"application/json":                  func(content []byte) string { return inJSON(content, name) },
+		"application/x-www-form-urlencoded": func(content []byte) string { return inForm(string(content), name) },
+		"multipart/form-data":               func(content []byte) string { return inMultipart(content, parameters["boundary"], name) },
+	}[kind]
+	if read == nil {
+		return "", nil
+	}
+	content, err := c.body.peek()
+	if err != nil {
+		return "", err
+	}
+	return read(content), nil
+}
+
+// inForm finds a parameter in a query or in a form.
+func inForm(form, name string) string {
+	for pair := range strings.SplitSeq(form, "&") {
+		key, value, _ := strings.Cut(pair, "=")
+		if key, err := url.QueryUnescape(key); err != nil || key != name {
 			continue
 		}
 		if value, err := url.QueryUnescape(value); err == nil {
-			return hinted(value)
+			return value
 		}
 	}
-	return 0
+	return ""
 }
 
-// companyInJSON finds company_id in a JSON object, as a number or as a string.
-func companyInJSON(content []byte) company.ID {
-	var object struct {
-		Company json.RawMessage `json:"company_id"`
-	}
+// inJSON finds a member of a JSON object, a number or a string.
+func inJSON(content []byte, name string) string {
+	var object map[string]json.RawMessage
 	if json.Unmarshal(content, &object) != nil {
-		return 0
+		return ""
 	}
-	return hinted(strings.Trim(string(object.Company), `"`))
+	var text string
+	if json.Unmarshal(object[name], &text) == nil {
+		return text
+	}
+	return string(object[name])
+}
+
+// inMultipart finds a field of a form with parts.
+func inMultipart(content []byte, boundary, name string) string {
+	if boundary == "" {
+		return ""
+	}
+	for r := multipart.NewReader(bytes.NewReader(content), boundary); ; {
+		part, err := r.NextPart()
+		if err != nil {
+			return ""
+		}
+		if part.FormName() != name {
+			continue
+		}
+		value, err := io.ReadAll(part)
+		if err != nil {
+			return ""
+		}
+		return string(value)
+	}
 }
 
 func hinted(s string) company.ID {

@@ -174,8 +174,10 @@ func TestNeverLoops(t *testing.T) {
 // "However, you will not be able to access data from new Procore customers": the rules
 // decide about the new placement too.
 func TestLegacyDoorDoesNotFollowOut(t *testing.T) {
-	g := start(t, handlers{"US01": gone("EU01", 4), "EU01": func(http.ResponseWriter, *http.Request) {
-		t.Error("the legacy door reaches another region")
+	g := start(t, handlers{"US01": gone("EU01", 4), "EU01": func(_ http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Mpr-Question") == "" {
+			t.Error("the legacy door reaches another region")
+		}
 	}})
 	do(t, g.legacy.Client(), request(t, "GET", g.legacy.URL+"/x?company_id=4711", g.header(0), nil)).want(t, 403, problem.LegacyForbidden)
 }

@@ -113,7 +113,7 @@ func TestLegacyHints(t *testing.T) {
 		"JSON":               {"POST", "/rest/v1.0/projects", js, `{"project":{"name":"x"},"company_id":4711}`, 200},
 		"JSON, text":         {"POST", "/rest/v1.0/projects", js, `{"company_id":"4711"}`, 200},
 		"form":               {"POST", "/rest/v1.0/projects", form, `project[name]=x&company_id=4711`, 200},
-		"nothing":            {"GET", "/rest/v1.0/projects/5", "", "", 400},
+		"nothing":            {"GET", "/rest/v1.0/offices/5", "", "", 400},
 		"not a company":      {"GET", "/rest/v1.0/companies/x/users", "", "", 400},
 		"another body":       {"POST", "/rest/v1.0/projects", "text/plain", `{"company_id":4711}`, 400},
 		"malformed JSON":     {"POST", "/rest/v1.0/projects", js, `{"company_id":4711`, 400},

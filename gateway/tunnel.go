@@ -25,6 +25,7 @@ func (c *call) tunnel(to *destination, resp *http.Response) error {
 	c.startAnswer()
 	h := c.w.Header()
 	copyAnswerHeader(h, resp.Header)
+	c.deprecate(h)
 	h.Set("Connection", "Upgrade")
 	h.Set("Upgrade", c.upgrade)
 	conn, rw, err := c.deadlines.control.Hijack()

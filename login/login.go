@@ -62,6 +62,10 @@ type Options struct {
 	Changes   Changes
 	Verifier  Verifier
 	Policy    *rules.Policy
+	// InForce is the policy with the dates that are in force, and RulesNow the clock that
+	// they are compared with.
+	InForce  func() *rules.Policy
+	RulesNow func() time.Time
 	// Secret is the secret that our processes show one another.
 	Secret string
 
@@ -155,6 +159,8 @@ func (s *Service) Handler() http.Handler {
 		"GET " + logoutPath:     s.page(s.logoutPage),
 		"POST " + logoutPath:    s.page(s.signOut),
 		"GET " + assetsPath:     s.assets,
+
+		"GET " + rules.ChangesPath: s.page(s.changes),
 
 		"GET /.well-known/oauth-authorization-server": s.oauth(s.metadata),
 		"GET /.well-known/jwks.json":                  s.oauth(s.jwks),

@@ -47,6 +47,9 @@ type view struct {
 	User                             *user
 	CSRF, Action, Login, Alert, Code string
 	Message, RequestID               string
+	Live, Sunset, Example            string
+	Over                             bool
+	Changes                          []string
 
 	formTarget string // where the page's form may lead, beside ourselves
 }

@@ -36,6 +36,9 @@ const (
 	password = "correct horse battery"
 )
 
+// beforeSunset is when the rules of these tests are applied.
+var beforeSunset = time.Date(2019, time.January, 15, 0, 0, 0, 0, time.UTC)
+
 // clock is a time that tests move.
 type clock struct{ ahead atomic.Int64 }
 
@@ -91,7 +94,7 @@ func newWorld(t *testing.T, change ...func(*Options)) *world {
 		Issuer: issuer, Product: "Procore",
 		LoginURLs: map[string]string{w.door: w.door, issuer: issuer, apiDoor: issuer},
 		DB:        w.db, Announcer: buckets, Revoker: buckets, Changes: w.directory, Verifier: w.verifier,
-		Policy: &policy, Secret: secret, Algorithm: "ES256",
+		Policy: &policy, InForce: func() *rules.Policy { return &policy }, RulesNow: func() time.Time { return beforeSunset }, Secret: secret, Algorithm: "ES256",
 		KeyDelay: time.Second, AccessLifetime: 5400 * time.Second, CodeLifetime: 10 * time.Minute,
 		SessionLifetime: 12 * time.Hour, AttemptsPerMinute: 100, Now: w.clock.now,
 	}

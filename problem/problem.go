@@ -19,6 +19,7 @@ const (
 	AppNotConnected       Code = "app_not_connected"
 	LegacySunset          Code = "legacy_sunset"
 	LegacyForbidden       Code = "legacy_forbidden"
+	LegacyBrownout        Code = "legacy_brownout"
 	InvalidToken          Code = "invalid_token"
 	MissingToken          Code = "missing_token"
 	WrongRegion           Code = "wrong_region"
@@ -73,6 +74,7 @@ var statuses = map[Code]int{
 	AppNotConnected:       403,
 	LegacySunset:          410,
 	LegacyForbidden:       403,
+	LegacyBrownout:        503,
 	InvalidToken:          401,
 	MissingToken:          401,
 	WrongRegion:           421, // RFC 9110 section 15.5.20, Misdirected Request

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 
 	"mpr/company"
 	"mpr/store"
@@ -31,6 +32,12 @@ func readCompany(ctx context.Context, q querier, id company.ID) (*companyRow, er
 func (s *Service) showCompany(ctx context.Context, c *call) (int, any, error) {
 	row, err := readCompany(ctx, s.DB.Read(), c.company)
 	return http.StatusOK, row, err
+}
+
+// companyBaseURL tells where the company lives and where its API is: on the host that the
+// client called, since no address names a region.
+func (s *Service) companyBaseURL(_ context.Context, c *call) (int, any, error) {
+	return http.StatusOK, map[string]string{"zone": strings.ToLower(string(s.Code)), "web_base_url": c.hostCalled().String()}, nil
 }
 
 func (s *Service) updateCompany(ctx context.Context, c *call) (int, any, error) {

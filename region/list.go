@@ -39,6 +39,18 @@ func (s *Service) readPage(query url.Values) (page, error) {
 	return p, nil
 }
 
+// hostCalled is the base URL that the client called.
+func (c *call) hostCalled() *url.URL {
+	u := &url.URL{Scheme: c.r.Header.Get("X-Forwarded-Proto"), Host: c.r.Header.Get("X-Forwarded-Host")}
+	if u.Host == "" {
+		u.Host = c.r.Host
+	}
+	if u.Scheme == "" {
+		u.Scheme = "http"
+	}
+	return u
+}
+
 // setHeaders tells the client how to go on (RFC 8288): absolute URLs on the host that it
 // called, with all other parameters as they were.
 func (p page) setHeaders(c *call, total int) error {
@@ -46,13 +58,8 @@ func (p page) setHeaders(c *call, total int) error {
 	if err != nil {
 		return fmt.Errorf("read the request's target: %w", err)
 	}
-	u.Scheme, u.Host = c.r.Header.Get("X-Forwarded-Proto"), c.r.Header.Get("X-Forwarded-Host")
-	if u.Host == "" {
-		u.Host = c.r.Host
-	}
-	if u.Scheme == "" {
-		u.Scheme = "http"
-	}
+	called := c.hostCalled()
+	u.Scheme, u.Host = called.Scheme, called.Host
 	last := max((total+p.size-1)/p.size, 1)
 	query := u.Query()
 	query.Set("per_page", strconv.Itoa(p.size))

@@ -33,6 +33,8 @@ func (s *Service) Handler() http.Handler {
 		"PATCH /companies/{company_id}/app_installations/{app_id}":  s.updateInstallation,
 		"DELETE /companies/{company_id}/app_installations/{app_id}": s.deleteInstallation,
 
+		"GET /company_base_url": s.companyBaseURL,
+
 		"GET /projects":                        s.listProjects,
 		"GET /companies/{company_id}/projects": s.listProjects,
 		"POST /projects":                       s.createProject,
@@ -58,6 +60,10 @@ func (s *Service) Handler() http.Handler {
 		mux.Handle(pattern, s.answer(h))
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get(QuestionHeader) != "" {
+			s.answerQuestion(w, r)
+			return
+		}
 		version := versions.FindStringSubmatch(r.URL.Path)
 		// Only the plain spelling of a path is routed: the mux would redirect others, and
 		// take an escaped slash for a slash.

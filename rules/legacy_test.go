@@ -143,7 +143,6 @@ func TestLegacyDoorServesNobodyElse(t *testing.T) {
 // nanosecond, wherever the clock that tells the time stands.
 func TestLegacyDoorClosesAfterItsLastDay(t *testing.T) {
 	auckland, chicago := time.FixedZone("Auckland", 12*60*60), time.FixedZone("Chicago", -5*60*60)
-	closed := refused(problem.LegacySunset, 0)
 	var cases []decisionCase
 	for _, c := range []struct {
 		name string
@@ -168,7 +167,7 @@ func TestLegacyDoorClosesAfterItsLastDay(t *testing.T) {
 			if c.open {
 				return want
 			}
-			return closed
+			return refused(problem.LegacySunset, want.company) // the company is known for the ledger
 		}
 		cases = append(cases,
 			decisionCase{name: c.name + ", with the header", seed: serveExisting, call: rules.Call{Header: header(existing), Now: c.now}, want: works(forwarded(existing))},
@@ -196,7 +195,7 @@ func TestLegacyDoorKeepsConfiguredDates(t *testing.T) {
 			},
 			{
 				name: "the door is closed from " + next.Format(time.DateOnly), seed: serveExisting,
-				call: rules.Call{Header: header(existing), Now: next}, want: refused(problem.LegacySunset, 0),
+				call: rules.Call{Header: header(existing), Now: next}, want: refused(problem.LegacySunset, existing),
 			},
 		})
 	}

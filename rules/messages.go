@@ -2,6 +2,7 @@ package rules
 
 import (
 	"strings"
+	"time"
 
 	"mpr/company"
 	"mpr/problem"
@@ -38,10 +39,36 @@ func (p *Policy) RequiredChanges() []string {
 	}
 }
 
+// ChangesPath is where the login door shows the required changes to people.
+const ChangesPath = "/required-changes"
+
+// ChangesURL is the page with the required changes.
+func (p *Policy) ChangesURL() string { return "https://" + p.LoginHost + ChangesPath }
+
+// Example is the seed's call of the List Projects endpoint.
+func (p *Policy) Example() string {
+	return `curl -H "Authorization: Bearer <access token>" -H "` + p.CompanyHeader + `: xxxxxxxxx" \
+     -X GET https://` + p.APIHost + `/rest/v1.0/projects?company_id=xxxxxxxxx`
+}
+
 func (p *Policy) legacyGone() *problem.Problem {
 	return problem.New(problem.LegacySunset, "This host stopped serving API calls after %s. %s",
 		p.LegacySunset.Format("January 2, 2006"), p.changes())
 }
+
+func (p *Policy) legacyRehearsed(r Rehearsal) *problem.Problem {
+	return problem.New(problem.LegacySunset,
+		"This is a rehearsal for your app, until %s: from the end of %s on, this host won't serve API calls. %s",
+		minute(r.To), p.LegacySunset.Format("January 2, 2006"), p.changes())
+}
+
+func (p *Policy) legacyBrownout(b Brownout, now time.Time) *problem.Problem {
+	return problem.New(problem.LegacyBrownout,
+		"This host is in a planned brownout until %s, to show what stops working at the end of %s. %s",
+		minute(b.To), p.LegacySunset.Format("January 2, 2006"), p.changes()).After(b.To.Sub(now))
+}
+
+func minute(t time.Time) string { return t.UTC().Format("January 2, 2006 15:04 UTC") }
 
 func (p *Policy) legacyForbidden(placement company.Placement) *problem.Problem {
 	why := "became a customer after " + p.Product + " introduced regions"

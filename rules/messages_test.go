@@ -133,8 +133,7 @@ func TestMessagesUseTheConfiguredNames(t *testing.T) {
 		APIHost:       "api.acme.example",
 		DefaultRegion: "AP07",
 		Exempt:        []rules.Route{{Method: "GET", Path: "/whoami"}},
-		RegionsLive:   date(2030, 2, 1),
-		LegacySunset:  date(2031, 12, 31),
+		Campaign:      rules.Campaign{RegionsLive: date(2030, 2, 1), LegacySunset: date(2031, 12, 31)},
 	}
 	there := directory{
 		1: {Company: 1, Region: "AP08", Epoch: 1, Onboarded: date(2020, 1, 1)},

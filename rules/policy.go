@@ -26,11 +26,8 @@ type Policy struct {
 	// ServiceAccountsNeedHeader makes the header required on every call with a
 	// client_credentials token, the exempt ones included.
 	ServiceAccountsNeedHeader bool
-	// RegionsLive is the first day (UTC) on which new companies need the required
-	// changes.
-	RegionsLive time.Time
-	// LegacySunset is the last day (UTC) on which the legacy door works.
-	LegacySunset time.Time
+	// Campaign holds the dates, and what the operator does to bring everybody along.
+	Campaign
 }
 
 // Route is a method and a literal path.
@@ -82,12 +79,14 @@ func Seed() Policy {
 		// "The exception to this rule is when you are using Service Accounts with the
 		// OAuth 2.0 Client Credentials grant type."
 		ServiceAccountsNeedHeader: true,
-		// "To onboard new Procore customers, you will need to make these changes by
-		// October 31, 2018."
-		RegionsLive: time.Date(2018, time.October, 31, 0, 0, 0, 0, time.UTC),
-		// "To continue serving existing Procore customers, you will need to make the
-		// above described changes by June 30, 2019"
-		LegacySunset: time.Date(2019, time.June, 30, 0, 0, 0, 0, time.UTC),
+		Campaign: Campaign{
+			// "To onboard new Procore customers, you will need to make these changes by
+			// October 31, 2018."
+			RegionsLive: time.Date(2018, time.October, 31, 0, 0, 0, 0, time.UTC),
+			// "To continue serving existing Procore customers, you will need to make the
+			// above described changes by June 30, 2019"
+			LegacySunset: time.Date(2019, time.June, 30, 0, 0, 0, 0, time.UTC),
+		},
 	}
 }
 
@@ -95,10 +94,4 @@ func Seed() Policy {
 // path, so that no spelling of another path ("//", "/../", "%2e") matches.
 func (p *Policy) exempt(method, path string) bool {
 	return slices.Contains(p.Exempt, Route{method, path})
-}
-
-// sunset says whether the legacy door's last day is over at that time. The day itself
-// still works.
-func (p *Policy) sunset(now time.Time) bool {
-	return !now.Before(p.LegacySunset.AddDate(0, 0, 1))
 }

@@ -62,6 +62,11 @@ type Call struct {
 	// body, or by the project in the path); 0 where it names none. Only the legacy door
 	// looks at it.
 	Hinted company.ID
+	// ClientID is the app of the access token.
+	ClientID string
+	// Lot is drawn for the call: from 0 up to but not 1. It decides where a share of the
+	// calls is refused.
+	Lot float64
 	// Token is the kind of the access token; TokenCompany the company that it is tied
 	// to (traditional service accounts), 0 otherwise.
 	Token        TokenKind
@@ -142,12 +147,13 @@ func (p *Policy) decideAPI(c Call, placements Placements) Decision {
 
 // decideLegacy holds the rules of the legacy door.
 func (p *Policy) decideLegacy(c Call, placements Placements) Decision {
-	if p.sunset(c.Now) {
-		// "non-compliant applications will continue to function as expected for existing
-		// Procore Customers until June 30, 2019"
-		return refuse(0, p.legacyGone())
-	}
 	id, refusal := p.ReadHeader(c.Header)
+	if closed := p.closed(c.ClientID, c.Lot, false, c.Now); closed != nil {
+		if id == 0 && refusal == nil {
+			id = c.Hinted
+		}
+		return refuse(id, closed)
+	}
 	if refusal != nil {
 		return refuse(0, refusal)
 	}
@@ -166,16 +172,21 @@ func (p *Policy) decideLegacy(c Call, placements Placements) Decision {
 	if refusal != nil {
 		return refuse(id, refusal)
 	}
-	// "However, you will not be able to access data from new Procore customers.": the
-	// legacy door reaches companies of the default region that were customers before the
-	// regions, and no others.
-	if placement.Region != p.DefaultRegion || !placement.Onboarded.Before(p.RegionsLive) {
+	if !p.legacyReaches(placement) {
 		return refuse(id, p.legacyForbidden(placement))
 	}
 	if exempt {
 		return Decision{Action: Identity, Company: id, Placement: placement}
 	}
 	return Decision{Action: Forward, Company: id, Placement: placement, Filled: filled}
+}
+
+// legacyReaches says whether a company can be reached through the legacy door while that
+// works.
+func (p *Policy) legacyReaches(placement company.Placement) bool {
+	// "However, you will not be able to access data from new Procore customers.": it reaches
+	// companies of the default region that were customers before the regions, and no others.
+	return placement.Region == p.DefaultRegion && (p.AllowNewInDefault || placement.Onboarded.Before(p.RegionsLive))
 }
 
 // locate finds the placement of a company that the token may speak for at all.

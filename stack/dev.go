@@ -23,6 +23,9 @@ type DevOptions struct {
 	Port, TLSPort int
 	// JSON prints the facts as one line instead of the text.
 	JSON bool
+	// AsOf is when the clock of the rules starts; it starts now where AsOf is zero. Tokens
+	// live in real time.
+	AsOf time.Time
 	// Reset deletes the data folder first, if Confirm agrees.
 	Reset   bool
 	Confirm func(question string) (bool, error)
@@ -58,6 +61,10 @@ func Dev(ctx context.Context, o DevOptions) (err error) {
 	s, err := newSystem(cfg)
 	if err != nil {
 		return err
+	}
+	if !o.AsOf.IsZero() {
+		started := time.Now()
+		s.rulesNow = func() time.Time { return o.AsOf.Add(time.Since(started)) }
 	}
 	defer func() {
 		slog.Info("stopping: calls in flight may end")

@@ -47,7 +47,7 @@ func (s *system) startLogin(ctx context.Context, e *config.Environment, sh *shar
 	service, err := login.New(ctx, login.Options{
 		ForwardedFrom: networks,
 		Issuer:        e.Issuer(), Product: s.config.Product, LoginURLs: loginURLs(e),
-		DB: db, Announcer: buckets, Revoker: buckets, Changes: d, Verifier: sh.verifier, Policy: &sh.policy, Secret: s.secret,
+		DB: db, Announcer: buckets, Revoker: buckets, Changes: d, Verifier: sh.verifier, Policy: &sh.policy, InForce: sh.inForce, RulesNow: s.rulesNow, Secret: s.secret,
 		Algorithm: s.config.Tokens.Algorithm, KeyDelay: s.config.Tokens.KeyDelay,
 		AccessLifetime: s.config.Tokens.AccessLifetime, CodeLifetime: s.config.Tokens.CodeLifetime, RefreshGrace: s.config.Tokens.RefreshGrace,
 		SessionLifetime: s.config.Login.SessionLifetime, AttemptsPerMinute: s.config.Login.AttemptsPerMinute, Now: time.Now,
@@ -122,14 +122,14 @@ func (s *system) startGateway(_ context.Context, e *config.Environment, sh *shar
 		return nil, nil, err
 	}
 	service, err := gateway.New(gateway.Options{
-		Policy:     func() *rules.Policy { return &sh.policy },
+		Policy:     sh.inForce,
 		Placements: sh.replica, Verifier: sh.verifier,
 		IdentityURL: "http://" + e.Identity.Internal, LoginURL: "http://" + e.Login.Listen,
 		Limits: gateway.Limits{
 			MaxBody: limits.MaxBody, IdleTimeout: limits.IdleTimeout, StallTimeout: limits.StallTimeout,
 			ConnectTimeout: limits.ConnectTimeout, AnswerTimeout: limits.AnswerTimeout, UpstreamConns: limits.UpstreamConns, ForwardedFrom: networks,
 		},
-		Now: time.Now,
+		Now: s.rulesNow,
 	})
 	if err != nil {
 		return nil, nil, err
@@ -169,10 +169,11 @@ func (s *system) startControl(ctx context.Context) error {
 		}
 		environments = append(environments, control.Environment{
 			Name: e.Name, DefaultRegion: company.Region(s.config.DefaultRegion), Placements: d, Regions: d, Pages: sh.replica,
+			Policies: d, Campaign: sh.policy.Campaign,
 			IdentityURL: "http://" + e.Identity.Internal, LoginURL: "http://" + e.Login.Listen,
 		})
 	}
-	service, err := control.New(ctx, control.Options{Environments: environments, Secret: s.secret, AdminToken: adminToken, Now: time.Now})
+	service, err := control.New(ctx, control.Options{Environments: environments, Secret: s.secret, AdminToken: adminToken, Now: s.rulesNow})
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -27,12 +28,15 @@ type system struct {
 	nats   *nats.Conn
 	// shared holds, per environment, what its roles in this process share.
 	shared map[string]*shared
+	// rulesNow is the clock of the rules, which may run at another date than tokens do.
+	rulesNow func() time.Time
 }
 
 // shared is the copy of an environment's directory, keys and revocations that the roles
 // of one process use together.
 type shared struct {
-	policy   rules.Policy
+	policy   rules.Policy // as configured
+	latest   atomic.Pointer[campaignPolicy]
 	replica  *directory.Replica
 	follower *token.Follower
 	verifier *token.Verifier
@@ -50,6 +54,8 @@ func newSystem(cfg *config.Config) (*system, error) {
 		bound:   map[string]net.Listener{},
 		secret:  secret,
 		shared:  map[string]*shared{},
+
+		rulesNow: time.Now,
 	}, nil
 }
 
@@ -159,6 +165,28 @@ func (s *system) follow(ctx context.Context, e *config.Environment, name string)
 	}
 	s.shared[e.Name] = sh
 	return sh, nil
+}
+
+// campaignPolicy is the configured policy with a campaign that an operator has set.
+type campaignPolicy struct {
+	campaign *rules.Campaign
+	policy   rules.Policy
+}
+
+// inForce is the policy with the campaign in force. It is for every call: it takes no
+// lock, and allocates only after a change.
+func (sh *shared) inForce() *rules.Policy {
+	campaign := sh.replica.Campaign()
+	if campaign == nil {
+		return &sh.policy
+	}
+	if latest := sh.latest.Load(); latest != nil && latest.campaign == campaign {
+		return &latest.policy
+	}
+	next := &campaignPolicy{campaign: campaign, policy: sh.policy}
+	next.policy.Campaign = *campaign
+	sh.latest.Store(next)
+	return &next.policy
 }
 
 // knows waits until the replica knows a company and its region, so that the next call

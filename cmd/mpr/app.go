@@ -18,6 +18,7 @@ type appCommands struct {
 	Show         appShowCommand         `cmd:"" help:"Show an app or a service account."`
 	RotateSecret appRotateSecretCommand `cmd:"" help:"Make a new client secret."`
 	Install      appInstallCommand      `cmd:"" help:"Connect an app to a company."`
+	Rehearse     appRehearseCommand     `cmd:"" help:"Let one app live after the legacy door's sunset for a while."`
 }
 
 type appCreateCommand struct {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"log/slog"
+	"time"
 
 	"mpr/stack"
 )
@@ -10,10 +11,11 @@ import (
 type devCommand struct {
 	settings
 	logging
-	TLSPort int  `name:"tls-port" placeholder:"PORT" help:"Port that answers for every host name of the system (default --port + 443)."`
-	Reset   bool `help:"Delete all data in the data folder first. Asks."`
-	Yes     bool `short:"y" help:"Don't ask."`
-	JSON    bool `name:"json" help:"Print the facts as one line of JSON once all doors answer."`
+	TLSPort int       `name:"tls-port" placeholder:"PORT" help:"Port that answers for every host name of the system (default --port + 443)."`
+	AsOf    time.Time `name:"as-of" format:"2006-01-02" placeholder:"DAY" help:"Run the rules at that day (UTC), such as 2019-01-15, to see before and after the dates. Tokens live in real time."`
+	Reset   bool      `help:"Delete all data in the data folder first. Asks."`
+	Yes     bool      `short:"y" help:"Don't ask."`
+	JSON    bool      `name:"json" help:"Print the facts as one line of JSON once all doors answer."`
 }
 
 func (c *devCommand) Run(ctx context.Context, t *terminal) error {
@@ -31,7 +33,7 @@ func (c *devCommand) Run(ctx context.Context, t *terminal) error {
 	c.start(t, slog.LevelWarn)
 	return untilStopped(ctx, t, func(ctx context.Context) error {
 		return stack.Dev(ctx, stack.DevOptions{
-			Config: cfg, Port: c.Port, TLSPort: c.TLSPort, JSON: c.JSON,
+			Config: cfg, Port: c.Port, TLSPort: c.TLSPort, JSON: c.JSON, AsOf: c.AsOf,
 			Reset: c.Reset, Confirm: confirm, Stdout: t.out,
 		})
 	})

@@ -1,0 +1,93 @@
+package control
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"strings"
+	"unicode/utf8"
+
+	"mpr/directory"
+	"mpr/problem"
+	"mpr/rules"
+)
+
+// Policies keep the campaign of an environment, and who changed it when.
+type Policies interface {
+	Policy(context.Context) (directory.PolicyRecord, error)
+	// SetPolicy answers [problem.Conflict] where the record in force is of another
+	// revision.
+	SetPolicy(ctx context.Context, r directory.PolicyRecord, revision uint64) (directory.PolicyRecord, error)
+	PolicyHistory(context.Context) ([]directory.PolicyRecord, error)
+}
+
+// Policy is the campaign in force and what was in force before.
+type Policy struct {
+	directory.PolicyRecord
+	// History lists the campaigns that were set, the newest first. The configuration's,
+	// which is in force until one is set, isn't among them.
+	History []directory.PolicyRecord `json:"history,omitempty"`
+}
+
+// NewPolicy asks for a campaign in place of the one of a revision.
+type NewPolicy struct {
+	Campaign *rules.Campaign `json:"campaign"`
+	// Revision is that of the campaign that was looked at.
+	Revision uint64 `json:"revision"`
+	By       string `json:"by"`
+	Note     string `json:"note,omitempty"`
+}
+
+func (s *Service) showPolicy(r *http.Request, e *Environment) (int, any, error) {
+	record, err := e.Policies.Policy(r.Context())
+	if err != nil {
+		return 0, nil, err
+	}
+	if record.Revision == 0 {
+		record.Campaign = e.Campaign
+	}
+	p := Policy{PolicyRecord: record}
+	if r.URL.Query().Get("history") == "true" {
+		if p.History, err = e.Policies.PolicyHistory(r.Context()); err != nil {
+			return 0, nil, err
+		}
+	}
+	return http.StatusOK, p, nil
+}
+
+func (s *Service) setPolicy(r *http.Request, e *Environment) (int, any, error) {
+	var in struct {
+		NewPolicy
+		Campaign json.RawMessage `json:"campaign"`
+	}
+	if err := readJSON(r, &in); err != nil {
+		return 0, nil, err
+	}
+	campaign, err := rules.ParseCampaign(in.Campaign)
+	if err != nil {
+		return 0, nil, invalid("campaign", err.Error())
+	}
+	wrong := campaign.Check()
+	for name, text := range map[string]string{"by": in.By, "note": in.Note} {
+		if !utf8.ValidString(text) || len(text) > maxPolicyText || strings.ContainsFunc(text, func(c rune) bool { return c < ' ' }) {
+			wrong[name] = []string{"must be one line of at most 500 bytes"}
+		}
+	}
+	if strings.TrimSpace(in.By) == "" {
+		wrong["by"] = []string{"must say who changes the policy"}
+	}
+	if len(wrong) > 0 {
+		p := problem.New(problem.Invalid, "The policy can't be set: see \"errors\" for what is wrong with which field.")
+		p.Fields = wrong
+		return 0, nil, p
+	}
+	record, err := e.Policies.SetPolicy(r.Context(), directory.PolicyRecord{
+		Campaign: *campaign, By: in.By, Note: in.Note, At: s.now().UTC(),
+	}, in.Revision)
+	if err != nil {
+		return 0, nil, err
+	}
+	return http.StatusOK, Policy{PolicyRecord: record}, nil
+}
+
+const maxPolicyText = 500
