@@ -32,14 +32,7 @@ func (s *system) startLogin(ctx context.Context, e *config.Environment, sh *shar
 		return nil, fmt.Errorf("identity store: %w", err)
 	}
 	s.add(db)
-	buckets, err := token.OpenBuckets(ctx, s.nats, e.Name, s.config.Directory.Replicas)
-	if err != nil {
-		return nil, err
-	}
-	d, err := directory.Open(ctx, s.nats, e.Name, s.config.Directory.Replicas)
-	if err != nil {
-		return nil, err
-	}
+	buckets := token.LateBuckets(s.nats, e.Name, s.config.Directory.Replicas)
 	networks, err := s.forwardedFrom()
 	if err != nil {
 		return nil, err
@@ -47,7 +40,7 @@ func (s *system) startLogin(ctx context.Context, e *config.Environment, sh *shar
 	service, err := login.New(ctx, login.Options{
 		ForwardedFrom: networks,
 		Issuer:        e.Issuer(), Product: s.config.Product, LoginURLs: loginURLs(e),
-		DB: db, Announcer: buckets, Revoker: buckets, Changes: d, Verifier: sh.verifier, Policy: &sh.policy, Secret: s.secret,
+		DB: db, Announcer: buckets, Revoker: buckets, Changes: directory.LateChanges(s.nats, e.Name, s.config.Directory.Replicas), Verifier: sh.verifier, Policy: &sh.policy, Secret: s.secret,
 		Algorithm: s.config.Tokens.Algorithm, KeyDelay: s.config.Tokens.KeyDelay,
 		AccessLifetime: s.config.Tokens.AccessLifetime, CodeLifetime: s.config.Tokens.CodeLifetime, RefreshGrace: s.config.Tokens.RefreshGrace,
 		SessionLifetime: s.config.Login.SessionLifetime, AttemptsPerMinute: s.config.Login.AttemptsPerMinute, Now: time.Now,
@@ -81,12 +74,8 @@ func (s *system) startRegion(ctx context.Context, e *config.Environment, r *conf
 		return fmt.Errorf("store of region %s: %w", r.Code, err)
 	}
 	s.add(db)
-	d, err := directory.Open(ctx, s.nats, e.Name, s.config.Directory.Replicas)
-	if err != nil {
-		return err
-	}
 	service, err := region.New(ctx, region.Options{
-		Code: company.Region(r.Code), Number: r.Number, DB: db, Verifier: sh.verifier, Policy: &sh.policy, Publisher: d,
+		Code: company.Region(r.Code), Number: r.Number, DB: db, Verifier: sh.verifier, Policy: &sh.policy, Publisher: directory.LateChanges(s.nats, e.Name, s.config.Directory.Replicas),
 		Identity: identityClient{"http://" + e.Identity.Internal, s.secret}, Secret: s.secret,
 		MaxBody: s.config.Region.MaxBody, MaxPerPage: s.config.Region.MaxPerPage, Now: time.Now,
 	})
@@ -96,6 +85,11 @@ func (s *system) startRegion(ctx context.Context, e *config.Environment, r *conf
 	s.add(service)
 	if err := s.bindAndServe(&r.Internal, service.Internal()); err != nil {
 		return err
+	}
+	// Its door stays closed until it knows the public keys: a region that refuses good
+	// tokens is worse than one that can't be reached yet.
+	if err := sh.follower.Ready(ctx); err != nil {
+		return fmt.Errorf("wait for the public keys: %w", err)
 	}
 	return s.bindAndServe(&r.Listen, service.Handler())
 }
