@@ -64,15 +64,15 @@ func resetFolder(dir string) error {
 }
 
 // readOrMakeSecret reads a secret from its file; where there is no file it makes a
-// random secret of 256 bits or more and keeps it.
+// random secret of 256 bits or more and keeps it. Of processes that start at the same
+// time one makes it, and all answer the same.
 func readOrMakeSecret(path string) (string, error) {
 	data, err := os.ReadFile(path) //nolint:gosec // the operator names the path
 	if errors.Is(err, fs.ErrNotExist) {
-		secret := rand.Text() + rand.Text()
-		if err := writeFile(path, []byte(secret+"\n"), 0o600); err != nil {
+		if err := makeSecret(path); err != nil {
 			return "", fmt.Errorf("keep a new secret: %w", err)
 		}
-		return secret, nil
+		data, err = os.ReadFile(path) //nolint:gosec // the operator names the path
 	}
 	if err != nil {
 		return "", fmt.Errorf("read a secret: %w", err)
@@ -82,6 +82,20 @@ func readOrMakeSecret(path string) (string, error) {
 		return "", fmt.Errorf("the secret in %s has fewer than 16 characters: write a longer one, or delete the file to have one made", path)
 	}
 	return secret, nil
+}
+
+// makeSecret makes a secret and keeps it, unless another process has been faster. A link
+// appears in one step, with the whole secret behind it, and never replaces a file.
+func makeSecret(path string) error {
+	draft := filepath.Join(filepath.Dir(path), ".secret-"+rand.Text())
+	if err := writeFile(draft, []byte(rand.Text()+rand.Text()+"\n"), 0o600); err != nil {
+		return err
+	}
+	err := os.Link(draft, path)
+	if errors.Is(err, fs.ErrExist) {
+		err = nil
+	}
+	return errors.Join(err, os.Remove(draft))
 }
 
 // writeFile replaces the content of a small file in one step.

@@ -206,3 +206,32 @@ func TestSecretIsMadeOnceAndMustBeLong(t *testing.T) {
 		t.Error("a short secret was taken")
 	}
 }
+
+// Roles that start at the same time on one data folder must show one another the same
+// secret.
+func TestSecretIsTheSameForAllWhoMakeIt(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "data", "a.secret")
+	const processes = 16
+	secrets, begin := make(chan string, processes), make(chan struct{})
+	for range processes {
+		go func() {
+			<-begin
+			secret, err := readOrMakeSecret(path)
+			if err != nil {
+				t.Error(err)
+			}
+			secrets <- secret
+		}()
+	}
+	close(begin)
+	first := <-secrets
+	for range processes - 1 {
+		if other := <-secrets; other != first {
+			t.Errorf("two secrets: %q and %q", first, other)
+		}
+	}
+	left, err := os.ReadDir(filepath.Dir(path))
+	if err != nil || len(left) != 1 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
