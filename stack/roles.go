@@ -40,6 +40,10 @@ func RunRole(ctx context.Context, o RoleOptions) (err error) {
 		err = errors.Join(err, s.close())
 	}()
 	if err := s.startRole(ctx, o); err != nil {
+		if ctx.Err() != nil {
+			slog.Info("stopped before it was ready", "role", o.Role, "waiting", err)
+			return nil
+		}
 		return fmt.Errorf("start %s: %w", o.Role, err)
 	}
 	slog.Info("ready", "role", o.Role)
