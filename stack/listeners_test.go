@@ -155,12 +155,14 @@ func TestFolderIsLockedAndResetOnlyIfOurs(t *testing.T) {
 	if err := resetFolder(dir); err != nil {
 		t.Errorf("reset of a folder that isn't there: %v", err)
 	}
-	held, err := openFolder(dir)
+	held, err := openFolder(dir, false)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := openFolder(dir); err == nil || !strings.Contains(err.Error(), "in use by another mpr") {
-		t.Errorf("second open: %v; want a refusal that says why", err)
+	for _, shared := range []bool{false, true} {
+		if _, err := openFolder(dir, shared); err == nil || !strings.Contains(err.Error(), "in use by another mpr") {
+			t.Errorf("second open, shared %v: %v; want a refusal that says why", shared, err)
+		}
 	}
 	if err := resetFolder(dir); err == nil {
 		t.Error("a folder in use was reset")
@@ -176,6 +178,18 @@ func TestFolderIsLockedAndResetOnlyIfOurs(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(dir, "some.secret")); !os.IsNotExist(err) {
 		t.Errorf("after the reset: %v; want no file", err)
+	}
+
+	// Roles share a folder, but not with somebody who wants all of it.
+	for range 2 {
+		role, err := openFolder(dir, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer role.Close()
+	}
+	if err := resetFolder(dir); err == nil {
+		t.Error("a folder that roles use was reset")
 	}
 
 	strange := t.TempDir()

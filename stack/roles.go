@@ -31,6 +31,11 @@ type RoleOptions struct {
 
 // RunRole runs one role in this process until the context ends.
 func RunRole(ctx context.Context, o RoleOptions) (err error) {
+	folder, err := openFolder(o.Config.Data, true)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, folder.Close()) }()
 	s, err := newSystem(o.Config)
 	if err != nil {
 		return err
