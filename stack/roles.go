@@ -92,6 +92,7 @@ func (s *system) startOne(ctx context.Context, o RoleOptions, e *config.Environm
 		return err
 	case RoleGateway:
 		// A gateway that knows no placement and no key refuses every call: it waits.
+		slog.InfoContext(ctx, "waiting for placements and public keys, from the directory or from disk", "environment", e.Name)
 		if err := sh.ready(ctx); err != nil {
 			return err
 		}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/netip"
 	"path/filepath"
@@ -88,6 +89,7 @@ func (s *system) startRegion(ctx context.Context, e *config.Environment, r *conf
 	}
 	// Its door stays closed until it knows the public keys: a region that refuses good
 	// tokens is worse than one that can't be reached yet.
+	slog.InfoContext(ctx, "waiting for public keys, from the directory or from disk", "environment", e.Name, "region", r.Code)
 	if err := sh.follower.Ready(ctx); err != nil {
 		return fmt.Errorf("wait for the public keys: %w", err)
 	}
@@ -160,6 +162,10 @@ func (s *system) startControl(ctx context.Context) error {
 		sh, err := s.follow(ctx, e, RoleControl)
 		if err != nil {
 			return err
+		}
+		// Its lists come from the replica: half of them would look like all.
+		if err := sh.replica.Ready(ctx); err != nil {
+			return fmt.Errorf("wait for the directory: %w", err)
 		}
 		environments = append(environments, control.Environment{
 			Name: e.Name, DefaultRegion: company.Region(s.config.DefaultRegion), Placements: d, Regions: d, Pages: sh.replica,
