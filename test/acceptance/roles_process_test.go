@@ -172,10 +172,16 @@ func (p *process) stop() error {
 	return errors.Join(err, p.log.fault())
 }
 
+// command is a run of mpr that ends by itself.
+func (s *topology) command(args ...string) *exec.Cmd {
+	cmd := exec.Command(binary, args...) //nolint:noctx // it ends by itself
+	cmd.Env = append(environ(), "GORACE=exitcode=66 atexit_sleep_ms=0")
+	return cmd
+}
+
 // mpr runs a command against the admin API.
 func (s *topology) mpr(args ...string) ([]byte, error) {
-	cmd := exec.Command(binary, append(args, "--admin", s.Admin.URL, "--token-file", s.Admin.TokenFile, "--json")...) //nolint:noctx // it ends by itself
-	cmd.Env = append(environ(), "GORACE=exitcode=66 atexit_sleep_ms=0")
+	cmd := s.command(append(args, "--admin", s.Admin.URL, "--token-file", s.Admin.TokenFile, "--json")...)
 	var complaint bytes.Buffer
 	cmd.Stderr = &complaint
 	out, err := cmd.Output()

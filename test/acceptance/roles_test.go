@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 )
@@ -27,6 +28,8 @@ func TestEachRoleItsOwnProcess(t *testing.T) {
 	s.listed(t, person.Access, s.everywhere(t)...)
 	revoked := s.userTokens(t).Access
 	s.revoke(t, revoked)
+
+	s.keepsOthersOff(t)
 
 	s.withoutControlAndLogin(t, person.Access, machine, revoked)
 	s.withoutARegion(t, person.Access)
@@ -112,6 +115,13 @@ func (s *topology) controlAndLoginAreBack(t *testing.T, person tokens, machine s
 	s.exchange(t, refreshForm(web, second.Refresh)).wantCode(t, 400, "invalid_grant")
 
 	s.start(t, "control")
+	var all struct{ Companies []company }
+	s.runEventually(t, &all, "company", "list")
+	for _, c := range s.everywhere(t) {
+		if !slices.Contains(all.Companies, c) {
+			t.Errorf("the first list after the start lacks %+v: %+v", c, all)
+		}
+	}
 	foreign := s.in(t, foreignRegion).ID
 	took := eventually(t, readyWithin, func() (bool, string) {
 		a := s.projects(t.Context(), second.Access, foreign)
@@ -130,6 +140,34 @@ func (s *topology) controlAndLoginAreBack(t *testing.T, person tokens, machine s
 	next := s.pair(t, refreshForm(web, person.Refresh))
 	s.works(t, next.Access)
 	s.revoke(t, next.Access)
+}
+
+// keepsOthersOff: two processes on one store would destroy it.
+func (s *topology) keepsOthersOff(t *testing.T) {
+	t.Helper()
+	for says, args := range map[string][]string{
+		"another process runs the directory server": {"control", "--config", s.config},
+		"is in use by another mpr":                  {"dev", "--port", "0", "--data", s.data},
+	} {
+		out, err := s.command(args...).CombinedOutput()
+		if err == nil || !strings.Contains(string(out), says) {
+			t.Errorf("mpr %v beside the roles: %v\n%s", args, err, out)
+		}
+	}
+}
+
+// Nobody is there to be waited for, and SIGTERM comes: that is no failure.
+func TestStoppedBeforeReady(t *testing.T) {
+	s := newTopology(t)
+	roles := []string{"gateway", "US01", "login"}
+	s.start(t, roles...)
+	for _, name := range roles {
+		eventually(t, readyWithin, func() (bool, string) {
+			said := s.processes[name].log.since(0)
+			return strings.Contains(said, "waiting for") || strings.Contains(said, "msg=ready"), name + " says " + said
+		})
+	}
+	s.stop(t, roles...)
 }
 
 // foreignRegion is a region that a service of somebody else stands in for.
