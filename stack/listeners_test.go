@@ -186,7 +186,7 @@ func TestFolderIsLockedAndResetOnlyIfOurs(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer role.Close()
+		defer role.Close() //nolint:errcheck // only locked
 	}
 	if err := resetFolder(dir); err == nil {
 		t.Error("a folder that roles use was reset")
