@@ -57,7 +57,9 @@ func (s *Service) createCompany(r *http.Request, e *Environment) (int, any, erro
 	if err != nil {
 		return 0, nil, err
 	}
-	s.awaitIndex(r.Context(), e, made.ID, made.Version)
+	if info.Internal != "" { // a foreign service publishes no changes: there is nothing to wait for
+		s.awaitIndex(r.Context(), e, made.ID, made.Version)
+	}
 	return http.StatusCreated, describe(p, in.Name), nil
 }
 

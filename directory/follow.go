@@ -110,11 +110,25 @@ func (f *Follower) watch(ctx context.Context, bucket string, apply func(Entry)) 
 	}
 }
 
+// stopWithin is how long the end of a watch is waited for.
+const stopWithin = time.Second
+
 // stop ends a watch. What waits to be delivered is taken, or the watch's own goroutine
-// would wait for ever to deliver it.
+// would wait for ever to deliver it. A watch whose context ended in the moment in which it
+// was made is stopped, but says so to nobody: NATS sets the handler that does too late.
 func stop(w jetstream.KeyWatcher) {
 	_ = w.Stop() // where the connection is closed, so is the watch
-	for range w.Updates() {
+	limit := time.NewTimer(stopWithin)
+	defer limit.Stop()
+	for {
+		select {
+		case _, ok := <-w.Updates():
+			if !ok {
+				return
+			}
+		case <-limit.C:
+			return
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package directory
 
 import (
+	"bytes"
 	"path/filepath"
 	"testing"
 	"time"
@@ -76,4 +77,41 @@ func TestReplicaFollowsABucketThatWasMadeAnew(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "the replica hears of the company", func() bool { _, ok := r.Placement(9); return ok })
+}
+
+// A process may be asked to stop in the very moment in which a watch begins.
+func TestAFollowerCanBeClosedAtAnyMoment(t *testing.T) {
+	server, nc := start(t, t.TempDir())
+	openDirectory(t, nc)
+	listener, err := server.Connect("listener")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	began := make(chan struct{}, 64)
+	_, err = listener.Subscribe("_INBOX.>", func(m *nats.Msg) {
+		if bytes.Contains(m.Data, []byte("consumer_create_response")) {
+			began <- struct{}{}
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := listener.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		for range 200 {
+			f := Follow(nc, BucketName("placements", "production"), func(Entry) {})
+			<-began // its watch is being made
+			f.Close()
+		}
+	}()
+	select {
+	case <-closed:
+	case <-time.After(time.Minute):
+		t.Fatal("a follower doesn't end")
+	}
 }

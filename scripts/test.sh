@@ -1,14 +1,23 @@
 #!/usr/bin/env bash
 # Installs what the tests need where it is missing, then runs all of them with the race
-# detector. What can't be installed is named; the tests that need it are skipped, and
+# detector; what has a store runs on SQLite and on PostgreSQL. What can't be installed is named; the tests that need it are skipped, and
 # counted in the last line. With CI=true a skip is a failure.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 have() { command -v "$1" >/dev/null 2>&1; }
 
+# Debian keeps PostgreSQL's server out of the PATH.
+find_postgres() {
+	local dir
+	for dir in /usr/lib/postgresql/*/bin; do
+		[[ ! -x $dir/initdb ]] || PATH=$dir:$PATH
+	done
+}
+find_postgres
+
 # program:Debian package
-wanted=(gcc:gcc curl:curl chromium:chromium node:nodejs npm:npm)
+wanted=(gcc:gcc curl:curl chromium:chromium node:nodejs npm:npm initdb:postgresql)
 
 packages=()
 for pair in "${wanted[@]}"; do
@@ -19,6 +28,7 @@ if ((${#packages[@]})) && have apt-get && [[ $(id -u) == 0 ]]; then
 	export DEBIAN_FRONTEND=noninteractive
 	{ apt-get -q update && apt-get -q install -y --no-install-recommends "${packages[@]}"; } >&2 ||
 		echo "apt-get failed; going on without" >&2
+	find_postgres
 fi
 
 missing=()
@@ -42,8 +52,55 @@ if ! have gcc; then
 	exit 1
 fi
 
+# A PostgreSQL of our own, for nobody else: on a socket in a folder that is deleted at the
+# end. It refuses to run as root and runs as Debian's user postgres there.
+cluster='' as=()
+start_postgres() {
+	cluster=$(mktemp -d)
+	if [[ $(id -u) == 0 ]]; then
+		# In a folder that it may enter, which ours needn't be.
+		as=(env -C "$cluster" setpriv --reuid=postgres --regid=postgres --clear-groups)
+		chown postgres: "$cluster" || return
+	fi
+	"${as[@]}" initdb -D "$cluster/data" -U mpr -A trust -E UTF8 --locale=C --no-sync >"$cluster/log" 2>&1 || return
+	# What is lost with the power is of no use to anybody.
+	"${as[@]}" pg_ctl -D "$cluster/data" -l "$cluster/data/log" -w start -o \
+		"-k '$cluster' -c listen_addresses= -c max_connections=300 -c fsync=off -c synchronous_commit=off -c full_page_writes=off" >>"$cluster/log" 2>&1 || return
+	export MPR_TEST_POSTGRES="postgres://mpr@/postgres?host=$cluster"
+}
+stop_postgres() {
+	[[ ! -f $cluster/data/postmaster.pid ]] || "${as[@]}" pg_ctl -D "$cluster/data" -m immediate stop >/dev/null || true
+	[[ -z $cluster ]] || rm -rf "$cluster"
+}
+if [[ -z ${MPR_TEST_POSTGRES-} ]] && have initdb; then
+	trap stop_postgres EXIT
+	if ! start_postgres; then
+		unset MPR_TEST_POSTGRES
+		echo "PostgreSQL doesn't start:" >&2
+		cat "$cluster"/log "$cluster"/data/log >&2 || true
+	fi
+fi
+
+# Everything on SQLite, then what has a store on PostgreSQL, too.
+run() { go test -race -count=1 -json -timeout "${TEST_TIMEOUT:-10m}" "$@"; }
+stores=(./login ./region)
+run_all() {
+	local status=0
+	(unset MPR_TEST_POSTGRES && run "${@:-./...}") || status=1
+	if (($#)); then # somebody asks for some packages only
+		:
+	elif [[ -n ${MPR_TEST_POSTGRES-} ]]; then
+		echo "On PostgreSQL: ${stores[*]}"
+		run "${stores[@]}" || status=1
+	else # for the summary to count
+		printf '{"Action":"%s","Package":"%s","Test":"on PostgreSQL","Output":"PostgreSQL is missing: install it, or run make test as root on Debian\\n"}\n' \
+			output "${stores[*]}" skip "${stores[*]}"
+	fi
+	return $status
+}
+
 # The summary fails where a test fails, where a package doesn't build and, with CI=true,
 # where a test is skipped. -count=1: the acceptance suite starts a binary that the cache
 # of test results knows nothing of.
 go build -o bin/summary ./test/summary
-go test -race -count=1 -json -timeout "${TEST_TIMEOUT:-10m}" "${@:-./...}" | bin/summary
+run_all "$@" | bin/summary

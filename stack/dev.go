@@ -53,7 +53,7 @@ func Dev(ctx context.Context, o DevOptions) (err error) {
 			return err
 		}
 	}
-	folder, err := openFolder(cfg.Data)
+	folder, err := openFolder(cfg.Data, false)
 	if err != nil {
 		return err
 	}

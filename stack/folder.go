@@ -13,22 +13,41 @@ import (
 	"mpr/directory"
 )
 
-// lockFile marks a data folder as ours and is locked while a process uses it.
-const lockFile = "mpr.lock"
+const (
+	// lockFile marks a data folder as ours and is locked while a process uses it.
+	lockFile = "mpr.lock"
+	// directoryLock is locked while a process runs the folder's directory server.
+	directoryLock = "directory.lock"
+)
 
 // openFolder makes the data folder where it is missing and locks it, since two processes
-// on one set of embedded stores would destroy them. The lock ends with the process,
-// however it ends.
-func openFolder(dir string) (*os.File, error) {
+// on one set of embedded stores would destroy them. Roles that run as processes of their
+// own share it: each has its own stores there. The lock ends with the process, however it
+// ends.
+func openFolder(dir string, shared bool) (*os.File, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the data folder: %w", err)
 	}
-	f, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_CREATE|os.O_RDWR, 0o600)
+	f, err := openLocked(filepath.Join(dir, lockFile), shared)
+	if errors.Is(err, errLocked) {
+		return nil, fmt.Errorf("the data folder %s is in use by another mpr: stop it, or choose another folder with --data", dir)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open the data folder: %w", err)
 	}
-	if err := lock(f); err != nil {
-		return nil, errors.Join(fmt.Errorf("the data folder %s is in use by another mpr: stop it, or choose another folder with --data", dir), f.Close())
+	return f, nil
+}
+
+var errLocked = errors.New("the file is locked by another process")
+
+// openLocked opens a file, makes it where it is missing, and locks it.
+func openLocked(path string, shared bool) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600) //nolint:gosec // within the data folder
+	if err != nil {
+		return nil, err
+	}
+	if err := lock(f, shared); err != nil {
+		return nil, errors.Join(errLocked, err, f.Close())
 	}
 	return f, nil
 }
@@ -46,7 +65,7 @@ func resetFolder(dir string) error {
 	if _, err := os.Lstat(filepath.Join(dir, lockFile)); err != nil {
 		return fmt.Errorf("reset: %s is not a data folder of mpr (it has no %s): nothing was deleted", dir, lockFile)
 	}
-	f, err := openFolder(dir) // fails while a process uses it
+	f, err := openFolder(dir, false) // fails while a process uses it
 	if err != nil {
 		return err
 	}
@@ -64,15 +83,15 @@ func resetFolder(dir string) error {
 }
 
 // readOrMakeSecret reads a secret from its file; where there is no file it makes a
-// random secret of 256 bits or more and keeps it.
+// random secret of 256 bits or more and keeps it. Of processes that start at the same
+// time one makes it, and all answer the same.
 func readOrMakeSecret(path string) (string, error) {
 	data, err := os.ReadFile(path) //nolint:gosec // the operator names the path
 	if errors.Is(err, fs.ErrNotExist) {
-		secret := rand.Text() + rand.Text()
-		if err := writeFile(path, []byte(secret+"\n"), 0o600); err != nil {
+		if err := makeSecret(path); err != nil {
 			return "", fmt.Errorf("keep a new secret: %w", err)
 		}
-		return secret, nil
+		data, err = os.ReadFile(path) //nolint:gosec // the operator names the path
 	}
 	if err != nil {
 		return "", fmt.Errorf("read a secret: %w", err)
@@ -82,6 +101,20 @@ func readOrMakeSecret(path string) (string, error) {
 		return "", fmt.Errorf("the secret in %s has fewer than 16 characters: write a longer one, or delete the file to have one made", path)
 	}
 	return secret, nil
+}
+
+// makeSecret makes a secret and keeps it, unless another process has been faster. A link
+// appears in one step, with the whole secret behind it, and never replaces a file.
+func makeSecret(path string) error {
+	draft := filepath.Join(filepath.Dir(path), ".secret-"+rand.Text())
+	if err := writeFile(draft, []byte(rand.Text()+rand.Text()+"\n"), 0o600); err != nil {
+		return err
+	}
+	err := os.Link(draft, path)
+	if errors.Is(err, fs.ErrExist) {
+		err = nil
+	}
+	return errors.Join(err, os.Remove(draft))
 }
 
 // writeFile replaces the content of a small file in one step.

@@ -155,12 +155,14 @@ func TestFolderIsLockedAndResetOnlyIfOurs(t *testing.T) {
 	if err := resetFolder(dir); err != nil {
 		t.Errorf("reset of a folder that isn't there: %v", err)
 	}
-	held, err := openFolder(dir)
+	held, err := openFolder(dir, false)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := openFolder(dir); err == nil || !strings.Contains(err.Error(), "in use by another mpr") {
-		t.Errorf("second open: %v; want a refusal that says why", err)
+	for _, shared := range []bool{false, true} {
+		if _, err := openFolder(dir, shared); err == nil || !strings.Contains(err.Error(), "in use by another mpr") {
+			t.Errorf("second open, shared %v: %v; want a refusal that says why", shared, err)
+		}
 	}
 	if err := resetFolder(dir); err == nil {
 		t.Error("a folder in use was reset")
@@ -176,6 +178,18 @@ func TestFolderIsLockedAndResetOnlyIfOurs(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(dir, "some.secret")); !os.IsNotExist(err) {
 		t.Errorf("after the reset: %v; want no file", err)
+	}
+
+	// Roles share a folder, but not with somebody who wants all of it.
+	for range 2 {
+		role, err := openFolder(dir, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer role.Close() //nolint:errcheck // only locked
+	}
+	if err := resetFolder(dir); err == nil {
+		t.Error("a folder that roles use was reset")
 	}
 
 	strange := t.TempDir()
@@ -204,5 +218,34 @@ func TestSecretIsMadeOnceAndMustBeLong(t *testing.T) {
 	}
 	if _, err := readOrMakeSecret(path); err == nil {
 		t.Error("a short secret was taken")
+	}
+}
+
+// Roles that start at the same time on one data folder must show one another the same
+// secret.
+func TestSecretIsTheSameForAllWhoMakeIt(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "data", "a.secret")
+	const processes = 16
+	secrets, begin := make(chan string, processes), make(chan struct{})
+	for range processes {
+		go func() {
+			<-begin
+			secret, err := readOrMakeSecret(path)
+			if err != nil {
+				t.Error(err)
+			}
+			secrets <- secret
+		}()
+	}
+	close(begin)
+	first := <-secrets
+	for range processes - 1 {
+		if other := <-secrets; other != first {
+			t.Errorf("two secrets: %q and %q", first, other)
+		}
+	}
+	left, err := os.ReadDir(filepath.Dir(path))
+	if err != nil || len(left) != 1 {
+		t.Errorf("left behind: %v, %v", left, err)
 	}
 }

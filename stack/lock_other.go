@@ -6,4 +6,4 @@ import "os"
 
 // lock does nothing where the system has no flock: SQLite and the directory's store
 // still refuse a second process.
-func lock(*os.File) error { return nil }
+func lock(*os.File, bool) error { return nil }

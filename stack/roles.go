@@ -31,6 +31,11 @@ type RoleOptions struct {
 
 // RunRole runs one role in this process until the context ends.
 func RunRole(ctx context.Context, o RoleOptions) (err error) {
+	folder, err := openFolder(o.Config.Data, true)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, folder.Close()) }()
 	s, err := newSystem(o.Config)
 	if err != nil {
 		return err
@@ -40,6 +45,10 @@ func RunRole(ctx context.Context, o RoleOptions) (err error) {
 		err = errors.Join(err, s.close())
 	}()
 	if err := s.startRole(ctx, o); err != nil {
+		if ctx.Err() != nil {
+			slog.Info("stopped before it was ready", "role", o.Role, "waiting", err)
+			return nil
+		}
 		return fmt.Errorf("start %s: %w", o.Role, err)
 	}
 	slog.Info("ready", "role", o.Role)
@@ -83,6 +92,7 @@ func (s *system) startOne(ctx context.Context, o RoleOptions, e *config.Environm
 		return err
 	case RoleGateway:
 		// A gateway that knows no placement and no key refuses every call: it waits.
+		slog.InfoContext(ctx, "waiting for placements and public keys, from the directory or from disk", "environment", e.Name)
 		if err := sh.ready(ctx); err != nil {
 			return err
 		}

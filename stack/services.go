@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/netip"
 	"path/filepath"
@@ -32,14 +33,7 @@ func (s *system) startLogin(ctx context.Context, e *config.Environment, sh *shar
 		return nil, fmt.Errorf("identity store: %w", err)
 	}
 	s.add(db)
-	buckets, err := token.OpenBuckets(ctx, s.nats, e.Name, s.config.Directory.Replicas)
-	if err != nil {
-		return nil, err
-	}
-	d, err := directory.Open(ctx, s.nats, e.Name, s.config.Directory.Replicas)
-	if err != nil {
-		return nil, err
-	}
+	buckets := token.LateBuckets(s.nats, e.Name, s.config.Directory.Replicas)
 	networks, err := s.forwardedFrom()
 	if err != nil {
 		return nil, err
@@ -47,7 +41,8 @@ func (s *system) startLogin(ctx context.Context, e *config.Environment, sh *shar
 	service, err := login.New(ctx, login.Options{
 		ForwardedFrom: networks,
 		Issuer:        e.Issuer(), Product: s.config.Product, LoginURLs: loginURLs(e),
-		DB: db, Announcer: buckets, Revoker: buckets, Changes: d, Verifier: sh.verifier, Policy: &sh.policy, InForce: sh.inForce, RulesNow: s.rulesNow, Secret: s.secret,
+		DB: db, Announcer: buckets, Revoker: buckets, Changes: directory.LateChanges(s.nats, e.Name, s.config.Directory.Replicas),
+		Verifier: sh.verifier, Policy: &sh.policy, InForce: sh.inForce, RulesNow: s.rulesNow, Secret: s.secret,
 		Algorithm: s.config.Tokens.Algorithm, KeyDelay: s.config.Tokens.KeyDelay,
 		AccessLifetime: s.config.Tokens.AccessLifetime, CodeLifetime: s.config.Tokens.CodeLifetime, RefreshGrace: s.config.Tokens.RefreshGrace,
 		SessionLifetime: s.config.Login.SessionLifetime, AttemptsPerMinute: s.config.Login.AttemptsPerMinute, Now: time.Now,
@@ -81,12 +76,8 @@ func (s *system) startRegion(ctx context.Context, e *config.Environment, r *conf
 		return fmt.Errorf("store of region %s: %w", r.Code, err)
 	}
 	s.add(db)
-	d, err := directory.Open(ctx, s.nats, e.Name, s.config.Directory.Replicas)
-	if err != nil {
-		return err
-	}
 	service, err := region.New(ctx, region.Options{
-		Code: company.Region(r.Code), Number: r.Number, DB: db, Verifier: sh.verifier, Policy: &sh.policy, Publisher: d,
+		Code: company.Region(r.Code), Number: r.Number, DB: db, Verifier: sh.verifier, Policy: &sh.policy, Publisher: directory.LateChanges(s.nats, e.Name, s.config.Directory.Replicas),
 		Identity: identityClient{"http://" + e.Identity.Internal, s.secret}, Secret: s.secret,
 		MaxBody: s.config.Region.MaxBody, MaxPerPage: s.config.Region.MaxPerPage, Now: time.Now,
 	})
@@ -96,6 +87,12 @@ func (s *system) startRegion(ctx context.Context, e *config.Environment, r *conf
 	s.add(service)
 	if err := s.bindAndServe(&r.Internal, service.Internal()); err != nil {
 		return err
+	}
+	// Its door stays closed until it knows the public keys: a region that refuses good
+	// tokens is worse than one that can't be reached yet.
+	slog.InfoContext(ctx, "waiting for public keys, from the directory or from disk", "environment", e.Name, "region", r.Code)
+	if err := sh.follower.Ready(ctx); err != nil {
+		return fmt.Errorf("wait for the public keys: %w", err)
 	}
 	return s.bindAndServe(&r.Listen, service.Handler())
 }
@@ -166,6 +163,10 @@ func (s *system) startControl(ctx context.Context) error {
 		sh, err := s.follow(ctx, e, RoleControl)
 		if err != nil {
 			return err
+		}
+		// Its lists come from the replica: half of them would look like all.
+		if err := sh.replica.Ready(ctx); err != nil {
+			return fmt.Errorf("wait for the directory: %w", err)
 		}
 		environments = append(environments, control.Environment{
 			Name: e.Name, DefaultRegion: company.Region(s.config.DefaultRegion), Placements: d, Regions: d, Pages: sh.replica,

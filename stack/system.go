@@ -2,6 +2,7 @@ package stack
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"path/filepath"
@@ -103,6 +104,15 @@ func (s *system) serveDirectory(address string) error {
 	if len(s.config.Directory.URLs) > 0 {
 		return s.connectDirectory("control")
 	}
+	// Two servers on one store would destroy it.
+	held, err := openLocked(filepath.Join(s.config.Data, directoryLock), false)
+	if errors.Is(err, errLocked) {
+		return fmt.Errorf("another process runs the directory server of the data folder %s: stop it, or choose another folder with --data", s.config.Data)
+	}
+	if err != nil {
+		return fmt.Errorf("lock the directory's store: %w", err)
+	}
+	s.add(held)
 	server, err := directory.StartServer(directory.ServerOptions{
 		Dir:    filepath.Join(s.config.Data, "directory"),
 		Listen: address,

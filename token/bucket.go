@@ -16,7 +16,9 @@ import (
 
 // Buckets is where the login service announces public keys and revocations, for every
 // verifier of the environment to hear.
-type Buckets struct {
+type Buckets struct{ late *directory.Late[*buckets] }
+
+type buckets struct {
 	keys, revocations jetstream.KeyValue
 }
 
@@ -31,11 +33,25 @@ const markerTTL = time.Minute
 
 // OpenBuckets opens the buckets of an environment, or makes them with this many replicas.
 func OpenBuckets(ctx context.Context, nc *nats.Conn, environment string, replicas int) (*Buckets, error) {
+	b := LateBuckets(nc, environment, replicas)
+	_, err := b.late.Get(ctx)
+	return b, err
+}
+
+// LateBuckets are the buckets of an environment, which are opened, or made, when they are
+// first needed: that the directory can't be reached yet is no error.
+func LateBuckets(nc *nats.Conn, environment string, replicas int) *Buckets {
+	return &Buckets{directory.NewLate(func(ctx context.Context) (*buckets, error) {
+		return openBuckets(ctx, nc, environment, replicas)
+	})}
+}
+
+func openBuckets(ctx context.Context, nc *nats.Conn, environment string, replicas int) (*buckets, error) {
 	js, err := jetstream.New(nc)
 	if err != nil {
 		return nil, fmt.Errorf("open the buckets of keys and revocations: %w", err)
 	}
-	b := &Buckets{}
+	b := &buckets{}
 	for kind, kv := range map[string]*jetstream.KeyValue{keysBucket: &b.keys, revocationsBucket: &b.revocations} {
 		*kv, err = js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
 			Bucket: directory.BucketName(kind, environment), History: 1, Storage: jetstream.FileStorage, Replicas: replicas, LimitMarkerTTL: markerTTL,
@@ -58,7 +74,11 @@ func (b *Buckets) AnnounceKey(ctx context.Context, key jose.JSONWebKey) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
-	if _, err := b.keys.Put(ctx, key.KeyID, value); err != nil {
+	at, err := b.late.Get(ctx)
+	if err != nil {
+		return fmt.Errorf("announce key %s: %w", key.KeyID, err)
+	}
+	if _, err := at.keys.Put(ctx, key.KeyID, value); err != nil {
 		return fmt.Errorf("announce key %s: %w", key.KeyID, directory.Unavailable(err))
 	}
 	return nil
@@ -68,7 +88,11 @@ func (b *Buckets) AnnounceKey(ctx context.Context, key jose.JSONWebKey) error {
 func (b *Buckets) RetireKey(ctx context.Context, kid string) error {
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
-	if err := b.keys.Delete(ctx, kid); err != nil {
+	at, err := b.late.Get(ctx)
+	if err != nil {
+		return fmt.Errorf("retire key %s: %w", kid, err)
+	}
+	if err := at.keys.Delete(ctx, kid); err != nil {
 		return fmt.Errorf("retire key %s: %w", kid, directory.Unavailable(err))
 	}
 	return nil
@@ -79,9 +103,13 @@ func (b *Buckets) RetireKey(ctx context.Context, kid string) error {
 func (b *Buckets) Revoke(ctx context.Context, grant string, until time.Time) error {
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
+	at, err := b.late.Get(ctx)
+	if err != nil {
+		return fmt.Errorf("revoke a grant: %w", err)
+	}
 	// A verifier whose clock is behind must still know of it.
 	ttl := max(time.Until(until), 0).Truncate(time.Second) + 2*maxSkew
-	_, err := b.revocations.Create(ctx, grant, []byte(until.UTC().Format(time.RFC3339)), jetstream.KeyTTL(ttl))
+	_, err = at.revocations.Create(ctx, grant, []byte(until.UTC().Format(time.RFC3339)), jetstream.KeyTTL(ttl))
 	if err != nil && !errors.Is(err, jetstream.ErrKeyExists) {
 		return fmt.Errorf("revoke a grant: %w", directory.Unavailable(err))
 	}

@@ -178,15 +178,19 @@ func TestForeignRecordsInTheBucketAreLeftOut(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	at, err := w.buckets.late.Get(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
 	for kid, value := range map[string][]byte{
 		"leaked": leaked, "nonsense": []byte("hello"), "misnamed": misnamed,
 		"symmetric": []byte(`{"kty":"oct","kid":"symmetric","alg":"HS256","k":"AAAA"}`),
 	} {
-		if _, err := w.buckets.keys.Put(t.Context(), kid, value); err != nil {
+		if _, err := at.keys.Put(t.Context(), kid, value); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, err := w.buckets.revocations.Put(t.Context(), "odd", []byte("no time")); err != nil {
+	if _, err := at.revocations.Put(t.Context(), "odd", []byte("no time")); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "the odd revocation arrives", func() bool { return w.follower.isRevoked("odd") })
