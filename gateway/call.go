@@ -32,6 +32,7 @@ type call struct {
 	deadlines deadlines
 	watch     *watch
 	body      *body       // nil if the request has none
+	announced []string    // the trailers that may go upstream
 	reader    *bodyReader // of the latest attempt
 	duplex    bool        // the body may be read while the answer is written
 
@@ -48,6 +49,7 @@ func newCall(s *Service, door rules.Door, w http.ResponseWriter, r *http.Request
 	c.watch = newWatch(s.limits.StallTimeout, func() { c.cancel(errStalled) })
 	if r.Body != nil && r.Body != http.NoBody {
 		c.body = &body{request: r, deadlines: &c.deadlines, watch: c.watch, max: s.limits.MaxBody}
+		c.announced = c.announcedTrailers()
 	} else {
 		c.upgrade = upgradeTo(r)
 	}

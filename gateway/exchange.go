@@ -136,22 +136,32 @@ func (c *call) attempt(to *destination, u *upstream, h http.Header) (resp *http.
 	return resp, got.Load(), err
 }
 
-// trailers are the names of the trailers that the client has announced and that may go
-// upstream, without values yet.
+// trailers are the names of the trailers that may go upstream, without values yet.
 func (c *call) trailers() http.Header {
-	if len(c.r.Trailer) == 0 {
+	if len(c.announced) == 0 {
 		return nil
 	}
+	t := make(http.Header, len(c.announced))
+	for _, name := range c.announced {
+		t[name] = nil
+	}
+	return t
+}
+
+// announcedTrailers are the names of the trailers that the client has announced and that
+// may go upstream. They are read before the body is: at its end the values are written
+// among them, by whoever reads it for an attempt that may be over by then.
+func (c *call) announcedTrailers() []string {
 	companyHeader := textproto.CanonicalMIMEHeaderKey(c.policy.CompanyHeader)
-	t := make(http.Header, len(c.r.Trailer))
+	var names []string
 	for name := range c.r.Trailer {
 		// RFC 9110 section 6.5.1: nothing that is needed for routing or authentication may
 		// come as a trailer.
 		if name != "Authorization" && !dropped(name, companyHeader) {
-			t[name] = nil
+			names = append(names, name)
 		}
 	}
-	return t
+	return names
 }
 
 // inform passes an informational answer on, such as 103 (RFC 8297). The transport's
