@@ -214,7 +214,7 @@ func (r reply) want(t *testing.T, status int, code problem.Code) {
 		RequestID string `json:"request_id"`
 	}
 	if r.StatusCode != status {
-		t.Fatalf("status %d, want %d: %s", r.StatusCode, status, r.body)
+		t.Fatalf("status %d, want %d: %.500s", r.StatusCode, status, r.body)
 	}
 	if code == "" {
 		return

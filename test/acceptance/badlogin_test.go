@@ -66,7 +66,6 @@ func TestGoodTokenRequests(t *testing.T) {
 		"form":                 {URL: d.loginURL("/oauth/token"), Form: form},
 		"with a slash":         {URL: d.loginURL("/oauth/token/"), Form: form},
 		"at the api door":      {URL: d.apiURL("/oauth/token"), Form: form},
-		"at the legacy door":   {URL: d.Environments[0].Legacy + "/oauth/token", Form: form},
 		"query":                {URL: d.loginURL("/oauth/token?%s", form.Encode())},
 		"JSON":                 {URL: d.loginURL("/oauth/token"), JSON: map[string]string{"grant_type": "client_credentials", "client_id": a.ClientID, "client_secret": a.ClientSecret}},
 		"Basic":                {URL: d.loginURL("/oauth/token"), Form: url.Values{"grant_type": {"client_credentials"}}, Header: map[string]string{"Authorization": basic}},
