@@ -140,7 +140,7 @@ func (s *system) follow(ctx context.Context, e *config.Environment, name string)
 	if err != nil {
 		return nil, err
 	}
-	dir := filepath.Join(s.config.Data, e.Name)
+	dir := s.config.Folder(e)
 	replica, err := directory.OpenReplica(s.nats, e.Name, filepath.Join(dir, name+".replica"))
 	if err != nil {
 		return nil, err
