@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -20,11 +21,13 @@ import (
 type system struct {
 	*process
 	config *config.Config
+	nats   *nats.Conn
+	secret string
+
+	mu sync.Mutex // guards the rest: environments start side by side
 	// bound holds the listeners by address, so that all can be opened before the first
 	// role is built.
-	bound  map[string]net.Listener
-	secret string
-	nats   *nats.Conn
+	bound map[string]net.Listener
 	// shared holds, per environment, what its roles in this process share.
 	shared map[string]*shared
 }
@@ -56,6 +59,8 @@ func newSystem(cfg *config.Config) (*system, error) {
 // bind opens an address of the configuration, once, and writes back what it became:
 // port 0 has turned into a real one.
 func (s *system) bind(address *string) (net.Listener, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if l, ok := s.bound[*address]; ok {
 		return l, nil
 	}
@@ -133,6 +138,8 @@ func (s *system) connectDirectory(name string) error {
 // follow starts, once per environment, the replica and the copy of keys and revocations.
 // They are loaded from their copies on disk where the directory can't be reached.
 func (s *system) follow(ctx context.Context, e *config.Environment, name string) (*shared, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if sh := s.shared[e.Name]; sh != nil {
 		return sh, nil
 	}
