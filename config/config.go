@@ -256,8 +256,8 @@ func seedSystem() *Config {
 			UpstreamConns:    512,
 			RememberedTokens: 100_000,
 		},
-		Region:    Region{MaxBody: 1 << 20, MaxPerPage: 1000},
-		Directory: Directory{Replicas: 1},
+		Region:       Region{MaxBody: 1 << 20, MaxPerPage: 1000},
+		Directory:    Directory{Replicas: 1},
 		Environments: seedEnvironments(seed),
 	}
 }
@@ -358,6 +358,14 @@ func (e *Environment) Issuer() string { return e.Login.BaseURL() }
 // monthly-sandbox below the data folder.
 func (c *Config) Folder(e *Environment) string {
 	return filepath.Join(c.Data, strings.ReplaceAll(e.Name, " ", "-"))
+}
+
+// Called is how sentences call the environment: production, the monthly sandbox.
+func (e *Environment) Called() string {
+	if e.Sandbox != "" {
+		return "the " + e.Name
+	}
+	return e.Name
 }
 
 // BaseURL is the URL of the door for clients.

@@ -21,6 +21,7 @@ const (
 	LegacyForbidden       Code = "legacy_forbidden"
 	InvalidToken          Code = "invalid_token"
 	MissingToken          Code = "missing_token"
+	WrongEnvironment      Code = "wrong_environment"
 	WrongRegion           Code = "wrong_region"
 	RegionUnavailable     Code = "region_unavailable"
 	CompanyMoving         Code = "company_moving"
@@ -75,6 +76,7 @@ var statuses = map[Code]int{
 	LegacyForbidden:       403,
 	InvalidToken:          401,
 	MissingToken:          401,
+	WrongEnvironment:      401,
 	WrongRegion:           421, // RFC 9110 section 15.5.20, Misdirected Request
 	EpochRefused:          421,
 	RegionUnavailable:     503,

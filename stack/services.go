@@ -48,6 +48,7 @@ func (s *system) startLogin(ctx context.Context, e *config.Environment, sh *shar
 		ForwardedFrom: networks,
 		Issuer:        e.Issuer(), Product: s.config.Product, LoginURLs: loginURLs(e),
 		DB: db, Announcer: buckets, Revoker: buckets, Changes: d, Verifier: sh.verifier, Policy: &sh.policy, Secret: s.secret,
+		ClientPrefix: e.ClientPrefix(), ClientsOf: s.otherClients(e),
 		Algorithm: s.config.Tokens.Algorithm, KeyDelay: s.config.Tokens.KeyDelay,
 		AccessLifetime: s.config.Tokens.AccessLifetime, CodeLifetime: s.config.Tokens.CodeLifetime, RefreshGrace: s.config.Tokens.RefreshGrace,
 		SessionLifetime: s.config.Login.SessionLifetime, AttemptsPerMinute: s.config.Login.AttemptsPerMinute, Now: time.Now,
@@ -61,6 +62,20 @@ func (s *system) startLogin(ctx context.Context, e *config.Environment, sh *shar
 		return nil, err
 	}
 	return door, s.bindAndServe(&e.Login.Listen, door)
+}
+
+// otherClients are the environments whose client ids the login service tells from its own.
+// In a development sandbox these are those of its environment, elsewhere those of the
+// development sandboxes.
+func (s *system) otherClients(e *config.Environment) []login.Clients {
+	var others []login.Clients
+	for i := range s.config.Environments {
+		o := &s.config.Environments[i]
+		if e.ClientPrefix() == "" && o.ClientPrefix() != "" || e.ClientPrefix() != "" && o.Name == e.SandboxOf {
+			others = append(others, login.Clients{Environment: o.Called(), Prefix: o.ClientPrefix(), LoginURL: o.Login.BaseURL()})
+		}
+	}
+	return others
 }
 
 // loginURLs maps the base URLs of the doors to the login door that belongs to each: by

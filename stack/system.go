@@ -158,14 +158,22 @@ func (s *system) follow(ctx context.Context, e *config.Environment, name string)
 		return nil, err
 	}
 	s.add(follower)
-	sh := &shared{
-		policy:   policy,
-		replica:  replica,
-		follower: follower,
-		verifier: token.NewVerifier(e.Issuer(), follower, s.config.Gateway.RememberedTokens, time.Now),
-	}
+	verifier := token.NewVerifier(e.Issuer(), follower, s.config.Gateway.RememberedTokens, time.Now)
+	verifier.Others(s.otherIssuers(e))
+	sh := &shared{policy: policy, replica: replica, follower: follower, verifier: verifier}
 	s.shared[e.Name] = sh
 	return sh, nil
+}
+
+// otherIssuers are the other environments, by the issuer of their tokens.
+func (s *system) otherIssuers(e *config.Environment) map[string]token.Environment {
+	others := map[string]token.Environment{}
+	for i := range s.config.Environments {
+		if o := &s.config.Environments[i]; o.Name != e.Name {
+			others[o.Issuer()] = token.Environment{Name: o.Called(), APIURL: o.API.BaseURL()}
+		}
+	}
+	return others
 }
 
 // knows waits until the replica knows a company and its region, so that the next call
