@@ -228,20 +228,38 @@ func (s *Service) apps(ctx context.Context, p page) (list []*app, total int, err
 	if err := s.DB.Read().QueryRowContext(ctx, `SELECT COUNT(*) FROM apps`).Scan(&total); err != nil {
 		return nil, 0, fmt.Errorf("count apps: %w", err)
 	}
-	rows, err := s.DB.Read().QueryContext(ctx, `SELECT `+appColumns+` FROM apps ORDER BY id LIMIT $1 OFFSET $2`, p.size, p.offset())
+	list, err = s.selectApps(ctx, `ORDER BY id LIMIT $1 OFFSET $2`, p.size, p.offset())
+	return list, total, err
+}
+
+// appsByClientID lists those of the apps that are there.
+func (s *Service) appsByClientID(ctx context.Context, clientIDs []string) ([]*app, error) {
+	marks, args := []string{}, []any{}
+	for _, id := range clientIDs {
+		if !storable(id) || len(args) == maxPageSize {
+			return nil, problem.New(problem.BadRequest, "The parameter client_ids must be at most %d client ids with commas between them.", maxPageSize)
+		}
+		args = append(args, id)
+		marks = append(marks, "$"+strconv.Itoa(len(args)))
+	}
+	return s.selectApps(ctx, `WHERE client_id IN (`+strings.Join(marks, ", ")+`) ORDER BY id`, args...)
+}
+
+func (s *Service) selectApps(ctx context.Context, which string, args ...any) (list []*app, err error) {
+	rows, err := s.DB.Read().QueryContext(ctx, `SELECT `+appColumns+` FROM apps `+which, args...)
 	if err != nil {
-		return nil, 0, fmt.Errorf("list apps: %w", err)
+		return nil, fmt.Errorf("list apps: %w", err)
 	}
 	defer func() { err = errors.Join(err, rows.Close()) }()
 	list = []*app{}
 	for rows.Next() {
 		a, err := scanApp(rows.Scan)
 		if err != nil {
-			return nil, 0, err
+			return nil, err
 		}
 		list = append(list, a)
 	}
-	return list, total, rows.Err()
+	return list, rows.Err()
 }
 
 // maxOverlap is the longest time for which an old secret may stay valid.

@@ -109,7 +109,16 @@ func (s *Service) addApp(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
+// listApps answers a page of apps, or those with the client ids that ?client_ids= names.
 func (s *Service) listApps(w http.ResponseWriter, r *http.Request) error {
+	if named := r.URL.Query().Get("client_ids"); named != "" {
+		list, err := s.appsByClientID(r.Context(), strings.Split(named, ","))
+		if err != nil {
+			return err
+		}
+		writeJSON(w, http.StatusOK, map[string]any{"apps": list, "total": len(list)})
+		return nil
+	}
 	p, err := readPage(r)
 	if err != nil {
 		return err

@@ -168,7 +168,8 @@ func (s *system) startControl(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var environments []control.Environment
+	environments := map[string]*control.Environment{}
+	var all []*control.Environment
 	for i := range s.config.Environments {
 		e := &s.config.Environments[i]
 		d, err := directory.Open(ctx, s.nats, e.Name, s.config.Directory.Replicas)
@@ -182,12 +183,19 @@ func (s *system) startControl(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		environments = append(environments, control.Environment{
+		all = append(all, &control.Environment{
 			Name: e.Name, DefaultRegion: company.Region(s.config.DefaultRegion), Placements: d, Regions: d, Pages: sh.replica,
 			IdentityURL: "http://" + e.Identity.Internal, LoginURL: "http://" + e.Login.Listen,
+			PublicLogin: e.Login.BaseURL(), PublicAPI: e.API.BaseURL(), ClientPrefix: e.ClientPrefix(),
 		})
+		environments[e.Name] = all[i]
 	}
-	service, err := control.New(ctx, control.Options{Environments: environments, Secret: s.secret, AdminToken: adminToken, Now: time.Now})
+	for i := range all {
+		if box := s.config.DevelopmentSandbox(&s.config.Environments[i]); box != nil {
+			all[i].Sandbox = environments[box.Name]
+		}
+	}
+	service, err := control.New(ctx, control.Options{Environments: all, Secret: s.secret, AdminToken: adminToken, Now: time.Now})
 	if err != nil {
 		return err
 	}

@@ -10,12 +10,7 @@ import (
 
 // facts are the JSON that `mpr dev --json` prints.
 type facts struct {
-	Environments []struct {
-		Name   string `json:"name"`
-		Login  string `json:"login"`
-		API    string `json:"api"`
-		Legacy string `json:"legacy"`
-	} `json:"environments"`
+	Environments []environment `json:"environments"`
 	TLS   string `json:"tls"`
 	Proxy string `json:"proxy"`
 	CA    string `json:"ca"`
@@ -26,6 +21,13 @@ type facts struct {
 	Users     []user    `json:"users"`
 	Apps      []app     `json:"apps"`
 	Companies []company `json:"companies"`
+}
+
+type environment struct {
+	Name   string `json:"name"`
+	Login  string `json:"login"`
+	API    string `json:"api"`
+	Legacy string `json:"legacy"`
 }
 
 type user struct {
@@ -41,6 +43,19 @@ type app struct {
 	ClientSecret string   `json:"client_secret"`
 	RedirectURIs []string `json:"redirect_uris"`
 	Companies    []int64  `json:"companies"`
+	// Sandbox is what the app has in the development sandbox.
+	Sandbox *sandbox `json:"sandbox"`
+}
+
+type sandbox struct {
+	Environment  string `json:"environment"`
+	LoginURL     string `json:"login_url"`
+	APIURL       string `json:"api_url"`
+	ClientID     string `json:"client_id"`
+	ClientSecret string `json:"client_secret"`
+	Company      int64  `json:"company"`
+	Users        []user `json:"users"`
+	Incomplete   string `json:"incomplete"`
 }
 
 type company struct {
