@@ -79,6 +79,20 @@ func (f *facts) apiURL(format string, args ...any) string {
 // apiAddr is the address of the api door, for raw connections.
 func (f *facts) apiAddr() string { return strings.TrimPrefix(f.Environments[0].API, "http://") }
 
+// at is the same mpr dev as seen from another environment: its doors, its admin API.
+func (d *dev) at(t *testing.T, name string) *dev {
+	t.Helper()
+	for _, e := range d.Environments {
+		if e.Name == name {
+			there := *d
+			there.Environments = []environment{e}
+			return &there
+		}
+	}
+	t.Fatalf("there is no environment %q", name)
+	return nil
+}
+
 // in is the demo company of a region.
 func (f *facts) in(t *testing.T, region string) company {
 	t.Helper()
