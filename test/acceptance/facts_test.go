@@ -11,10 +11,10 @@ import (
 // facts are the JSON that `mpr dev --json` prints.
 type facts struct {
 	Environments []environment `json:"environments"`
-	TLS   string `json:"tls"`
-	Proxy string `json:"proxy"`
-	CA    string `json:"ca"`
-	Admin struct {
+	TLS          string        `json:"tls"`
+	Proxy        string        `json:"proxy"`
+	CA           string        `json:"ca"`
+	Admin        struct {
 		URL       string `json:"url"`
 		TokenFile string `json:"token_file"`
 	} `json:"admin"`
