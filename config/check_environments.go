@@ -27,6 +27,33 @@ func (f *findings) checkEnvironments(c *Config) {
 		f.dsn(at+".identity.store", e.Identity.Store)
 		f.checkRegions(c, e, at+".regions")
 	}
+	f.checkSandboxes(c)
+}
+
+// sandboxes are the kinds of sandboxes that an environment may be.
+var sandboxes = []string{SandboxMonthly, SandboxDevelopment}
+
+// checkSandboxes wants each sandbox to belong to an environment that is none, which has
+// one of each kind at the most.
+func (f *findings) checkSandboxes(c *Config) {
+	type sandbox struct{ of, kind string }
+	there := map[sandbox]string{}
+	for i := range c.Environments {
+		e, at := &c.Environments[i], fmt.Sprintf("environments[%d]", i)
+		this := sandbox{e.SandboxOf, e.Sandbox}
+		switch {
+		case e.Sandbox == "" && e.SandboxOf == "":
+			continue
+		case !slices.Contains(sandboxes, e.Sandbox):
+			f.add(at+".sandbox", "%q is no kind of sandbox: write %s, or remove sandbox_of", e.Sandbox, oneOf(sandboxes))
+		case !slices.ContainsFunc(c.Environments, func(o Environment) bool { return o.Name == e.SandboxOf && o.Sandbox == "" }):
+			f.add(at+".sandbox_of", "%q can't have a sandbox: write the name of an environment that is here and is no sandbox, such as production", e.SandboxOf)
+		case there[this] != "":
+			f.add(at+".sandbox", "%s is the %s sandbox of %s already", there[this], e.Sandbox, e.SandboxOf)
+		default:
+			there[this] = at
+		}
+	}
 }
 
 // checkEnvironmentName checks a name that also stands in the names of folders and

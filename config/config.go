@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"mpr/company"
@@ -123,14 +124,28 @@ type Control struct {
 
 // Environment is one environment: own hosts, own keys, own data.
 type Environment struct {
-	Name   string `yaml:"name"`
-	Login  Door   `yaml:"login"`
-	API    Door   `yaml:"api"`
-	Legacy Door   `yaml:"legacy"`
+	Name string `yaml:"name"`
+	// Sandbox is what kind of sandbox it is: monthly or development; empty for none.
+	Sandbox string `yaml:"sandbox"`
+	// SandboxOf is the name of the environment that it is a sandbox of.
+	SandboxOf string `yaml:"sandbox_of"`
+	Login     Door   `yaml:"login"`
+	API       Door   `yaml:"api"`
+	Legacy    Door   `yaml:"legacy"`
 	// Identity is the login service behind the door.
 	Identity Identity       `yaml:"identity"`
 	Regions  []RegionConfig `yaml:"regions"`
 }
+
+// The kinds of sandboxes.
+const (
+	// SandboxMonthly is a copy of its environment, made anew each month. Client
+	// credentials of its environment work there.
+	SandboxMonthly = "monthly"
+	// SandboxDevelopment holds a company with seed data for each app that is registered in
+	// its environment, and credentials of its own. It is never refreshed.
+	SandboxDevelopment = "development"
+)
 
 // Door is a host name that clients know and the address that answers for it. A door
 // without a host isn't there.
@@ -241,20 +256,38 @@ func seedSystem() *Config {
 			UpstreamConns:    512,
 			RememberedTokens: 100_000,
 		},
-		Region:    Region{MaxBody: 1 << 20, MaxPerPage: 1000},
-		Directory: Directory{Replicas: 1},
-		Environments: []Environment{{
-			Name:   "production",
-			Login:  Door{Host: seed.LoginHost},
-			API:    Door{Host: seed.APIHost},
-			Legacy: Door{Host: "app.procore.com"},
-			Regions: []RegionConfig{
-				{Code: "US01", Number: 0},
-				{Code: "US02", Number: 16},
-				{Code: "EU01", Number: 17},
-			},
-		}},
+		Region:       Region{MaxBody: 1 << 20, MaxPerPage: 1000},
+		Directory:    Directory{Replicas: 1},
+		Environments: seedEnvironments(seed),
 	}
+}
+
+// seedEnvironments are production and its two sandboxes.
+func seedEnvironments(seed rules.Policy) []Environment {
+	const production = "production"
+	// "Monthly Sandbox - use the https://login-sandbox-monthly.procore.com/oauth base URL.
+	// Development Sandbox - use the https://login-sandbox.procore.com/oauth base URL."
+	return []Environment{{
+		Name:    production,
+		Login:   Door{Host: seed.LoginHost},
+		API:     Door{Host: seed.APIHost},
+		Legacy:  Door{Host: "app.procore.com"},
+		Regions: seedRegions(),
+	}, {
+		Name: "monthly sandbox", Sandbox: SandboxMonthly, SandboxOf: production,
+		Login:   Door{Host: "login-sandbox-monthly.procore.com"},
+		API:     Door{Host: "api-monthly.procore.com"},
+		Regions: seedRegions(),
+	}, {
+		Name: "development sandbox", Sandbox: SandboxDevelopment, SandboxOf: production,
+		Login:   Door{Host: "login-sandbox.procore.com"},
+		API:     Door{Host: "sandbox.procore.com"},
+		Regions: seedRegions()[:1],
+	}}
+}
+
+func seedRegions() []RegionConfig {
+	return []RegionConfig{{Code: "US01", Number: 0}, {Code: "US02", Number: 16}, {Code: "EU01", Number: 17}}
 }
 
 // fill sets what follows from other settings where the operator left it open.
@@ -274,14 +307,16 @@ func (c *Config) fill(port int) {
 		doors, backends := i*environmentStride, i*environmentBackends
 		set(&e.Login.Listen, address(port, doors+OffsetLogin))
 		set(&e.API.Listen, address(port, doors+OffsetAPI))
-		set(&e.Legacy.Listen, address(port, doors+OffsetLegacy))
+		if e.Legacy.Host != "" {
+			set(&e.Legacy.Listen, address(port, doors+OffsetLegacy))
+		}
 		set(&e.Identity.Internal, address(port, backends+OffsetIdentity))
-		set(&e.Identity.Store, "sqlite:"+filepath.Join(c.Data, e.Name, "identity.db"))
+		set(&e.Identity.Store, "sqlite:"+filepath.Join(c.Folder(e), "identity.db"))
 		for j := range e.Regions {
 			r := &e.Regions[j]
 			set(&r.Listen, address(port, backends+OffsetRegion+j))
 			set(&r.Internal, address(port, backends+OffsetRegionInternal+j))
-			set(&r.Store, "sqlite:"+filepath.Join(c.Data, e.Name, "region-"+r.Code+".db"))
+			set(&r.Store, "sqlite:"+filepath.Join(c.Folder(e), "region-"+r.Code+".db"))
 		}
 	}
 }
@@ -316,4 +351,41 @@ func (c *Config) Policy(e *Environment) (rules.Policy, error) {
 }
 
 // Issuer is the "iss" of the environment's tokens.
-func (e *Environment) Issuer() string { return "https://" + e.Login.Host }
+func (e *Environment) Issuer() string { return e.Login.BaseURL() }
+
+// Folder is where the environment keeps what is kept in files: the monthly sandbox in
+// monthly-sandbox below the data folder.
+func (c *Config) Folder(e *Environment) string {
+	return filepath.Join(c.Data, strings.ReplaceAll(e.Name, " ", "-"))
+}
+
+// Called is how sentences call the environment: production, the monthly sandbox.
+func (e *Environment) Called() string {
+	if e.Sandbox != "" {
+		return "the " + e.Name
+	}
+	return e.Name
+}
+
+// BaseURL is the URL of the door for clients.
+func (d Door) BaseURL() string { return "https://" + d.Host }
+
+// ClientPrefix is what all client ids of the environment begin with, and none of the
+// others: only the development sandbox has credentials of its own for apps that are
+// registered elsewhere.
+func (e *Environment) ClientPrefix() string {
+	if e.Sandbox == SandboxDevelopment {
+		return "sandbox-"
+	}
+	return ""
+}
+
+// DevelopmentSandbox is the development sandbox of an environment; nil where it has none.
+func (c *Config) DevelopmentSandbox(e *Environment) *Environment {
+	for i := range c.Environments {
+		if s := &c.Environments[i]; s.Sandbox == SandboxDevelopment && s.SandboxOf == e.Name {
+			return s
+		}
+	}
+	return nil
+}

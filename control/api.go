@@ -123,6 +123,9 @@ type NewApp struct {
 	Kind         string       `json:"kind"`
 	RedirectURIs []string     `json:"redirect_uris"`
 	Companies    []company.ID `json:"companies,omitempty"`
+	// IdempotencyKey makes repeating a request safe: the same key is the same app, whose
+	// secret only the first answer shows.
+	IdempotencyKey string `json:"idempotency_key,omitempty"`
 }
 
 // NewServiceAccount asks for a service account: a traditional one of one company, or a
@@ -132,6 +135,9 @@ type NewServiceAccount struct {
 	Kind      string       `json:"kind"`
 	Company   company.ID   `json:"company,omitempty"`
 	Companies []company.ID `json:"companies,omitempty"`
+	// IdempotencyKey makes repeating a request safe: the same key is the same account, whose
+	// secret only the first answer shows.
+	IdempotencyKey string `json:"idempotency_key,omitempty"`
 }
 
 // App is an app or a service account.
@@ -147,6 +153,31 @@ type App struct {
 	// Companies are those in which the request has installed the app.
 	Companies []company.ID `json:"companies,omitempty"`
 	Listed    bool         `json:"listed,omitempty"`
+	// Sandbox is what the app has in the development sandbox, where there is one.
+	Sandbox *Sandbox `json:"sandbox,omitempty"`
+}
+
+// Sandbox is an app's part of the development sandbox: credentials of its own and a
+// company with seed data. In lists it says no more than the client id.
+type Sandbox struct {
+	Environment string `json:"environment"`
+	LoginURL    string `json:"login_url,omitempty"`
+	APIURL      string `json:"api_url,omitempty"`
+	ClientID    string `json:"client_id,omitempty"`
+	// ClientSecret is shown once, in the answer that made it.
+	ClientSecret string        `json:"client_secret,omitempty"`
+	Company      company.ID    `json:"company,omitempty"`
+	Users        []SandboxUser `json:"users,omitempty"`
+	// Incomplete says why the sandbox could not be made, or not all of it. A PUT to the
+	// app's sandbox completes it.
+	Incomplete string `json:"incomplete,omitempty"`
+}
+
+// SandboxUser is a user who may sign in at the development sandbox.
+type SandboxUser struct {
+	Login    string `json:"login"`
+	Name     string `json:"name"`
+	Password string `json:"password"`
 }
 
 // AppPage is a part of the list of apps.

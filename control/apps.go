@@ -2,6 +2,9 @@ package control
 
 import (
 	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base32"
 	"errors"
 	"fmt"
 	"net/http"
@@ -21,7 +24,7 @@ func (s *Service) createApp(r *http.Request, e *Environment) (int, any, error) {
 	if !slices.Contains([]string{KindWeb, KindInstalled}, in.Kind) {
 		return 0, nil, invalid("kind", "expected web, or installed for a program on desktops or phones that can keep no secret; service accounts are made at service-accounts")
 	}
-	return s.makeApp(r.Context(), e, newIdentityApp{Name: in.Name, Kind: in.Kind, RedirectURIs: in.RedirectURIs}, in.Companies)
+	return s.makeApp(r.Context(), e, newIdentityApp{Name: in.Name, Kind: in.Kind, RedirectURIs: in.RedirectURIs}, in.IdempotencyKey, in.Companies)
 }
 
 func (s *Service) createServiceAccount(r *http.Request, e *Environment) (int, any, error) {
@@ -42,24 +45,35 @@ func (s *Service) createServiceAccount(r *http.Request, e *Environment) (int, an
 	default:
 		return 0, nil, invalid("kind", "expected developer_managed, or traditional for an account of one company")
 	}
-	return s.makeApp(r.Context(), e, newIdentityApp{Name: in.Name, Kind: in.Kind, Company: in.Company}, in.Companies)
+	return s.makeApp(r.Context(), e, newIdentityApp{Name: in.Name, Kind: in.Kind, Company: in.Company}, in.IdempotencyKey, in.Companies)
 }
 
 // newIdentityApp is what the login service is asked for.
 type newIdentityApp struct {
+	ClientID     string     `json:"client_id,omitempty"`
 	Name         string     `json:"name"`
 	Kind         string     `json:"kind"`
 	RedirectURIs []string   `json:"redirect_uris,omitempty"`
 	Company      company.ID `json:"company,omitempty"`
 }
 
+// clientID is the client id of the app that a key makes. It is nothing that must not be
+// guessed.
+func (e *Environment) clientID(key string) string {
+	sum := sha256.Sum256([]byte("client id\n" + e.Name + "\n" + key))
+	return e.ClientPrefix + base32.StdEncoding.EncodeToString(sum[:])[:len(rand.Text())]
+}
+
 // makeApp has the login service make an app and the regions connect it to companies.
-func (s *Service) makeApp(ctx context.Context, e *Environment, in newIdentityApp, companies []company.ID) (int, any, error) {
+func (s *Service) makeApp(ctx context.Context, e *Environment, in newIdentityApp, key string, companies []company.ID) (int, any, error) {
 	if err := e.reachable(ctx, companies); err != nil {
 		return 0, nil, err
 	}
+	if key != "" {
+		in.ClientID = e.clientID(key)
+	}
 	var app App
-	if err := s.identity(ctx, e, http.MethodPost, "/internal/apps", in, &app); err != nil {
+	if err := s.identity(ctx, e, http.MethodPost, "/internal/apps?ensure=1", in, &app); err != nil {
 		return 0, nil, err
 	}
 	app.Listed = true
@@ -72,6 +86,7 @@ func (s *Service) makeApp(ctx context.Context, e *Environment, in newIdentityApp
 		app.Companies = append(app.Companies, id)
 		app.Listed = app.Listed && listed
 	}
+	s.addSandbox(ctx, e, &app)
 	return http.StatusCreated, app, nil
 }
 
@@ -136,7 +151,12 @@ func isName(s string) bool {
 
 func (s *Service) showApp(r *http.Request, e *Environment) (int, any, error) {
 	app, err := s.app(r, e)
-	return http.StatusOK, app, err
+	if err != nil {
+		return 0, nil, err
+	}
+	one := []App{*app}
+	s.showSandboxes(r.Context(), e, one)
+	return http.StatusOK, one[0], nil
 }
 
 func (s *Service) listApps(r *http.Request, e *Environment) (int, any, error) {
@@ -151,6 +171,9 @@ func (s *Service) listApps(r *http.Request, e *Environment) (int, any, error) {
 	}
 	out := AppPage{Apps: []App{}}
 	err = s.identity(r.Context(), e, http.MethodGet, "/internal/apps?page="+strconv.Itoa(page)+"&per_page="+strconv.Itoa(perPage), nil, &out)
+	if err == nil {
+		s.showSandboxes(r.Context(), e, out.Apps)
+	}
 	return http.StatusOK, out, err
 }
 

@@ -140,6 +140,12 @@ func (c *Client) App(ctx context.Context, app string) (out App, err error) {
 	return out, err
 }
 
+// CompleteSandbox makes what is missing of an app's part of the development sandbox.
+func (c *Client) CompleteSandbox(ctx context.Context, app string) (out App, err error) {
+	err = c.do(ctx, http.MethodPut, "/apps/"+url.PathEscape(app)+"/sandbox", nil, &out)
+	return out, err
+}
+
 // RotateSecret makes a new client secret.
 func (c *Client) RotateSecret(ctx context.Context, app string, in SecretRotation) (out App, err error) {
 	err = c.do(ctx, http.MethodPost, "/apps/"+url.PathEscape(app)+"/rotate-secret", in, &out)

@@ -46,7 +46,7 @@ func (s *Service) createCompany(r *http.Request, e *Environment) (int, any, erro
 	}
 	made := birth{ID: in.ID, Epoch: 1}
 	if info.Internal != "" {
-		made, err = s.bear(r.Context(), info, in)
+		made, err = s.bear(r.Context(), info, in, nil)
 	} else if in.ID <= 0 || in.ID > company.MaxID {
 		err = invalid("id", fmt.Sprintf("a foreign service stands in for %s and gives the ids: name the company's id, from 1 to %d", in.Region, company.MaxID))
 	}
@@ -70,19 +70,21 @@ type birth struct {
 	Version int64         `json:"version"`
 }
 
-// bear has a region make the company. The key makes it safe to repeat: where we die
+// bear has a region make the company, with these projects. The key makes it safe to repeat: where we die
 // before the directory knows the company, the same request again finds it.
-func (s *Service) bear(ctx context.Context, info company.RegionInfo, in NewCompany) (birth, error) {
+func (s *Service) bear(ctx context.Context, info company.RegionInfo, in NewCompany, projects []map[string]any) (birth, error) {
 	if in.ID != 0 {
 		return birth{}, invalid("id", fmt.Sprintf("%s gives the ids of its companies itself: leave it out", in.Region))
 	}
 	if in.IdempotencyKey == "" {
 		in.IdempotencyKey = rand.Text()
 	}
+	body := map[string]any{"name": in.Name, "onboarded": in.Onboarded, "idempotency_key": in.IdempotencyKey}
+	if len(projects) > 0 {
+		body["projects"] = projects
+	}
 	var out birth
-	_, err := s.internal.call(ctx, http.MethodPost, info.Internal+"/internal/companies", map[string]string{
-		"name": in.Name, "onboarded": in.Onboarded, "idempotency_key": in.IdempotencyKey,
-	}, &out)
+	_, err := s.internal.call(ctx, http.MethodPost, info.Internal+"/internal/companies", body, &out)
 	return out, relayRegion(err, info.Code)
 }
 

@@ -54,11 +54,17 @@ type Environment struct {
 	IdentityURL string
 	// LoginURL is the base URL of the login door, for people.
 	LoginURL string
+	// PublicLogin and PublicAPI are the base URLs that apps use.
+	PublicLogin, PublicAPI string
+	// ClientPrefix is what the client ids of the environment begin with; most have none.
+	ClientPrefix string
+	// Sandbox is the development sandbox of the environment; nil where it has none.
+	Sandbox *Environment
 }
 
 // Options are what a [Service] needs.
 type Options struct {
-	Environments []Environment
+	Environments []*Environment
 	// Secret is the secret that our processes show one another.
 	Secret string
 	// AdminToken is what requests to the admin API must show.
@@ -88,13 +94,11 @@ func New(_ context.Context, o Options) (*Service, error) {
 	}
 	transport := &http.Transport{MaxIdleConnsPerHost: 4, IdleConnTimeout: time.Minute} // no proxy between our processes
 	s := &Service{
-		token:    sha256.Sum256([]byte(o.AdminToken)),
-		now:      o.Now,
-		internal: newCaller(transport, o.Secret),
-		mux:      http.NewServeMux(),
-	}
-	for i := range o.Environments {
-		s.environments = append(s.environments, &o.Environments[i])
+		environments: o.Environments,
+		token:        sha256.Sum256([]byte(o.AdminToken)),
+		now:          o.Now,
+		internal:     newCaller(transport, o.Secret),
+		mux:          http.NewServeMux(),
 	}
 	s.routes()
 	return s, nil
@@ -123,6 +127,7 @@ func (s *Service) routes() {
 		"GET /apps/{app}":                         s.showApp,
 		"POST /apps/{app}/rotate-secret":          s.rotateSecret,
 		"PUT /apps/{app}/installations/{company}": s.installApp,
+		"PUT /apps/{app}/sandbox":                 s.completeSandbox,
 		"POST /service-accounts":                  s.createServiceAccount,
 		"GET /keys":                               s.listKeys,
 		"POST /keys/rotate":                       s.rotateKey,

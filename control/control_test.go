@@ -19,7 +19,7 @@ const adminToken = "an-admin-token-for-tests"
 func serve(t *testing.T) string {
 	t.Helper()
 	s, err := New(t.Context(), Options{
-		Environments: []Environment{{Name: "production", LoginURL: "http://login.test"}, {Name: "monthly sandbox"}},
+		Environments: []*Environment{{Name: "production", LoginURL: "http://login.test"}, {Name: "monthly sandbox"}},
 		Secret:       "internal-secret", AdminToken: adminToken,
 	})
 	if err != nil {

@@ -47,7 +47,7 @@ func start(t *testing.T) *system {
 		}
 	})
 	service, err := control.New(t.Context(), control.Options{
-		Environments: []control.Environment{{
+		Environments: []*control.Environment{{
 			Name: "production", DefaultRegion: "US01", Placements: d, Regions: d, Pages: replica,
 		}},
 		Secret: "internal-secret", AdminToken: adminToken,

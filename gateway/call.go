@@ -241,7 +241,7 @@ func (c *call) refuseToken(err error) error {
 		// "If the request lacks any authentication information [...], the resource server
 		// SHOULD NOT include an error code or other error information."
 		c.w.Header().Set("WWW-Authenticate", `Bearer realm="api"`)
-	case problem.InvalidToken:
+	case problem.InvalidToken, problem.WrongEnvironment:
 		c.w.Header().Set("WWW-Authenticate", `Bearer realm="api", error="invalid_token", error_description="The access token is invalid"`)
 	default:
 	}

@@ -13,7 +13,8 @@ import (
 	"mpr/token"
 )
 
-// Verifier checks an access token. Its errors are problems of code invalid_token.
+// Verifier checks an access token. Its errors are problems of code invalid_token,
+// or wrong_environment.
 type Verifier interface {
 	Verify(raw string) (*token.Claims, error)
 }

@@ -8,7 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -73,6 +75,8 @@ func (a *app) hasSecret(secret string, now time.Time) bool {
 
 // newApp is what an app is made of.
 type newApp struct {
+	// ClientID is made up where it is empty.
+	ClientID     string     `json:"client_id"`
 	Name         string     `json:"name"`
 	Kind         string     `json:"kind"`
 	RedirectURIs []string   `json:"redirect_uris"`
@@ -81,8 +85,16 @@ type newApp struct {
 
 const maxRedirectURIs = 20
 
-func (n *newApp) check() error {
+var clientIDForm = regexp.MustCompile(`^[A-Za-z0-9_-]{8,128}$`)
+
+func (n *newApp) check(prefix string) error {
 	fields := map[string][]string{}
+	if n.ClientID == "" {
+		n.ClientID = prefix + rand.Text()
+	}
+	if !clientIDForm.MatchString(n.ClientID) || !strings.HasPrefix(n.ClientID, prefix) {
+		fields["client_id"] = []string{"must have 8 to 128 letters, digits, - and _, and begin as all client ids of the environment do: " + strconv.Quote(prefix)}
+	}
 	n.Name = strings.TrimSpace(n.Name)
 	if !plausibleName(n.Name) {
 		fields["name"] = []string{"must have 1 to 255 characters"}
@@ -139,10 +151,10 @@ func wrongRedirectURI(uri string) string {
 
 // createApp makes an app with its first secret.
 func (s *Service) createApp(ctx context.Context, n newApp) (*app, error) {
-	if err := n.check(); err != nil {
+	if err := n.check(s.ClientPrefix); err != nil {
 		return nil, err
 	}
-	a := &app{Name: n.Name, Kind: n.Kind, RedirectURIs: n.RedirectURIs, Company: n.Company, ClientID: rand.Text()}
+	a := &app{Name: n.Name, Kind: n.Kind, RedirectURIs: n.RedirectURIs, Company: n.Company, ClientID: n.ClientID}
 	if a.RedirectURIs == nil {
 		a.RedirectURIs = []string{}
 	}
@@ -163,6 +175,9 @@ func (s *Service) createApp(ctx context.Context, n newApp) (*app, error) {
 			a.ID, a.ClientID, a.Name, a.Kind, int64(a.Company), string(uris), a.secretHash, store.Micros(s.Now()))
 		return err
 	})
+	if store.IsDuplicate(err) {
+		return nil, problem.New(problem.Conflict, "There is an app with the client id %s already.", a.ClientID).Because(err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("create app: %w", err)
 	}
@@ -213,20 +228,38 @@ func (s *Service) apps(ctx context.Context, p page) (list []*app, total int, err
 	if err := s.DB.Read().QueryRowContext(ctx, `SELECT COUNT(*) FROM apps`).Scan(&total); err != nil {
 		return nil, 0, fmt.Errorf("count apps: %w", err)
 	}
-	rows, err := s.DB.Read().QueryContext(ctx, `SELECT `+appColumns+` FROM apps ORDER BY id LIMIT $1 OFFSET $2`, p.size, p.offset())
+	list, err = s.selectApps(ctx, `ORDER BY id LIMIT $1 OFFSET $2`, p.size, p.offset())
+	return list, total, err
+}
+
+// appsByClientID lists those of the apps that are there.
+func (s *Service) appsByClientID(ctx context.Context, clientIDs []string) ([]*app, error) {
+	marks, args := []string{}, []any{}
+	for _, id := range clientIDs {
+		if !storable(id) || len(args) == maxPageSize {
+			return nil, problem.New(problem.BadRequest, "The parameter client_ids must be at most %d client ids with commas between them.", maxPageSize)
+		}
+		args = append(args, id)
+		marks = append(marks, "$"+strconv.Itoa(len(args)))
+	}
+	return s.selectApps(ctx, `WHERE client_id IN (`+strings.Join(marks, ", ")+`) ORDER BY id`, args...)
+}
+
+func (s *Service) selectApps(ctx context.Context, which string, args ...any) (list []*app, err error) {
+	rows, err := s.DB.Read().QueryContext(ctx, `SELECT `+appColumns+` FROM apps `+which, args...)
 	if err != nil {
-		return nil, 0, fmt.Errorf("list apps: %w", err)
+		return nil, fmt.Errorf("list apps: %w", err)
 	}
 	defer func() { err = errors.Join(err, rows.Close()) }()
 	list = []*app{}
 	for rows.Next() {
 		a, err := scanApp(rows.Scan)
 		if err != nil {
-			return nil, 0, err
+			return nil, err
 		}
 		list = append(list, a)
 	}
-	return list, total, rows.Err()
+	return list, rows.Err()
 }
 
 // maxOverlap is the longest time for which an old secret may stay valid.

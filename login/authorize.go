@@ -83,6 +83,9 @@ func (s *Service) readRequest(w http.ResponseWriter, r *http.Request) (*request,
 	if err != nil {
 		return nil, err
 	}
+	if hint := s.elsewhere(p["client_id"]); a == nil && hint != "" {
+		return nil, problem.New(problem.BadRequest, "The app that sent you here came to the wrong address: %s. Tell its developer.", hint)
+	}
 	if a == nil || a.serviceAccount() {
 		return nil, problem.New(problem.BadRequest, "The app that sent you here is unknown (client_id). Tell its developer.")
 	}

@@ -36,6 +36,9 @@ func (s *Service) authenticateClient(ctx context.Context, w http.ResponseWriter,
 	if err != nil {
 		return nil, err
 	}
+	if hint := s.elsewhere(id); a == nil && hint != "" {
+		refused = problem.New(problem.InvalidClient, "Client authentication failed: %s", hint).Because(errWrongEnvironment)
+	}
 	if a == nil || !a.public() && !a.hasSecret(secret, s.Now()) || a.public() && secret != "" {
 		if basic {
 			// "the authorization server MUST respond with [...] the "WWW-Authenticate"
@@ -46,6 +49,26 @@ func (s *Service) authenticateClient(ctx context.Context, w http.ResponseWriter,
 		return nil, refused
 	}
 	return a, nil
+}
+
+// errWrongEnvironment is the cause of a refusal of a client whose id is that of another
+// environment.
+var errWrongEnvironment = problem.New(problem.WrongEnvironment, "the client id is that of another environment")
+
+// elsewhere says where a client id belongs that is unknown here; nothing where that can't
+// be told. It goes by how the id begins and asks nobody, so it tells no one whether an id
+// is in use.
+func (s *Service) elsewhere(clientID string) string {
+	for _, other := range s.ClientsOf {
+		switch {
+		case clientID == "":
+		case other.Prefix != "" && strings.HasPrefix(clientID, other.Prefix):
+			return "this client id belongs to " + other.Environment + ", use " + other.LoginURL
+		case other.Prefix == "" && !strings.HasPrefix(clientID, s.ClientPrefix):
+			return "the client ids of this environment begin with " + s.ClientPrefix + "; for those of " + other.Environment + " use " + other.LoginURL
+		}
+	}
+	return ""
 }
 
 // readBasic reads credentials sent by HTTP Basic. Name and password are form-encoded

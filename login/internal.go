@@ -89,20 +89,36 @@ func (s *Service) findUser(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
+// addApp makes an app. With ?ensure=1 one that has the client id already is the answer,
+// without its secret, instead of a conflict.
 func (s *Service) addApp(w http.ResponseWriter, r *http.Request) error {
 	var n newApp
 	if err := readBody(w, r, &n); err != nil {
 		return err
 	}
 	a, err := s.createApp(r.Context(), n)
+	status := http.StatusCreated
+	if r.URL.Query().Get("ensure") == "1" && errors.Is(err, problem.New(problem.Conflict, "")) {
+		status = http.StatusOK
+		a, err = s.appByClientID(r.Context(), n.ClientID)
+	}
 	if err != nil {
 		return err
 	}
-	writeJSON(w, http.StatusCreated, a)
+	writeJSON(w, status, a)
 	return nil
 }
 
+// listApps answers a page of apps, or those with the client ids that ?client_ids= names.
 func (s *Service) listApps(w http.ResponseWriter, r *http.Request) error {
+	if named := r.URL.Query().Get("client_ids"); named != "" {
+		list, err := s.appsByClientID(r.Context(), strings.Split(named, ","))
+		if err != nil {
+			return err
+		}
+		writeJSON(w, http.StatusOK, map[string]any{"apps": list, "total": len(list)})
+		return nil
+	}
 	p, err := readPage(r)
 	if err != nil {
 		return err

@@ -68,6 +68,11 @@ type Options struct {
 	RulesNow func() time.Time
 	// Secret is the secret that our processes show one another.
 	Secret string
+	// ClientPrefix is what all client ids begin with; most environments have none.
+	ClientPrefix string
+	// ClientsOf are environments with other client ids, so that an app that comes to the
+	// wrong one hears of the right one.
+	ClientsOf []Clients
 
 	Algorithm       string
 	KeyDelay        time.Duration
@@ -82,6 +87,16 @@ type Options struct {
 	// believed.
 	ForwardedFrom []netip.Prefix
 	Now           func() time.Time
+}
+
+// Clients are the client ids of another environment.
+type Clients struct {
+	// Environment is what sentences call it, such as "the development sandbox".
+	Environment string
+	// Prefix is what its client ids begin with; empty where they have none.
+	Prefix string
+	// LoginURL is the base URL of its login door.
+	LoginURL string
 }
 
 // Service is the login role of one environment.

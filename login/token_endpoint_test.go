@@ -205,6 +205,48 @@ func TestRefusedClients(t *testing.T) {
 	send(t, noRedirects, twice).refused(t, 400, "invalid_request")
 }
 
+// "development credential of one is refused in every other (401, with a hint to the right
+// host)". A client id that nobody has gets the very same answer.
+func TestClientsOfOtherEnvironments(t *testing.T) {
+	production := newWorld(t, func(o *Options) {
+		o.ClientsOf = []Clients{{"the development sandbox", "sandbox-", "https://login-sandbox.procore.com"}}
+	})
+	sandbox := newWorldOf(t, func(o *Options) {
+		o.ClientPrefix, o.ClientsOf = "sandbox-", []Clients{{"production", "", "https://login.procore.com"}}
+	})
+	real, trial := production.newApp(t, kindDeveloperManaged), sandbox.newApp(t, kindDeveloperManaged)
+	if !strings.HasPrefix(trial.ClientID, "sandbox-") {
+		t.Errorf("the sandbox made the client id %s", trial.ClientID)
+	}
+	for _, c := range []struct {
+		w    *world
+		form url.Values
+		host string
+	}{
+		{production, machineForm(trial), "https://login-sandbox.procore.com"},
+		{production, url.Values{"grant_type": {"client_credentials"}, "client_id": {"sandbox-of-nobody"}}, "https://login-sandbox.procore.com"},
+		{sandbox, machineForm(real), "https://login.procore.com"},
+		{production, url.Values{"grant_type": {"client_credentials"}, "client_id": {"nobody"}}, ""},
+		{production, url.Values{"grant_type": {"client_credentials"}, "client_id": {real.ClientID}, "client_secret": {"x"}}, ""},
+		{sandbox, url.Values{"grant_type": {"client_credentials"}, "client_id": {trial.ClientID}, "client_secret": {"x"}}, ""},
+		{sandbox, url.Values{"grant_type": {"client_credentials"}}, ""},
+	} {
+		got := c.w.post(t, "/oauth/token", c.form).refused(t, 401, "invalid_client")
+		if !strings.Contains(string(got.body), c.host) || strings.Contains(string(got.body), "https://") != (c.host != "") {
+			t.Errorf("%v: %s; want a hint to %q", c.form, got.body, c.host)
+		}
+	}
+	for _, c := range []struct {
+		w          *world
+		id, answer string
+	}{{production, trial.ClientID, "https://login-sandbox.procore.com"}, {sandbox, real.ClientID, "https://login.procore.com"}} {
+		got := c.w.get(t, "/oauth/authorize?response_type=code&client_id="+c.id)
+		if got.StatusCode != 400 || !strings.Contains(string(got.body), c.answer) {
+			t.Errorf("the page for %s: %d %s", c.id, got.StatusCode, got.body)
+		}
+	}
+}
+
 func TestBadTokenRequests(t *testing.T) {
 	w := newWorld(t)
 	a := w.newApp(t, kindDeveloperManaged)

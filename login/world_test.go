@@ -62,6 +62,12 @@ type world struct {
 func newWorld(t *testing.T, change ...func(*Options)) *world {
 	t.Helper()
 	t.Parallel() // most of a test's time is waiting for its end
+	return newWorldOf(t, change...)
+}
+
+// newWorldOf makes a further world for a test.
+func newWorldOf(t *testing.T, change ...func(*Options)) *world {
+	t.Helper()
 	w := &world{clock: &clock{}, db: openStore(t)}
 	var err error
 	w.server, err = directory.StartServer(directory.ServerOptions{Dir: t.TempDir()})

@@ -57,6 +57,8 @@ func WriteOAuth(w http.ResponseWriter, r *http.Request, err error) {
 		code = ServerError
 	case BodyTooLarge:
 		code = InvalidRequest // RFC 6749 has no code of its own; the status says it
+	case WrongEnvironment:
+		code = InvalidToken // to RFC 6750 it is a token like any other that is no good
 	}
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("Pragma", "no-cache")

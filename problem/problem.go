@@ -22,6 +22,7 @@ const (
 	LegacyBrownout        Code = "legacy_brownout"
 	InvalidToken          Code = "invalid_token"
 	MissingToken          Code = "missing_token"
+	WrongEnvironment      Code = "wrong_environment"
 	WrongRegion           Code = "wrong_region"
 	RegionUnavailable     Code = "region_unavailable"
 	CompanyMoving         Code = "company_moving"
@@ -77,6 +78,7 @@ var statuses = map[Code]int{
 	LegacyBrownout:        503,
 	InvalidToken:          401,
 	MissingToken:          401,
+	WrongEnvironment:      401,
 	WrongRegion:           421, // RFC 9110 section 15.5.20, Misdirected Request
 	EpochRefused:          421,
 	RegionUnavailable:     503,

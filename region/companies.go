@@ -69,21 +69,30 @@ type birth struct {
 	Version int64         `json:"version"`
 }
 
+// newCompany is what a company is made of.
+type newCompany struct {
+	name, onboarded string
+	// key makes it safe to repeat: the same key is the same company.
+	key string
+	// projects are those that it has from the start.
+	projects []object
+}
+
 // bear makes a company: owned at epoch 1 from the start. No gateway sends calls for it
 // before the directory knows it. The same key answers the same company, whatever has
 // become of it since.
-func (s *Service) bear(ctx context.Context, name, onboarded, key string) (b *birth, isNew bool, err error) {
+func (s *Service) bear(ctx context.Context, n newCompany) (b *birth, isNew bool, err error) {
 	err = s.DB.Write(ctx, func(tx *sql.Tx) error {
 		b, isNew = &birth{}, false
-		err := born(ctx, tx, key, b)
+		err := born(ctx, tx, n.key, b)
 		if !errors.Is(err, sql.ErrNoRows) {
 			return err
 		}
 		isNew = true
-		return s.insertCompany(ctx, tx, name, onboarded, key, b)
+		return s.insertCompany(ctx, tx, n, b)
 	})
 	if store.IsDuplicate(err) { // another request with this key was faster
-		isNew, err = false, born(ctx, s.DB.Read(), key, b)
+		isNew, err = false, born(ctx, s.DB.Read(), n.key, b)
 	}
 	if err != nil {
 		return nil, false, fmt.Errorf("make a company: %w", err)
@@ -98,7 +107,7 @@ func born(ctx context.Context, q querier, key string, b *birth) error {
 		WHERE n.idempotency_key = $1`, key).Scan(&b.ID, &b.Epoch, &b.Version)
 }
 
-func (s *Service) insertCompany(ctx context.Context, tx *sql.Tx, name, onboarded, key string, b *birth) error {
+func (s *Service) insertCompany(ctx context.Context, tx *sql.Tx, n newCompany, b *birth) error {
 	id, err := s.nextID(ctx, tx)
 	if err != nil {
 		return err
@@ -108,9 +117,9 @@ func (s *Service) insertCompany(ctx context.Context, tx *sql.Tx, name, onboarded
 		statement string
 		args      []any
 	}{
-		{`INSERT INTO creations (idempotency_key, company_id) VALUES ($1, $2)`, []any{key, id}},
+		{`INSERT INTO creations (idempotency_key, company_id) VALUES ($1, $2)`, []any{n.key, id}},
 		{`INSERT INTO fence (company_id, epoch, state, version, gone_region, gone_epoch) VALUES ($1, 1, 'owned', 0, '', 0)`, []any{id}},
-		{`INSERT INTO companies (company_id, name, onboarded, created, updated) VALUES ($1, $2, $3, $4, $4)`, []any{id, name, onboarded, w.now}},
+		{`INSERT INTO companies (company_id, name, onboarded, created, updated) VALUES ($1, $2, $3, $4, $4)`, []any{id, n.name, n.onboarded, w.now}},
 	} {
 		if _, err := tx.ExecContext(ctx, insert.statement, insert.args...); err != nil {
 			return err
@@ -120,5 +129,24 @@ func (s *Service) insertCompany(ctx context.Context, tx *sql.Tx, name, onboarded
 		return err
 	}
 	*b = birth{ID: w.company, Epoch: 1, Version: w.indexed}
+	return s.insertProjects(ctx, w, n.projects)
+}
+
+// insertProjects makes the projects that a company has from the start, with their RFIs.
+func (s *Service) insertProjects(ctx context.Context, w *writer, list []object) error {
+	c := &call{company: w.company, epoch: anyEpoch}
+	for _, in := range list {
+		saved, err := s.saveProject(ctx, w, c, in, 0)
+		if err != nil {
+			return err
+		}
+		p, _ := saved.(*projectRow) // what saveProject saves
+		rfis, _ := in.objects("rfis")
+		for _, in := range rfis {
+			if _, err := s.saveRFIOf(ctx, w, c, p, in, 0); err != nil {
+				return err
+			}
+		}
+	}
 	return nil
 }

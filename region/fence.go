@@ -110,7 +110,7 @@ func (s *Service) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	switch problem.From(err).Code {
 	case problem.MissingToken:
 		w.Header().Set("WWW-Authenticate", "Bearer")
-	case problem.InvalidToken:
+	case problem.InvalidToken, problem.WrongEnvironment:
 		w.Header().Set("WWW-Authenticate", `Bearer error="invalid_token"`)
 	}
 	problem.Write(w, r, err)

@@ -65,18 +65,24 @@ func (s *Service) admitInternal(w http.ResponseWriter, r *http.Request) (c *call
 }
 
 func (s *Service) internalBear(ctx context.Context, c *call) (int, any, error) {
-	var name, onboarded, key string
+	var n newCompany
 	f := c.body.fields()
-	f.name("name", &name)
-	f.name("idempotency_key", &key)
-	f.text("onboarded", &onboarded, maxName)
-	if _, err := time.Parse(time.DateOnly, onboarded); err != nil {
+	f.name("name", &n.name)
+	f.name("idempotency_key", &n.key)
+	f.text("onboarded", &n.onboarded, maxName)
+	if _, err := time.Parse(time.DateOnly, n.onboarded); err != nil {
 		f.fail("onboarded", "must be a day such as 2019-01-01")
+	}
+	if f.has("projects") {
+		var ok bool
+		if n.projects, ok = c.body.objects("projects"); !ok {
+			f.fail("projects", "must be a list of objects")
+		}
 	}
 	if err := f.problem(); err != nil {
 		return 0, nil, err
 	}
-	b, isNew, err := s.bear(ctx, name, onboarded, key)
+	b, isNew, err := s.bear(ctx, n)
 	if isNew {
 		return http.StatusCreated, b, err
 	}

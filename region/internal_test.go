@@ -87,6 +87,25 @@ func TestOneKeyMakesOneCompany(t *testing.T) {
 	}
 }
 
+// A company may have projects from the start: made with it, or not at all, and once.
+func TestBornWithProjects(t *testing.T) {
+	w := newWorld(t)
+	const body = `{"name":"Sandbox","onboarded":"2019-01-01","idempotency_key":"k","projects":[{"name":"Sandbox Test Project","rfis":[{"subject":"One"},{"subject":"Two","status":"closed"}]}]}`
+	var made born
+	w.admin("POST", "/internal/companies", body).want(201).into(&made)
+	w.admin("POST", "/internal/companies", body).want(200)
+	if projects, rfis := w.count(`SELECT COUNT(*) FROM projects WHERE company_id = $1 AND name = 'Sandbox Test Project'`, int64(made.ID)),
+		w.count(`SELECT SUM(number) FROM rfis WHERE company_id = $1`, int64(made.ID)); projects != 1 || rfis != 1+2 {
+		t.Errorf("%d projects, RFIs that count up to %d", projects, rfis)
+	}
+	for _, wrong := range []string{`[{"name":""}]`, `[{"name":"x","rfis":[{"subject":""}]}]`, `[1]`, `"x"`} {
+		w.admin("POST", "/internal/companies", `{"name":"Wrong","onboarded":"2019-01-01","idempotency_key":"w","projects":`+wrong+`}`).refused(422, problem.Invalid)
+	}
+	if n := w.count(`SELECT COUNT(*) FROM companies`); n != 1 {
+		t.Errorf("%d companies", n)
+	}
+}
+
 func TestInternalRefusals(t *testing.T) {
 	w := newWorld(t)
 	id := w.newCompany("one")

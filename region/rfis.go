@@ -80,6 +80,11 @@ func (s *Service) saveRFI(ctx context.Context, w *writer, c *call, in object, id
 	if err != nil {
 		return nil, err
 	}
+	return s.saveRFIOf(ctx, w, c, p, in, id)
+}
+
+// saveRFIOf saves an RFI of a project.
+func (s *Service) saveRFIOf(ctx context.Context, w *writer, c *call, p *projectRow, in object, id int64) (_ *rfiRow, err error) {
 	r := &rfiRow{ProjectID: p.ID, Status: "open", CreatedAt: stamp(w.now)}
 	if id != 0 {
 		if r, err = readRFI(ctx, w, c, p, id); err != nil {

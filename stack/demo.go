@@ -181,7 +181,7 @@ func (d *demo) apps(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("make the app %s: %w", a.Name, err)
 		}
-		a.ClientID, a.ClientSecret = made.ClientID, made.ClientSecret
+		a.ClientID, a.ClientSecret, a.Sandbox = made.ClientID, made.ClientSecret, made.Sandbox
 		d.notes.Apps = append(d.notes.Apps, a)
 		if err := d.save(); err != nil {
 			return err

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"mpr/config"
@@ -93,12 +95,9 @@ func (s *system) startDev(ctx context.Context, o DevOptions) (*Facts, error) {
 	if err := s.serveDirectory(""); err != nil {
 		return nil, err
 	}
-	hosts := map[string]http.Handler{}
-	for i := range s.config.Environments {
-		e := &s.config.Environments[i]
-		if err := s.startEnvironment(ctx, e, hosts); err != nil {
-			return nil, fmt.Errorf("environment %s: %w", e.Name, err)
-		}
+	hosts, err := s.startEnvironments(ctx)
+	if err != nil {
+		return nil, err
 	}
 	if err := s.startControl(ctx); err != nil {
 		return nil, err
@@ -116,34 +115,56 @@ func (s *system) startDev(ctx context.Context, o DevOptions) (*Facts, error) {
 	return facts, nil
 }
 
-// startEnvironment starts login, regions and gateway of an environment and adds the
-// handlers of its host names to hosts.
-func (s *system) startEnvironment(ctx context.Context, e *config.Environment, hosts map[string]http.Handler) error {
+// startEnvironments starts all environments side by side and answers the handlers of
+// their host names.
+func (s *system) startEnvironments(ctx context.Context) (map[string]http.Handler, error) {
+	doors := make([]map[string]http.Handler, len(s.config.Environments))
+	errs := make([]error, len(doors))
+	var starting sync.WaitGroup
+	for i := range s.config.Environments {
+		starting.Go(func() {
+			e := &s.config.Environments[i]
+			if doors[i], errs[i] = s.startEnvironment(ctx, e); errs[i] != nil {
+				errs[i] = fmt.Errorf("environment %s: %w", e.Name, errs[i])
+			}
+		})
+	}
+	starting.Wait()
+	hosts := map[string]http.Handler{}
+	for _, own := range doors {
+		maps.Copy(hosts, own)
+	}
+	return hosts, errors.Join(errs...)
+}
+
+// startEnvironment starts login, regions and gateway of an environment and answers the
+// handlers of its host names.
+func (s *system) startEnvironment(ctx context.Context, e *config.Environment) (map[string]http.Handler, error) {
 	sh, err := s.follow(ctx, e, "dev")
 	if err != nil {
-		return err
+		return nil, err
 	}
 	login, err := s.startLogin(ctx, e, sh)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for i := range e.Regions {
 		if len(e.Regions[i].Upstreams) > 0 {
 			continue // a foreign service stands in for this region
 		}
 		if err := s.startRegion(ctx, e, &e.Regions[i], sh); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	api, legacy, err := s.startGateway(ctx, e, sh)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	hosts[e.Login.Host], hosts[e.API.Host] = login, api
+	hosts := map[string]http.Handler{e.Login.Host: login, e.API.Host: api}
 	if e.Legacy.Host != "" {
 		hosts[e.Legacy.Host] = legacy
 	}
-	return sh.ready(ctx)
+	return hosts, sh.ready(ctx)
 }
 
 // startFront starts the TLS listener for all host names, and the proxy that leads there.

@@ -8,6 +8,7 @@ import (
 	"text/tabwriter"
 
 	"mpr/company"
+	"mpr/control"
 )
 
 // Facts are what a newcomer, a script or a test suite needs of a running `mpr dev`. As
@@ -57,6 +58,8 @@ type AppFacts struct {
 	ClientSecret string       `json:"client_secret"`
 	RedirectURIs []string     `json:"redirect_uris"`
 	Companies    []company.ID `json:"companies"`
+	// Sandbox is what the app has in the development sandbox; nil where there is none.
+	Sandbox *control.Sandbox `json:"sandbox,omitempty"`
 }
 
 // CompanyFacts are a demo company.
@@ -115,6 +118,13 @@ func (f *Facts) writeText(w io.Writer, header string) error {
 			fmt.Fprintf(t, "  \tredirect_uri\t%s\n", uri)
 		}
 		fmt.Fprintf(t, "  \tcompanies\t%s\n", joinIDs(a.Companies))
+		if box := a.Sandbox; box != nil && box.ClientID != "" {
+			fmt.Fprintf(t, "  \tin the %s\tclient_id %s\n", box.Environment, box.ClientID)
+			if box.ClientSecret != "" {
+				fmt.Fprintf(t, "  \t\tclient_secret %s\n", box.ClientSecret)
+			}
+			fmt.Fprintf(t, "  \t\tcompany %d\n", box.Company)
+		}
 	}
 	_ = t.Flush()
 

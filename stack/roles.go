@@ -22,8 +22,8 @@ const (
 type RoleOptions struct {
 	Config *config.Config
 	Role   string
-	// Environment limits login and gateway to one environment; empty for all. A region
-	// belongs to one; empty for the only one that has a region with this code.
+	// Environment limits login, gateway and region to one environment; empty for all, or
+	// all that have a region with this code.
 	Environment string
 	// Region is the code of the region, for RoleRegion.
 	Region string
@@ -124,8 +124,6 @@ func (s *system) environments(o RoleOptions) ([]*config.Environment, error) {
 		return nil, fmt.Errorf("there is no environment %q in the configuration: it has %q", o.Environment, names)
 	case len(found) == 0:
 		return nil, fmt.Errorf("there is no region %q in the configuration: add it under environments, regions", o.Region)
-	case o.Role == RoleRegion && len(found) > 1:
-		return nil, fmt.Errorf("region %s stands in several environments: name one with --env", o.Region)
 	}
 	return found, nil
 }

@@ -24,10 +24,12 @@ const drainTime = 10 * time.Second
 // be closed, in reverse order, at the end.
 type process struct {
 	gateway config.Gateway // limits that every listener has
-	servers []*http.Server
-	closers []func() error
 	serving sync.WaitGroup
 	failed  chan error
+
+	mu      sync.Mutex // guards the rest: environments start side by side
+	servers []*http.Server
+	closers []func() error
 }
 
 func newProcess(limits config.Gateway) *process {
@@ -36,7 +38,11 @@ func newProcess(limits config.Gateway) *process {
 
 // onClose adds something to close when the process ends, before all that was added
 // earlier.
-func (p *process) onClose(f func() error) { p.closers = append(p.closers, f) }
+func (p *process) onClose(f func() error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closers = append(p.closers, f)
+}
 
 // listen opens an address. The listener is closed with the process even when nothing
 // serves it.
@@ -66,7 +72,9 @@ func (p *process) serve(l net.Listener, h http.Handler, t *tls.Config) {
 		MaxHeaderBytes: 4 * p.gateway.MaxHeader,
 		ErrorLog:       slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
 	}
+	p.mu.Lock()
 	p.servers = append(p.servers, s)
+	p.mu.Unlock()
 	p.serving.Go(func() {
 		err := error(nil)
 		if t != nil {

@@ -43,6 +43,7 @@ func (s *system) startLogin(ctx context.Context, e *config.Environment, sh *shar
 		Issuer:        e.Issuer(), Product: s.config.Product, LoginURLs: loginURLs(e),
 		DB: db, Announcer: buckets, Revoker: buckets, Changes: directory.LateChanges(s.nats, e.Name, s.config.Directory.Replicas),
 		Verifier: sh.verifier, Policy: &sh.policy, InForce: sh.inForce, RulesNow: s.rulesNow, Secret: s.secret,
+		ClientPrefix: e.ClientPrefix(), ClientsOf: s.otherClients(e),
 		Algorithm: s.config.Tokens.Algorithm, KeyDelay: s.config.Tokens.KeyDelay,
 		AccessLifetime: s.config.Tokens.AccessLifetime, CodeLifetime: s.config.Tokens.CodeLifetime, RefreshGrace: s.config.Tokens.RefreshGrace,
 		SessionLifetime: s.config.Login.SessionLifetime, AttemptsPerMinute: s.config.Login.AttemptsPerMinute, Now: time.Now,
@@ -56,6 +57,20 @@ func (s *system) startLogin(ctx context.Context, e *config.Environment, sh *shar
 		return nil, err
 	}
 	return door, s.bindAndServe(&e.Login.Listen, door)
+}
+
+// otherClients are the environments whose client ids the login service tells from its own.
+// In a development sandbox these are those of its environment, elsewhere those of the
+// development sandboxes.
+func (s *system) otherClients(e *config.Environment) []login.Clients {
+	var others []login.Clients
+	for i := range s.config.Environments {
+		o := &s.config.Environments[i]
+		if e.ClientPrefix() == "" && o.ClientPrefix() != "" || e.ClientPrefix() != "" && o.Name == e.SandboxOf {
+			others = append(others, login.Clients{Environment: o.Called(), Prefix: o.ClientPrefix(), LoginURL: o.Login.BaseURL()})
+		}
+	}
+	return others
 }
 
 // loginURLs maps the base URLs of the doors to the login door that belongs to each: by
@@ -150,7 +165,8 @@ func (s *system) startControl(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var environments []control.Environment
+	environments := map[string]*control.Environment{}
+	var all []*control.Environment
 	for i := range s.config.Environments {
 		e := &s.config.Environments[i]
 		d, err := directory.Open(ctx, s.nats, e.Name, s.config.Directory.Replicas)
@@ -168,13 +184,20 @@ func (s *system) startControl(ctx context.Context) error {
 		if err := sh.replica.Ready(ctx); err != nil {
 			return fmt.Errorf("wait for the directory: %w", err)
 		}
-		environments = append(environments, control.Environment{
+		all = append(all, &control.Environment{
 			Name: e.Name, DefaultRegion: company.Region(s.config.DefaultRegion), Placements: d, Regions: d, Pages: sh.replica,
 			Policies: d, Campaign: sh.policy.Campaign,
 			IdentityURL: "http://" + e.Identity.Internal, LoginURL: "http://" + e.Login.Listen,
+			PublicLogin: e.Login.BaseURL(), PublicAPI: e.API.BaseURL(), ClientPrefix: e.ClientPrefix(),
 		})
+		environments[e.Name] = all[i]
 	}
-	service, err := control.New(ctx, control.Options{Environments: environments, Secret: s.secret, AdminToken: adminToken, Now: s.rulesNow})
+	for i := range all {
+		if box := s.config.DevelopmentSandbox(&s.config.Environments[i]); box != nil {
+			all[i].Sandbox = environments[box.Name]
+		}
+	}
+	service, err := control.New(ctx, control.Options{Environments: all, Secret: s.secret, AdminToken: adminToken, Now: s.rulesNow})
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -22,11 +23,13 @@ import (
 type system struct {
 	*process
 	config *config.Config
+	nats   *nats.Conn
+	secret string
+
+	mu sync.Mutex // guards the rest: environments start side by side
 	// bound holds the listeners by address, so that all can be opened before the first
 	// role is built.
-	bound  map[string]net.Listener
-	secret string
-	nats   *nats.Conn
+	bound map[string]net.Listener
 	// shared holds, per environment, what its roles in this process share.
 	shared map[string]*shared
 	// rulesNow is the clock of the rules, which may run at another date than tokens do.
@@ -63,6 +66,8 @@ func newSystem(cfg *config.Config) (*system, error) {
 // bind opens an address of the configuration, once, and writes back what it became:
 // port 0 has turned into a real one.
 func (s *system) bind(address *string) (net.Listener, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if l, ok := s.bound[*address]; ok {
 		return l, nil
 	}
@@ -149,6 +154,8 @@ func (s *system) connectDirectory(name string) error {
 // follow starts, once per environment, the replica and the copy of keys and revocations.
 // They are loaded from their copies on disk where the directory can't be reached.
 func (s *system) follow(ctx context.Context, e *config.Environment, name string) (*shared, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if sh := s.shared[e.Name]; sh != nil {
 		return sh, nil
 	}
@@ -156,7 +163,7 @@ func (s *system) follow(ctx context.Context, e *config.Environment, name string)
 	if err != nil {
 		return nil, err
 	}
-	dir := filepath.Join(s.config.Data, e.Name)
+	dir := s.config.Folder(e)
 	replica, err := directory.OpenReplica(s.nats, e.Name, filepath.Join(dir, name+".replica"))
 	if err != nil {
 		return nil, err
@@ -167,12 +174,9 @@ func (s *system) follow(ctx context.Context, e *config.Environment, name string)
 		return nil, err
 	}
 	s.add(follower)
-	sh := &shared{
-		policy:   policy,
-		replica:  replica,
-		follower: follower,
-		verifier: token.NewVerifier(e.Issuer(), follower, s.config.Gateway.RememberedTokens, time.Now),
-	}
+	verifier := token.NewVerifier(e.Issuer(), follower, s.config.Gateway.RememberedTokens, time.Now)
+	verifier.Others(s.otherIssuers(e))
+	sh := &shared{policy: policy, replica: replica, follower: follower, verifier: verifier}
 	s.shared[e.Name] = sh
 	return sh, nil
 }
@@ -197,6 +201,17 @@ func (sh *shared) inForce() *rules.Policy {
 	next.policy.Campaign = *campaign
 	sh.latest.Store(next)
 	return &next.policy
+}
+
+// otherIssuers are the other environments, by the issuer of their tokens.
+func (s *system) otherIssuers(e *config.Environment) map[string]token.Environment {
+	others := map[string]token.Environment{}
+	for i := range s.config.Environments {
+		if o := &s.config.Environments[i]; o.Name != e.Name {
+			others[o.Issuer()] = token.Environment{Name: o.Called(), APIURL: o.API.BaseURL()}
+		}
+	}
+	return others
 }
 
 // knows waits until the replica knows a company and its region, so that the next call

@@ -293,6 +293,39 @@ func TestWrongClaimsAreRefused(t *testing.T) {
 	}
 }
 
+// "This token belongs to ...": what a token says of itself is believed for the hint alone.
+func TestTokensOfOtherEnvironments(t *testing.T) {
+	w := newWorld(t, "ES256")
+	const sandbox = "https://login-sandbox-monthly.procore.com"
+	w.verifier.Others(map[string]Environment{sandbox: {"the monthly sandbox", "https://api-monthly.procore.com"}})
+	c := w.claims()
+	c.Issuer = sandbox
+	of := w.sign(t, c)
+	parts := strings.Split(of, ".")
+	for name, raw := range map[string]string{
+		"signed by our key":   of,
+		"of a stranger's key": strings.Join([]string{base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"ES256","kid":"other"}`)), parts[1], parts[2]}, "."),
+		"expired":             func() string { c.Expires = w.clock.now().Add(-time.Hour); return w.sign(t, c) }(),
+	} {
+		_, err := w.verifier.Verify(raw)
+		p := problem.From(err)
+		if p.Code != problem.WrongEnvironment || !strings.Contains(p.Message, "This token belongs to the monthly sandbox: use https://api-monthly.procore.com") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for name, raw := range map[string]string{
+		"no payload":     parts[0] + ".!!." + parts[2],
+		"no JSON":        parts[0] + ".AAAA." + parts[2],
+		"nobody's":       strings.Join([]string{parts[0], base64.RawURLEncoding.EncodeToString([]byte(`{"iss":"https://evil.example"}`)), parts[2]}, "."),
+		"two parts":      parts[0] + "." + parts[1],
+		"bytes at large": of + strings.Repeat("A", maxToken),
+	} {
+		if _, err := w.verifier.Verify(raw); problem.From(err).Code != problem.InvalidToken || strings.Contains(problem.From(err).Message, "http") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 func TestRememberedTokensExpireAndAreRevoked(t *testing.T) {
 	w := newWorld(t, "ES256")
 	first := w.claims()

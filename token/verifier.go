@@ -2,6 +2,7 @@ package token
 
 import (
 	"crypto/sha256"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"math"
@@ -46,6 +47,7 @@ var (
 // remembers tokens that it has verified, so that their signature is checked once.
 type Verifier struct {
 	issuer   string
+	others   map[string]Environment
 	follower *Follower
 	now      func() time.Time
 	shards   []shard
@@ -73,14 +75,44 @@ func NewVerifier(issuer string, f *Follower, remember int, now func() time.Time)
 	return &Verifier{issuer: issuer, follower: f, now: now, shards: make([]shard, shards), perShard: remember / shards / 2}
 }
 
+// Environment is what a refusal says of another environment.
+type Environment struct {
+	// Name is what sentences call it, such as "the monthly sandbox".
+	Name string
+	// APIURL is the base URL of its API.
+	APIURL string
+}
+
+// Others tells the verifier of the other environments, by the issuer of their tokens, so
+// that who comes to the wrong host hears of the right one. It is for the time before the
+// first token is verified.
+func (v *Verifier) Others(others map[string]Environment) { v.others = others }
+
+// refuse answers for a token that is no good. Where it says that another environment made
+// it, the answer says where it belongs. Nothing is believed of such a token but for that:
+// nobody has checked its signature.
+func (v *Verifier) refuse(raw string, cause error) error {
+	var body jwtClaims
+	if parts := strings.Split(raw, "."); len(parts) == 3 && len(v.others) > 0 {
+		payload, err := base64.RawURLEncoding.DecodeString(parts[1])
+		if err == nil {
+			err = json.Unmarshal(payload, &body)
+		}
+		if other, ok := v.others[body.Issuer]; err == nil && ok {
+			return problem.New(problem.WrongEnvironment, "The access token is invalid. This token belongs to %s: use %s", other.Name, other.APIURL).Because(cause)
+		}
+	}
+	return invalid(cause)
+}
+
 // invalid is the one answer for a token that is no good (RFC 6750 section 3.1).
 func invalid(cause error) error {
 	return problem.New(problem.InvalidToken, "The access token is invalid").Because(cause)
 }
 
 // Verify answers the claims of a valid access token. Everything else is a problem
-// [problem.InvalidToken], with the reason as its cause. The claims are shared: don't
-// change them.
+// [problem.InvalidToken], or [problem.WrongEnvironment] where the token says so, with the
+// reason as its cause. The claims are shared: don't change them.
 func (v *Verifier) Verify(raw string) (*Claims, error) {
 	if len(raw) > maxToken {
 		return nil, invalid(errMalformed)
@@ -91,7 +123,7 @@ func (v *Verifier) Verify(raw string) (*Claims, error) {
 	if known == nil {
 		claims, kid, err := v.check(raw)
 		if err != nil {
-			return nil, invalid(err)
+			return nil, v.refuse(raw, err)
 		}
 		known, fresh = &remembered{*claims, kid}, true
 	} else if _, ok := v.follower.key(known.kid); !ok {

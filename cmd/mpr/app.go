@@ -2,14 +2,18 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"io"
+	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"mpr/company"
 	"mpr/control"
+	"mpr/problem"
 )
 
 type appCommands struct {
@@ -19,6 +23,7 @@ type appCommands struct {
 	RotateSecret appRotateSecretCommand `cmd:"" help:"Make a new client secret."`
 	Install      appInstallCommand      `cmd:"" help:"Connect an app to a company."`
 	Rehearse     appRehearseCommand     `cmd:"" help:"Let one app live after the legacy door's sunset for a while."`
+	Sandbox      appSandboxCommand      `cmd:"" help:"Show an app's part of the development sandbox, and make what is missing of it."`
 }
 
 type appCreateCommand struct {
@@ -27,6 +32,29 @@ type appCreateCommand struct {
 	Kind        string       `enum:"web,installed" default:"web" help:"web, or installed for a program on desktops or phones that can keep no secret (default web)."`
 	RedirectURI []string     `required:"" name:"redirect-uri" sep:"none" placeholder:"URI" help:"Where users are sent back to, exactly; may be repeated. urn:ietf:wg:oauth:2.0:oob shows the code on a page."`
 	Company     []company.ID `placeholder:"ID" help:"A company to connect it to; may be repeated."`
+	repeatable
+}
+
+// repeatable are the flags of commands that make an app.
+type repeatable struct {
+	IdempotencyKey string `placeholder:"KEY" help:"Makes it safe to repeat the command: the same key is the same app, whose secret is shown the first time only."`
+}
+
+// key is the key of this run.
+func (r *repeatable) key() string {
+	if r.IdempotencyKey == "" {
+		r.IdempotencyKey = rand.Text()
+	}
+	return r.IdempotencyKey
+}
+
+// advise says how to repeat the command where the app may have been made: the same key
+// finds it.
+func (r *repeatable) advise(err error) error {
+	if err != nil && problem.From(err).Code.Status() >= http.StatusInternalServerError {
+		return fmt.Errorf("%w\nTry again with --idempotency-key %s, so that it isn't made twice", err, r.IdempotencyKey)
+	}
+	return err
 }
 
 func (c *appCreateCommand) Run(ctx context.Context, t *terminal) error {
@@ -34,9 +62,9 @@ func (c *appCreateCommand) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	app, err := client.CreateApp(ctx, control.NewApp{Name: c.Name, Kind: c.Kind, RedirectURIs: c.RedirectURI, Companies: c.Company})
+	app, err := client.CreateApp(ctx, control.NewApp{Name: c.Name, Kind: c.Kind, RedirectURIs: c.RedirectURI, Companies: c.Company, IdempotencyKey: c.key()})
 	if err != nil {
-		return err
+		return c.advise(err)
 	}
 	return c.show(t, app)
 }
@@ -47,7 +75,10 @@ func (a *admin) show(t *terminal, app control.App) error {
 		describe(w, app)
 		if app.ClientSecret != "" {
 			_, _ = fmt.Fprintln(w, "The secret is shown this once: keep it.")
+		} else if app.Kind != control.KindInstalled {
+			_, _ = fmt.Fprintf(w, "It was made before, and its secret shown then: mpr app rotate-secret %s%s makes a new one.\n", app.ClientID, a.environmentFlag())
 		}
+		a.describeSandbox(w, app)
 		if len(app.Companies) == 0 {
 			next(w, "mpr app install --app=%s --company ID%s", app.ClientID, a.environmentFlag())
 		} else if note := pending(app.Listed); note != "" {
@@ -64,6 +95,48 @@ func describe(w io.Writer, app control.App) {
 	list(w, "id", strconv.FormatInt(app.ID, 10), "name", app.Name, "kind", app.Kind, "client_id", app.ClientID,
 		"client_secret", app.ClientSecret, "redirect_uris", strings.Join(app.RedirectURIs, " "),
 		"company", owner, "installed in", joinIDs(app.Companies))
+}
+
+// describeSandbox tells what an app has in the development sandbox.
+func (a *admin) describeSandbox(w io.Writer, app control.App) {
+	box := app.Sandbox
+	if box == nil {
+		return
+	}
+	_, _ = fmt.Fprintf(w, "\nIN THE %s\n", strings.ToUpper(box.Environment))
+	if box.Incomplete != "" {
+		_, _ = fmt.Fprintf(w, "Not all of it could be made: %s\nTo go on: mpr app sandbox %s%s\n", box.Incomplete, app.ClientID, a.environmentFlag())
+		return
+	}
+	pairs := []string{"login", box.LoginURL, "api", box.APIURL, "client_id", box.ClientID, "client_secret", box.ClientSecret}
+	if box.Company != 0 {
+		pairs = append(pairs, "company", box.Company.String())
+	}
+	for _, u := range box.Users {
+		pairs = append(pairs, u.Name, u.Login+", password "+u.Password)
+	}
+	list(w, pairs...)
+	if box.ClientSecret == "" && box.Company != 0 && app.Kind != control.KindInstalled {
+		there := &admin{Env: box.Environment, Data: a.Data}
+		_, _ = fmt.Fprintf(w, "Its secret was shown when it was made: mpr app rotate-secret %s%s makes a new one.\n", box.ClientID, there.environmentFlag())
+	}
+}
+
+type appSandboxCommand struct {
+	admin
+	App string `arg:"" help:"The app's id or client id."`
+}
+
+func (c *appSandboxCommand) Run(ctx context.Context, t *terminal) error {
+	client, err := c.client()
+	if err != nil {
+		return err
+	}
+	app, err := client.CompleteSandbox(ctx, c.App)
+	if err != nil {
+		return err
+	}
+	return t.answer(c.JSON, app, func(w io.Writer) { c.describeSandbox(w, app) })
 }
 
 type appListCommand struct{ admin }
@@ -86,11 +159,17 @@ func (c *appListCommand) Run(ctx context.Context, t *terminal) error {
 		}
 	}
 	return t.answer(c.JSON, all, func(w io.Writer) {
-		rows := make([][]string, len(all.Apps))
+		header, rows := []string{"ID", "KIND", "CLIENT ID", "NAME"}, make([][]string, len(all.Apps))
+		if slices.ContainsFunc(all.Apps, func(app control.App) bool { return app.Sandbox != nil }) {
+			header = append(header, "IN THE DEVELOPMENT SANDBOX")
+		}
 		for i, app := range all.Apps {
 			rows[i] = []string{strconv.FormatInt(app.ID, 10), app.Kind, app.ClientID, app.Name}
+			if app.Sandbox != nil {
+				rows[i] = append(rows[i], app.Sandbox.ClientID)
+			}
 		}
-		table(w, []string{"ID", "KIND", "CLIENT ID", "NAME"}, rows)
+		table(w, header, rows)
 		if len(all.Apps) == 0 {
 			next(w, "mpr app create --name NAME --redirect-uri URI%s", c.environmentFlag())
 		}
@@ -111,7 +190,10 @@ func (c *appShowCommand) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	return t.answer(c.JSON, app, func(w io.Writer) { describe(w, app) })
+	return t.answer(c.JSON, app, func(w io.Writer) {
+		describe(w, app)
+		c.describeSandbox(w, app)
+	})
 }
 
 type appRotateSecretCommand struct {

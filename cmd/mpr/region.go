@@ -15,14 +15,14 @@ import (
 // regionCommands are the role, which needs no word of its own, and the commands about
 // regions.
 type regionCommands struct {
-	Run  regionCommand     `cmd:"" default:"withargs" help:"Run a region of an environment (the word run may be left out)."`
+	Run  regionCommand     `cmd:"" default:"withargs" help:"Run a region (the word run may be left out)."`
 	Add  regionAddCommand  `cmd:"" help:"Tell the directory of a region, or of its new addresses."`
 	List regionListCommand `cmd:"" help:"List the regions."`
 }
 
 type regionCommand struct {
 	role
-	Env  string `placeholder:"NAME" env:"MPR_ENV" help:"The environment of the region. May be left out where the code stands in one only."`
+	Env  string `placeholder:"NAME" env:"MPR_ENV" help:"The environment to serve (default: all that have a region with this code)."`
 	Code string `required:"" help:"The region's code, such as EU01."`
 }
 

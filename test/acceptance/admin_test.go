@@ -3,14 +3,15 @@ package acceptance
 import (
 	"crypto/rand"
 	"fmt"
+	"net/url"
 	"strings"
 	"testing"
 )
 
-// admin calls production's admin API.
+// admin calls the admin API of the first environment, which is production.
 func (d *dev) admin(t *testing.T, method, path string, body any) answer {
 	t.Helper()
-	return call{Method: method, URL: d.Admin.URL + "/admin/v1/environments/production" + path, Token: d.adminToken(t), JSON: body}.send(t)
+	return call{Method: method, URL: d.Admin.URL + "/admin/v1/environments/" + url.PathEscape(d.Environments[0].Name) + path, Token: d.adminToken(t), JSON: body}.send(t)
 }
 
 // newApp registers an app and installs it in the demo companies of all three regions.

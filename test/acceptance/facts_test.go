@@ -10,22 +10,24 @@ import (
 
 // facts are the JSON that `mpr dev --json` prints.
 type facts struct {
-	Environments []struct {
-		Name   string `json:"name"`
-		Login  string `json:"login"`
-		API    string `json:"api"`
-		Legacy string `json:"legacy"`
-	} `json:"environments"`
-	TLS   string `json:"tls"`
-	Proxy string `json:"proxy"`
-	CA    string `json:"ca"`
-	Admin struct {
+	Environments []environment `json:"environments"`
+	TLS          string        `json:"tls"`
+	Proxy        string        `json:"proxy"`
+	CA           string        `json:"ca"`
+	Admin        struct {
 		URL       string `json:"url"`
 		TokenFile string `json:"token_file"`
 	} `json:"admin"`
 	Users     []user    `json:"users"`
 	Apps      []app     `json:"apps"`
 	Companies []company `json:"companies"`
+}
+
+type environment struct {
+	Name   string `json:"name"`
+	Login  string `json:"login"`
+	API    string `json:"api"`
+	Legacy string `json:"legacy"`
 }
 
 type user struct {
@@ -41,6 +43,19 @@ type app struct {
 	ClientSecret string   `json:"client_secret"`
 	RedirectURIs []string `json:"redirect_uris"`
 	Companies    []int64  `json:"companies"`
+	// Sandbox is what the app has in the development sandbox.
+	Sandbox *sandbox `json:"sandbox"`
+}
+
+type sandbox struct {
+	Environment  string `json:"environment"`
+	LoginURL     string `json:"login_url"`
+	APIURL       string `json:"api_url"`
+	ClientID     string `json:"client_id"`
+	ClientSecret string `json:"client_secret"`
+	Company      int64  `json:"company"`
+	Users        []user `json:"users"`
+	Incomplete   string `json:"incomplete"`
 }
 
 type company struct {
@@ -63,6 +78,20 @@ func (f *facts) apiURL(format string, args ...any) string {
 
 // apiAddr is the address of the api door, for raw connections.
 func (f *facts) apiAddr() string { return strings.TrimPrefix(f.Environments[0].API, "http://") }
+
+// at is the same mpr dev as seen from another environment: its doors, its admin API.
+func (d *dev) at(t *testing.T, name string) *dev {
+	t.Helper()
+	for _, e := range d.Environments {
+		if e.Name == name {
+			there := *d
+			there.Environments = []environment{e}
+			return &there
+		}
+	}
+	t.Fatalf("there is no environment %q", name)
+	return nil
+}
 
 // in is the demo company of a region.
 func (f *facts) in(t *testing.T, region string) company {
