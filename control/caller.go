@@ -84,6 +84,33 @@ func (c *caller) call(ctx context.Context, method, url string, in, out any) (int
 	return resp.StatusCode, nil
 }
 
+// download copies an answer as it is, however long it takes.
+func (c *caller) download(ctx context.Context, url string, to io.Writer) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return fmt.Errorf("make a request: %w", err)
+	}
+	req.Header.Set("Authorization", "Bearer "+c.secret)
+	patient := *c.http
+	patient.Timeout = 0
+	resp, err := patient.Do(req)
+	if err != nil {
+		return err // names method and URL already
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode/100 != 2 {
+		data, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+		if err != nil {
+			return fmt.Errorf("GET %s: read the answer: %w", url, err)
+		}
+		return refusal(http.MethodGet, url, resp.StatusCode, data)
+	}
+	if _, err := io.Copy(to, resp.Body); err != nil {
+		return fmt.Errorf("GET %s: read the answer: %w", url, err)
+	}
+	return nil
+}
+
 // refusal reads an error answer in the form of [problem.Write].
 func refusal(method, url string, status int, data []byte) error {
 	var answer struct {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -181,4 +182,28 @@ func (c *Client) Policy(ctx context.Context, history bool) (out Policy, err erro
 func (c *Client) SetPolicy(ctx context.Context, in NewPolicy) (out Policy, err error) {
 	err = c.do(ctx, http.MethodPut, "/policy", in, &out)
 	return out, err
+}
+
+// Ledger says how apps stand.
+func (c *Client) Ledger(ctx context.Context) (out LedgerReport, err error) {
+	err = c.do(ctx, http.MethodGet, "/ledger", nil, &out)
+	return out, err
+}
+
+// ImpactOn says what would break on a day, such as 2019-07-01.
+func (c *Client) ImpactOn(ctx context.Context, day string) (out LedgerImpact, err error) {
+	err = c.do(ctx, http.MethodGet, "/ledger/impact?"+url.Values{"on": {day}}.Encode(), nil, &out)
+	return out, err
+}
+
+// ImpactOfMove says which apps a company would lose by moving to a region.
+func (c *Client) ImpactOfMove(ctx context.Context, id company.ID, to company.Region) (out LedgerImpact, err error) {
+	err = c.do(ctx, http.MethodGet, "/ledger/impact?"+url.Values{"move": {id.String()}, "to": {string(to)}}.Encode(), nil, &out)
+	return out, err
+}
+
+// LedgerCSV writes the lines of an app, or of all where clientID is empty, of so many
+// days as CSV.
+func (c *Client) LedgerCSV(ctx context.Context, to io.Writer, clientID string, days int) error {
+	return c.caller.download(ctx, c.base+"/ledger.csv?"+url.Values{"client_id": {clientID}, "days": {strconv.Itoa(days)}}.Encode(), to)
 }

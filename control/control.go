@@ -50,6 +50,9 @@ type Environment struct {
 	Policies      Policies
 	// Campaign is the configuration's, which is in force until another one is set.
 	Campaign rules.Campaign
+	// InForce is the policy with the campaign in force.
+	InForce func() *rules.Policy
+	Ledger  Ledger
 	// IdentityURL is the base URL of the login service's internal listener.
 	IdentityURL string
 	// LoginURL is the base URL of the login door, for people.
@@ -133,10 +136,13 @@ func (s *Service) routes() {
 		"POST /keys/rotate":                       s.rotateKey,
 		"GET /policy":                             s.showPolicy,
 		"PUT /policy":                             s.setPolicy,
+		"GET /ledger":                             s.showLedger,
+		"GET /ledger/impact":                      s.showImpact,
 	} {
 		method, path, _ := strings.Cut(pattern, " ")
 		s.mux.Handle(method+" "+prefix+"/{environment}"+path, s.in(h))
 	}
+	s.mux.HandleFunc("GET "+prefix+"/{environment}/ledger.csv", s.ledgerCSV)
 }
 
 // handler answers a request in an environment: it returns the status and what to

@@ -3,130 +3,51 @@ package directory
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
-	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nats.go"
 )
+
+// Changes is the stream in which the regions tell the global index what has changed.
+type Changes struct{ stream *LateStream }
+
+// OpenChanges prepares an environment's stream of changes. It is opened, or made, when it
+// is first needed: that the directory can't be reached yet is no error.
+func OpenChanges(nc *nats.Conn, environment string, replicas int) *Changes {
+	return &Changes{OpenLateStream(nc, "changes", environment, replicas)}
+}
 
 // Publish appends changes to the environment's stream. It returns once all of them are
 // stored. Repeating it is safe: the stream drops what it has seen in the last minutes,
 // and whoever applies the changes drops what it has seen before.
-func (d *Directory) Publish(ctx context.Context, changes []Change) error {
-	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
-	defer cancel()
-	acks := make([]jetstream.PubAckFuture, 0, len(changes))
-	for _, c := range changes {
-		value, err := json.Marshal(c)
+func (c *Changes) Publish(ctx context.Context, changes []Change) error {
+	messages := make([]Message, len(changes))
+	for i, change := range changes {
+		value, err := json.Marshal(change)
 		if err != nil {
 			return fmt.Errorf("publish a change: %w", err)
 		}
-		ack, err := d.js.PublishAsync(d.subject, value, jetstream.WithMsgID(fmt.Sprintf("%d-%d", c.Company, c.Version)))
-		if err != nil {
-			return fmt.Errorf("publish a change: %w", Unavailable(err))
-		}
-		acks = append(acks, ack)
+		messages[i] = Message{ID: fmt.Sprintf("%d-%d", change.Company, change.Version), Data: value}
 	}
-	for _, ack := range acks {
-		select {
-		case <-ack.Ok():
-		case err := <-ack.Err():
-			return fmt.Errorf("publish a change: %w", Unavailable(err))
-		case <-ctx.Done():
-			return fmt.Errorf("publish a change: %w", Unavailable(ctx.Err()))
-		}
-	}
-	return nil
+	return c.stream.Publish(ctx, messages...)
 }
-
-const (
-	consumeBatch   = 256
-	consumeWait    = time.Second
-	consumeRetry   = time.Second
-	redeliverAfter = 30 * time.Second
-)
 
 // Consume hands the stream's changes to apply, in batches, until the context ends. What
-// apply has taken without an error is acknowledged; everything else comes again, to this
+// apply has taken without an error doesn't come again; everything else does, to this
 // process or to another one that consumes under the same durable name.
-func (d *Directory) Consume(ctx context.Context, durable string, apply func(context.Context, []Change) error) error {
-	for ctx.Err() == nil {
-		err := d.consume(ctx, durable, apply)
-		if ctx.Err() != nil {
-			break
+func (c *Changes) Consume(ctx context.Context, durable string, apply func(context.Context, []Change) error) error {
+	return c.stream.Consume(ctx, durable, func(ctx context.Context, messages [][]byte) error {
+		changes := make([]Change, 0, len(messages))
+		for _, data := range messages {
+			var change Change
+			if err := json.Unmarshal(data, &change); err != nil {
+				// It would fail for ever and block what stands behind it.
+				slog.Error("dropping a change that isn't one", "error", err)
+				continue
+			}
+			changes = append(changes, change)
 		}
-		slog.Warn("reading the changes of the regions; trying again", "error", err)
-		_ = pause(ctx, consumeRetry)
-	}
-	return ctx.Err()
-}
-
-func (d *Directory) consume(ctx context.Context, durable string, apply func(context.Context, []Change) error) error {
-	consumer, err := d.js.CreateOrUpdateConsumer(ctx, d.stream, jetstream.ConsumerConfig{
-		Durable:       durable,
-		AckPolicy:     jetstream.AckExplicitPolicy,
-		AckWait:       redeliverAfter,
-		MaxAckPending: 4 * consumeBatch,
+		return apply(ctx, changes)
 	})
-	if err != nil {
-		return Unavailable(err)
-	}
-	for ctx.Err() == nil {
-		if err := d.consumeBatch(ctx, consumer, apply); err != nil {
-			return err
-		}
-	}
-	return ctx.Err()
-}
-
-// consumeBatch waits for changes and takes all that are there. Waiting for the first one
-// alone, rather than for a full batch, keeps the index milliseconds behind.
-func (d *Directory) consumeBatch(ctx context.Context, consumer jetstream.Consumer, apply func(context.Context, []Change) error) error {
-	first, err := fetch(consumer.Fetch(1, jetstream.FetchMaxWait(consumeWait)))
-	if err != nil || len(first) == 0 {
-		return err
-	}
-	rest, err := fetch(consumer.FetchNoWait(consumeBatch - 1))
-	if err != nil {
-		return err
-	}
-	messages := append(first, rest...)
-	changes := make([]Change, 0, len(messages))
-	for _, m := range messages {
-		var c Change
-		if err := json.Unmarshal(m.Data(), &c); err != nil {
-			// It would fail for ever and block what stands behind it.
-			slog.Error("dropping a change that isn't one", "error", err)
-			continue
-		}
-		changes = append(changes, c)
-	}
-	if err := apply(ctx, changes); err != nil {
-		for _, m := range messages {
-			_ = m.NakWithDelay(consumeRetry) // without it, redelivery takes longer
-		}
-		return fmt.Errorf("apply changes: %w", err)
-	}
-	for _, m := range messages {
-		if err := m.Ack(); err != nil {
-			return Unavailable(err) // comes again; applying is idempotent
-		}
-	}
-	return nil
-}
-
-func fetch(batch jetstream.MessageBatch, err error) ([]jetstream.Msg, error) {
-	if err != nil {
-		return nil, Unavailable(err)
-	}
-	var messages []jetstream.Msg
-	for m := range batch.Messages() {
-		messages = append(messages, m)
-	}
-	if err := batch.Error(); err != nil && !errors.Is(err, jetstream.ErrNoMessages) {
-		return messages, Unavailable(err)
-	}
-	return messages, nil
 }

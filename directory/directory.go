@@ -23,16 +23,10 @@ type Directory struct {
 	placements jetstream.KeyValue
 	regions    jetstream.KeyValue
 	policy     jetstream.KeyValue
-	subject    string // of the changes
-	stream     string
 }
 
 // writeTimeout bounds a write to the directory where the caller's context doesn't.
 const writeTimeout = 5 * time.Second
-
-// changesKept bounds the stream of changes: the global index reads within milliseconds,
-// and after a loss it is filled from the regions.
-const changesKept = 7 * 24 * time.Hour
 
 // BucketName is the name of an environment's bucket. NATS allows letters, digits, "-"
 // and "_" in it; whatever else an environment's name has becomes "-".
@@ -49,14 +43,11 @@ func BucketName(kind, environment string) string {
 // Open opens the directory of an environment and makes its buckets, with this many
 // replicas each, where they don't exist.
 func Open(ctx context.Context, nc *nats.Conn, environment string, replicas int) (*Directory, error) {
-	// Without a timeout, acknowledgements that a dying leader never sent would fill the list
-	// of those awaited.
-	js, err := jetstream.New(nc, jetstream.WithPublishAsyncTimeout(writeTimeout))
+	js, err := jetstream.New(nc)
 	if err != nil {
 		return nil, fmt.Errorf("open the directory: %w", err)
 	}
-	d := &Directory{js: js, stream: BucketName("changes", environment)}
-	d.subject = d.stream
+	d := &Directory{js: js}
 	if d.placements, err = placementBucket(ctx, js, BucketName("placements", environment), replicas); err != nil {
 		return nil, err
 	}
@@ -65,17 +56,6 @@ func Open(ctx context.Context, nc *nats.Conn, environment string, replicas int) 
 	}
 	if d.policy, err = bucket(ctx, js, BucketName("policy", environment), replicas, policyHistory); err != nil {
 		return nil, err
-	}
-	_, err = js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
-		Name:       d.stream,
-		Subjects:   []string{d.subject},
-		Storage:    jetstream.FileStorage,
-		Replicas:   replicas,
-		MaxAge:     changesKept,
-		Duplicates: 2 * time.Minute,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("make the stream %s: %w", d.stream, Unavailable(err))
 	}
 	return d, nil
 }

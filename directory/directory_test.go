@@ -361,7 +361,7 @@ func TestLoadIsAtomicPerBatch(t *testing.T) {
 func TestChangesComeUntilTheyAreTaken(t *testing.T) {
 	dir := t.TempDir()
 	s, nc := start(t, dir)
-	d := openDirectory(t, nc)
+	d := OpenChanges(nc, "production", 1)
 	for version := range int64(3) {
 		c := Change{Company: 7, Version: version + 1, Kind: ChangeMembership, Key: 5}
 		for range 2 { // a pump that died before it noted what it had published
@@ -372,7 +372,7 @@ func TestChangesComeUntilTheyAreTaken(t *testing.T) {
 	}
 	s.Close() // what was acknowledged survives the server
 	_, nc = start(t, dir)
-	d = openDirectory(t, nc)
+	d = OpenChanges(nc, "production", 1)
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	refused := false

@@ -2,11 +2,6 @@ package directory
 
 import (
 	"context"
-	"fmt"
-	"log/slog"
-	"time"
-
-	"github.com/nats-io/nats.go"
 )
 
 // Late is something of the directory that is opened when it is first needed, and tried
@@ -54,45 +49,4 @@ func (l *Late[T]) Get(ctx context.Context) (T, error) {
 	l.value = value
 	close(l.opened)
 	return value, nil
-}
-
-// Changes is the environment's stream of changes.
-type Changes struct{ late *Late[*Directory] }
-
-// LateChanges is the stream of an environment. It is opened, or made, when it is first
-// needed: that the directory can't be reached yet is no error.
-func LateChanges(nc *nats.Conn, environment string, replicas int) *Changes {
-	return &Changes{NewLate(func(ctx context.Context) (*Directory, error) { return Open(ctx, nc, environment, replicas) })}
-}
-
-// Publish is [Directory.Publish].
-func (c *Changes) Publish(ctx context.Context, changes []Change) error {
-	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
-	defer cancel()
-	d, err := c.late.Get(ctx)
-	if err != nil {
-		return err
-	}
-	return d.Publish(ctx, changes)
-}
-
-// Consume is [Directory.Consume], as soon as the directory can be reached.
-func (c *Changes) Consume(ctx context.Context, durable string, apply func(context.Context, []Change) error) error {
-	retry := time.NewTicker(consumeRetry)
-	defer retry.Stop()
-	for told := false; ; {
-		d, err := c.late.Get(ctx)
-		if err == nil {
-			return d.Consume(ctx, durable, apply)
-		}
-		if !told && ctx.Err() == nil {
-			slog.Warn("the changes of the regions can't be read; trying again until they can", "error", err)
-			told = true
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("read the changes of the regions: %w", ctx.Err())
-		case <-retry.C:
-		}
-	}
 }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+
+	"mpr/problem"
 )
 
 // copyBuffer is the size of the buffers that answers pass through.
@@ -12,6 +14,10 @@ const copyBuffer = 32 << 10
 // answer passes an upstream's answer on. An error says that it could not be completed.
 func (c *call) answer(resp *http.Response) error {
 	c.startAnswer()
+	c.status = resp.StatusCode
+	if resp.Header.Get(refusalHeader) == string(problem.CompanyMismatch) {
+		c.refusal = problem.CompanyMismatch
+	}
 	h := c.w.Header()
 	copyAnswerHeader(h, resp.Header)
 	c.deprecate(h)

@@ -21,6 +21,15 @@ type call struct {
 	r       *http.Request
 	policy  *rules.Policy
 	target  target
+	// What the ledger wants to know: claims is nil without a valid token, client the app that
+	// a request for authentication names, refusal the code of a refusal, ours or the region's.
+	claims  *token.Claims
+	client  string
+	company company.ID
+	filled  bool
+	status  int
+	refusal problem.Code
+
 	upgrade string // the protocol that the client wants to change to, if we let it
 	oauth   bool   // refusals take the form of RFC 6749
 
@@ -66,6 +75,7 @@ func (c *call) clientLeft() {
 
 // end leaves nothing behind that touches the connection. err is what cut the answer off.
 func (c *call) end(err error) {
+	c.account()
 	c.unfollow()
 	c.watch.stop()
 	c.cancel(errEnded)
@@ -104,6 +114,7 @@ func (c *call) serve() error {
 	if err != nil {
 		return c.refuseToken(err)
 	}
+	c.claims = claims
 	if limits.MaxBody > 0 && c.r.ContentLength > limits.MaxBody {
 		return c.refuse(bodyTooLarge(limits.MaxBody))
 	}
@@ -148,6 +159,7 @@ func (c *call) route(facts rules.Call) error {
 		return c.refuse(err)
 	}
 	for again := false; ; again = true {
+		c.company, c.filled = decision.Company, decision.Filled
 		switch decision.Action {
 		case rules.Identity:
 			_, err := c.exchange(&destination{
@@ -221,6 +233,8 @@ func (c *call) startAnswer() {
 // refuse answers the call with err.
 func (c *call) refuse(err error) error {
 	c.startAnswer()
+	c.refusal = problem.From(err).Code
+	c.status = c.refusal.Status()
 	if c.body != nil && !c.body.complete.Load() {
 		c.deadlines.linger()
 	}

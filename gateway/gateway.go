@@ -45,6 +45,8 @@ type Options struct {
 	Limits   Limits
 	// Now is the clock of the rules.
 	Now func() time.Time
+	// Ledger may be nil: then nothing is counted.
+	Ledger Ledger
 }
 
 // Limits bound what a call may cost.
@@ -82,6 +84,7 @@ type Service struct {
 	verifier   Verifier
 	limits     Limits
 	now        func() time.Time
+	ledger     Ledger
 
 	regions  *pool
 	identity *group
@@ -112,6 +115,7 @@ func New(o Options) (*Service, error) {
 		verifier:   o.Verifier,
 		limits:     o.Limits,
 		now:        o.Now,
+		ledger:     o.Ledger,
 		regions:    newPool(o.Limits),
 		identity:   identity,
 		login:      login,

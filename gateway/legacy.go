@@ -184,6 +184,7 @@ func (c *call) authentication() error {
 	if err != nil {
 		return err
 	}
+	c.client = id
 	if refusal := c.policy.DecideAuthentication(rules.Authentication{Door: c.door, ClientID: id, Lot: rand.Float64(), Now: c.service.now()}); refusal != nil { //nolint:gosec // a lot is no secret
 		return refusal
 	}

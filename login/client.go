@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"strings"
 
+	"mpr/ledger"
 	"mpr/problem"
 )
 
@@ -38,6 +39,11 @@ func (s *Service) authenticateClient(ctx context.Context, w http.ResponseWriter,
 	}
 	if hint := s.elsewhere(id); a == nil && hint != "" {
 		refused = problem.New(problem.InvalidClient, "Client authentication failed: %s", hint).Because(errWrongEnvironment)
+		if s.Ledger != nil {
+			s.Ledger.Count(ledger.Call{
+				Kind: ledger.WrongEnvironment, Host: r.Host, UserAgent: r.UserAgent(), Method: r.Method, Path: r.URL.Path, Status: problem.InvalidClient.Status(), Refused: true,
+			})
+		}
 	}
 	if a == nil || !a.public() && !a.hasSecret(secret, s.Now()) || a.public() && secret != "" {
 		if basic {

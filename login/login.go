@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"mpr/directory"
+	"mpr/ledger"
 	"mpr/problem"
 	"mpr/rules"
 	"mpr/store"
@@ -64,7 +65,9 @@ type Options struct {
 	Policy    *rules.Policy
 	// InForce is the policy with the dates that are in force, and RulesNow the clock that
 	// they are compared with.
-	InForce  func() *rules.Policy
+	InForce func() *rules.Policy
+	// Ledger counts clients that come with credentials of another environment; nil for none.
+	Ledger   interface{ Count(ledger.Call) }
 	RulesNow func() time.Time
 	// Secret is the secret that our processes show one another.
 	Secret string

@@ -48,15 +48,15 @@ func (c *clock) advance(d time.Duration) { c.ahead.Add(int64(d)) }
 // world is a login service as it runs: a store on disk, a directory server, the buckets,
 // a verifier that follows them, and both listeners.
 type world struct {
-	clock     *clock
-	db        *store.DB
-	server    *directory.Server
-	nc        *nats.Conn
-	directory *directory.Directory
-	verifier  *token.Verifier
-	service   *Service
-	door      string // the login door, on plain HTTP
-	internal  string
+	clock    *clock
+	db       *store.DB
+	server   *directory.Server
+	nc       *nats.Conn
+	changes  *directory.Changes
+	verifier *token.Verifier
+	service  *Service
+	door     string // the login door, on plain HTTP
+	internal string
 }
 
 func newWorld(t *testing.T, change ...func(*Options)) *world {
@@ -76,8 +76,7 @@ func newWorldOf(t *testing.T, change ...func(*Options)) *world {
 	w.nc, err = w.server.Connect("login")
 	must(t, err)
 	t.Cleanup(w.nc.Close)
-	w.directory, err = directory.Open(t.Context(), w.nc, "production", 1)
-	must(t, err)
+	w.changes = directory.OpenChanges(w.nc, "production", 1)
 	buckets, err := token.OpenBuckets(t.Context(), w.nc, "production", 1)
 	must(t, err)
 	follower, err := token.Follow(t.Context(), w.nc, "production", filepath.Join(t.TempDir(), "keys"))
@@ -99,7 +98,7 @@ func newWorldOf(t *testing.T, change ...func(*Options)) *world {
 	o := Options{
 		Issuer: issuer, Product: "Procore",
 		LoginURLs: map[string]string{w.door: w.door, issuer: issuer, apiDoor: issuer},
-		DB:        w.db, Announcer: buckets, Revoker: buckets, Changes: w.directory, Verifier: w.verifier,
+		DB:        w.db, Announcer: buckets, Revoker: buckets, Changes: w.changes, Verifier: w.verifier,
 		Policy: &policy, InForce: func() *rules.Policy { return &policy }, RulesNow: func() time.Time { return beforeSunset }, Secret: secret, Algorithm: "ES256",
 		KeyDelay: time.Second, AccessLifetime: 5400 * time.Second, CodeLifetime: 10 * time.Minute,
 		SessionLifetime: 12 * time.Hour, AttemptsPerMinute: 100, Now: w.clock.now,
@@ -367,7 +366,7 @@ func (w *world) gone(t *testing.T, raw string) {
 // change publishes changes as a region does.
 func (w *world) change(t *testing.T, changes ...directory.Change) {
 	t.Helper()
-	must(t, w.directory.Publish(t.Context(), changes))
+	must(t, w.changes.Publish(t.Context(), changes))
 }
 
 // indexed waits until the index has applied a version of a company.

@@ -84,6 +84,8 @@ func (n *notOwned) Error() string { return "the fence doesn't own the company at
 const (
 	// EpochHeader stamps a call with the epoch of the placement that the gateway used.
 	EpochHeader = "Mpr-Epoch"
+	// RefusalHeader tells a gateway of a refusal that only the region can see.
+	RefusalHeader = "Mpr-Refusal"
 	// RegionHeader tells a gateway where a company lives, on a 421.
 	RegionHeader = "Mpr-Region"
 )
@@ -112,6 +114,8 @@ func (s *Service) refuse(w http.ResponseWriter, r *http.Request, err error) {
 		w.Header().Set("WWW-Authenticate", "Bearer")
 	case problem.InvalidToken, problem.WrongEnvironment:
 		w.Header().Set("WWW-Authenticate", `Bearer error="invalid_token"`)
+	case problem.CompanyMismatch:
+		w.Header().Set(RefusalHeader, string(problem.CompanyMismatch)) // the gateways' ledger counts these
 	}
 	problem.Write(w, r, err)
 }

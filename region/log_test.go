@@ -174,7 +174,7 @@ func (w *world) follow() *index {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		_ = w.directory.Consume(ctx, "test", func(_ context.Context, all []directory.Change) error {
+		_ = w.changes.Consume(ctx, "test", func(_ context.Context, all []directory.Change) error {
 			for _, c := range all {
 				i.changes <- c
 			}

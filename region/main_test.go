@@ -81,7 +81,7 @@ type world struct {
 	dsn       string
 	ring      *token.Ring
 	verifier  *token.Verifier
-	directory *directory.Directory
+	changes   *directory.Changes
 	publisher *publisher
 	identity  *identity
 	db        *store.DB
@@ -104,9 +104,8 @@ func newWorld(t *testing.T) *world {
 	t.Cleanup(func() { check(t, follower.Close()) })
 	check(t, follower.Ready(t.Context()))
 	w.verifier = token.NewVerifier(issuer, follower, 1000, time.Now)
-	w.directory, err = directory.Open(t.Context(), bus, environment, 1)
-	check(t, err)
-	w.publisher = &publisher{to: w.directory}
+	w.changes = directory.OpenChanges(bus, environment, 1)
+	w.publisher = &publisher{to: w.changes}
 	w.start()
 	t.Cleanup(w.stop)
 	return w
@@ -182,7 +181,7 @@ func (k *keys) DeleteSigningKey(context.Context, string) error { return nil }
 // publisher hands changes to the real stream. It can be cut off, and then count how often
 // it is tried.
 type publisher struct {
-	to    *directory.Directory
+	to    *directory.Changes
 	away  atomic.Bool
 	tries atomic.Int64
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"mpr/config"
+	"mpr/directory"
 	"mpr/problem"
 )
 
@@ -140,6 +141,10 @@ func (s *system) startEnvironments(ctx context.Context) (map[string]http.Handler
 // startEnvironment starts login, regions and gateway of an environment and answers the
 // handlers of its host names.
 func (s *system) startEnvironment(ctx context.Context, e *config.Environment) (map[string]http.Handler, error) {
+	// The roles wait for the directory, and control, which makes it, starts after them.
+	if _, err := directory.Open(ctx, s.nats, e.Name, s.config.Directory.Replicas); err != nil {
+		return nil, err
+	}
 	sh, err := s.follow(ctx, e, "dev")
 	if err != nil {
 		return nil, err

@@ -18,6 +18,7 @@ import (
 	"mpr/control"
 	"mpr/directory"
 	"mpr/gateway"
+	"mpr/ledger"
 	"mpr/login"
 	"mpr/problem"
 	"mpr/region"
@@ -41,8 +42,8 @@ func (s *system) startLogin(ctx context.Context, e *config.Environment, sh *shar
 	service, err := login.New(ctx, login.Options{
 		ForwardedFrom: networks,
 		Issuer:        e.Issuer(), Product: s.config.Product, LoginURLs: loginURLs(e),
-		DB: db, Announcer: buckets, Revoker: buckets, Changes: directory.LateChanges(s.nats, e.Name, s.config.Directory.Replicas),
-		Verifier: sh.verifier, Policy: &sh.policy, InForce: sh.inForce, RulesNow: s.rulesNow, Secret: s.secret,
+		DB: db, Announcer: buckets, Revoker: buckets, Changes: directory.OpenChanges(s.nats, e.Name, s.config.Directory.Replicas),
+		Verifier: sh.verifier, Policy: &sh.policy, InForce: sh.inForce, RulesNow: s.rulesNow, Ledger: s.counter(e), Secret: s.secret,
 		ClientPrefix: e.ClientPrefix(), ClientsOf: s.otherClients(e),
 		Algorithm: s.config.Tokens.Algorithm, KeyDelay: s.config.Tokens.KeyDelay,
 		AccessLifetime: s.config.Tokens.AccessLifetime, CodeLifetime: s.config.Tokens.CodeLifetime, RefreshGrace: s.config.Tokens.RefreshGrace,
@@ -92,7 +93,7 @@ func (s *system) startRegion(ctx context.Context, e *config.Environment, r *conf
 	}
 	s.add(db)
 	service, err := region.New(ctx, region.Options{
-		Code: company.Region(r.Code), Number: r.Number, DB: db, Verifier: sh.verifier, Policy: &sh.policy, Publisher: directory.LateChanges(s.nats, e.Name, s.config.Directory.Replicas),
+		Code: company.Region(r.Code), Number: r.Number, DB: db, Verifier: sh.verifier, Policy: &sh.policy, Publisher: directory.OpenChanges(s.nats, e.Name, s.config.Directory.Replicas),
 		Identity: identityClient{"http://" + e.Identity.Internal, s.secret}, Secret: s.secret,
 		MaxBody: s.config.Region.MaxBody, MaxPerPage: s.config.Region.MaxPerPage, Now: time.Now,
 	})
@@ -141,7 +142,7 @@ func (s *system) startGateway(_ context.Context, e *config.Environment, sh *shar
 			MaxBody: limits.MaxBody, IdleTimeout: limits.IdleTimeout, StallTimeout: limits.StallTimeout,
 			ConnectTimeout: limits.ConnectTimeout, AnswerTimeout: limits.AnswerTimeout, UpstreamConns: limits.UpstreamConns, ForwardedFrom: networks,
 		},
-		Now: s.rulesNow,
+		Now: s.rulesNow, Ledger: s.counter(e),
 	})
 	if err != nil {
 		return nil, nil, err
@@ -158,6 +159,28 @@ func (s *system) startGateway(_ context.Context, e *config.Environment, sh *shar
 	return api, legacy, s.bindAndServe(&e.Legacy.Listen, legacy)
 }
 
+// ledgerStream carries the counts of non-compliant calls.
+func (s *system) ledgerStream(e *config.Environment) *directory.LateStream {
+	return directory.OpenLateStream(s.nats, "ledger", e.Name, s.config.Directory.Replicas)
+}
+
+// counter starts a counter for the environment's ledger.
+func (s *system) counter(e *config.Environment) *ledger.Counter {
+	c := ledger.NewCounter(s.ledgerStream(e), s.rulesNow)
+	s.onClose(func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), lastCounts)
+		defer cancel()
+		if err := c.Close(ctx); err != nil {
+			slog.Warn("stopping", "environment", e.Name, "error", err)
+		}
+		return nil
+	})
+	return c
+}
+
+// lastCounts is how long a stop waits for the ledger's last counts to be stored.
+const lastCounts = time.Second
+
 // startControl starts the control role, for all environments, and notes in the data
 // folder where it is, for the commands.
 func (s *system) startControl(ctx context.Context) error {
@@ -165,6 +188,11 @@ func (s *system) startControl(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	db, err := store.Open(ctx, s.config.Control.Store, ledger.Migrations())
+	if err != nil {
+		return fmt.Errorf("control store: %w", err)
+	}
+	s.add(db)
 	environments := map[string]*control.Environment{}
 	var all []*control.Environment
 	for i := range s.config.Environments {
@@ -184,9 +212,11 @@ func (s *system) startControl(ctx context.Context) error {
 		if err := sh.replica.Ready(ctx); err != nil {
 			return fmt.Errorf("wait for the directory: %w", err)
 		}
+		book := ledger.OpenBook(db, e.Name, s.ledgerStream(e), s.rulesNow)
+		s.add(book)
 		all = append(all, &control.Environment{
 			Name: e.Name, DefaultRegion: company.Region(s.config.DefaultRegion), Placements: d, Regions: d, Pages: sh.replica,
-			Policies: d, Campaign: sh.policy.Campaign,
+			Policies: d, Campaign: sh.policy.Campaign, InForce: sh.inForce, Ledger: book,
 			IdentityURL: "http://" + e.Identity.Internal, LoginURL: "http://" + e.Login.Listen,
 			PublicLogin: e.Login.BaseURL(), PublicAPI: e.API.BaseURL(), ClientPrefix: e.ClientPrefix(),
 		})

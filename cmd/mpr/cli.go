@@ -29,6 +29,7 @@ type cli struct {
 	ServiceAccount serviceAccountCommands `cmd:"" group:"Administration:" help:"Create service accounts."`
 	Keys           keysCommands           `cmd:"" group:"Administration:" help:"List and rotate signing keys."`
 	Policy         policyCommands         `cmd:"" group:"Administration:" help:"Show and set the dates of the legacy door."`
+	Ledger         ledgerCommands         `cmd:"" group:"Administration:" help:"Show which apps still make non-compliant calls, and what a date or a move would break."`
 	Brownout       brownoutCommands       `cmd:"" group:"Administration:" help:"Plan windows in which the legacy door refuses, and pause them."`
 
 	Config  configCommands `cmd:"" group:"Other:" help:"Check and show the configuration."`

@@ -24,6 +24,7 @@ var mayImport = map[string]struct {
 	"store":   {[]string{"problem"}, "it opens engines and knows no table of anybody"},
 
 	"directory": {words, "it keeps placements, and knows nothing of tokens and roles"},
+	"ledger":    {append(slices.Clone(words), "directory", "store"), "it counts what others tell it, whatever role they play"},
 	"token":     {append(slices.Clone(words), "directory"), "a verifier follows its buckets as the directory does, and works without the stores and the login service"},
 
 	"login":   {roleNeeds, aRole},
@@ -39,7 +40,7 @@ var mayImport = map[string]struct {
 
 var (
 	words     = []string{"company", "problem", "rules"}
-	roleNeeds = append(slices.Clone(words), "directory", "store", "token")
+	roleNeeds = append(slices.Clone(words), "directory", "ledger", "store", "token")
 	roles     = []string{"control", "gateway", "login", "region"}
 )
 

@@ -1,0 +1,217 @@
+package directory
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Stream is a durable queue: what is published to it is stored before Publish returns,
+// and comes to its reader at least once, across restarts of both.
+type Stream struct {
+	js   jetstream.JetStream
+	name string // of the stream and of its one subject
+	what string // what it carries, for messages to operators
+}
+
+// Message is what a stream carries. The id makes publishing it again harmless for some
+// minutes; whoever applies messages must know those that it has applied before.
+type Message struct {
+	ID   string
+	Data []byte
+}
+
+// streamKept bounds a stream: readers are milliseconds behind, and who is away for longer
+// than this must be filled in another way.
+const streamKept = 7 * 24 * time.Hour
+
+// OpenStream opens an environment's stream of a kind, or makes it, with this many copies.
+func OpenStream(ctx context.Context, nc *nats.Conn, kind, environment string, replicas int) (*Stream, error) {
+	// Without a timeout, acknowledgements that a dying leader never sent would fill the list
+	// of those awaited.
+	js, err := jetstream.New(nc, jetstream.WithPublishAsyncTimeout(writeTimeout))
+	if err != nil {
+		return nil, fmt.Errorf("open the stream of %s: %w", kind, err)
+	}
+	s := &Stream{js: js, name: BucketName(kind, environment), what: kind}
+	_, err = js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+		Name:       s.name,
+		Subjects:   []string{s.name},
+		Storage:    jetstream.FileStorage,
+		Replicas:   replicas,
+		MaxAge:     streamKept,
+		Duplicates: 2 * time.Minute,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("make the stream %s: %w", s.name, Unavailable(err))
+	}
+	return s, nil
+}
+
+// Publish returns once all messages are stored.
+func (s *Stream) Publish(ctx context.Context, messages ...Message) error {
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
+	acks := make([]jetstream.PubAckFuture, 0, len(messages))
+	for _, m := range messages {
+		ack, err := s.js.PublishAsync(s.name, m.Data, jetstream.WithMsgID(m.ID))
+		if err != nil {
+			return fmt.Errorf("publish %s: %w", s.what, Unavailable(err))
+		}
+		acks = append(acks, ack)
+	}
+	for _, ack := range acks {
+		select {
+		case <-ack.Ok():
+		case err := <-ack.Err():
+			return fmt.Errorf("publish %s: %w", s.what, Unavailable(err))
+		case <-ctx.Done():
+			return fmt.Errorf("publish %s: %w", s.what, Unavailable(ctx.Err()))
+		}
+	}
+	return nil
+}
+
+const (
+	consumeBatch   = 256
+	consumeRetry   = time.Second
+	redeliverAfter = 30 * time.Second
+)
+
+// MaxInFlight is how many messages a reader may have taken without acknowledging them:
+// no message comes again after more than so many later ones.
+const MaxInFlight = 4 * consumeBatch
+
+// Consume hands the messages' data to apply, in batches, until the context ends. What
+// apply has taken without an error is acknowledged; everything else comes again, to this
+// process or to another one that consumes under the same durable name.
+func (s *Stream) Consume(ctx context.Context, durable string, apply func(context.Context, [][]byte) error) error {
+	for ctx.Err() == nil {
+		err := s.consume(ctx, durable, apply)
+		if ctx.Err() != nil {
+			break
+		}
+		slog.Warn("reading a stream; trying again", "stream", s.name, "error", err)
+		_ = pause(ctx, consumeRetry)
+	}
+	return ctx.Err()
+}
+
+func (s *Stream) consume(ctx context.Context, durable string, apply func(context.Context, [][]byte) error) error {
+	consumer, err := s.js.CreateOrUpdateConsumer(ctx, s.name, jetstream.ConsumerConfig{
+		Durable:       durable,
+		AckPolicy:     jetstream.AckExplicitPolicy,
+		AckWait:       redeliverAfter,
+		MaxAckPending: MaxInFlight,
+	})
+	if err != nil {
+		return Unavailable(err)
+	}
+	for ctx.Err() == nil {
+		if err := s.consumeBatch(ctx, consumer, apply); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+// consumeBatch waits for messages and takes all that are there. Waiting for the first one
+// alone, rather than for a full batch, keeps readers milliseconds behind.
+func (s *Stream) consumeBatch(ctx context.Context, consumer jetstream.Consumer, apply func(context.Context, [][]byte) error) error {
+	first, err := s.first(ctx, consumer)
+	if err != nil || len(first) == 0 {
+		return err
+	}
+	rest, err := fetch(consumer.FetchNoWait(consumeBatch - 1))
+	if err != nil {
+		return err
+	}
+	messages := append(first, rest...)
+	data := make([][]byte, len(messages))
+	for i, m := range messages {
+		data[i] = m.Data()
+	}
+	if err := apply(ctx, data); err != nil {
+		for _, m := range messages {
+			_ = m.NakWithDelay(consumeRetry) // without it, redelivery takes longer
+		}
+		return fmt.Errorf("apply %s: %w", s.what, err)
+	}
+	for _, m := range messages {
+		if err := m.Ack(); err != nil {
+			return Unavailable(err) // comes again; applying is idempotent
+		}
+	}
+	return nil
+}
+
+// first waits for a message, for a while; the end of the context ends the wait.
+func (s *Stream) first(ctx context.Context, consumer jetstream.Consumer) ([]jetstream.Msg, error) {
+	waiting, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
+	messages, err := fetch(consumer.Fetch(1, jetstream.FetchContext(waiting)))
+	if waiting.Err() != nil {
+		return messages, ctx.Err() // there was none
+	}
+	return messages, err
+}
+
+func fetch(batch jetstream.MessageBatch, err error) ([]jetstream.Msg, error) {
+	if err != nil {
+		return nil, Unavailable(err)
+	}
+	var messages []jetstream.Msg
+	for m := range batch.Messages() {
+		messages = append(messages, m)
+	}
+	if err := batch.Error(); err != nil && !errors.Is(err, jetstream.ErrNoMessages) {
+		return messages, Unavailable(err)
+	}
+	return messages, nil
+}
+
+// LateStream is a stream that is opened, or made, when it is first needed: that the
+// directory can't be reached yet is no error.
+type LateStream struct{ late *Late[*Stream] }
+
+// OpenLateStream prepares an environment's stream of a kind.
+func OpenLateStream(nc *nats.Conn, kind, environment string, replicas int) *LateStream {
+	return &LateStream{NewLate(func(ctx context.Context) (*Stream, error) { return OpenStream(ctx, nc, kind, environment, replicas) })}
+}
+
+// Publish is [Stream.Publish].
+func (l *LateStream) Publish(ctx context.Context, messages ...Message) error {
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
+	s, err := l.late.Get(ctx)
+	if err != nil {
+		return err
+	}
+	return s.Publish(ctx, messages...)
+}
+
+// Consume is [Stream.Consume], as soon as the directory can be reached.
+func (l *LateStream) Consume(ctx context.Context, durable string, apply func(context.Context, [][]byte) error) error {
+	retry := time.NewTicker(consumeRetry)
+	defer retry.Stop()
+	for told := false; ; {
+		s, err := l.late.Get(ctx)
+		if err == nil {
+			return s.Consume(ctx, durable, apply)
+		}
+		if !told && ctx.Err() == nil {
+			slog.Warn("a stream can't be read; trying again until it can", "error", err)
+			told = true
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("read a stream: %w", ctx.Err())
+		case <-retry.C:
+		}
+	}
+}

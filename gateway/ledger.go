@@ -1,0 +1,59 @@
+package gateway
+
+import (
+	"net/http"
+
+	"mpr/ledger"
+	"mpr/problem"
+	"mpr/rules"
+)
+
+// Ledger counts calls that lack what the seed requires. Counting never waits.
+type Ledger interface{ Count(ledger.Call) }
+
+// refusalHeader names the code of a refusal that the ledger counts and only a region can
+// tell: company_mismatch. Clients don't see it.
+const refusalHeader = "Mpr-Refusal"
+
+// kinds of refusals that the ledger counts.
+var kinds = map[problem.Code]ledger.Kind{
+	problem.MissingCompanyHeader: ledger.MissingHeader,
+	problem.CompanyMismatch:      ledger.CompanyMismatch,
+	problem.LegacyForbidden:      ledger.RefusedForRegion,
+	problem.LegacyBrownout:       ledger.RefusedInBrownout,
+	problem.WrongEnvironment:     ledger.WrongEnvironment,
+}
+
+// account tells the ledger of a call that was answered.
+func (c *call) account() {
+	legacy := c.door == rules.DoorLegacy
+	if c.service.ledger == nil || !legacy && c.refusal == "" {
+		return
+	}
+	entry := ledger.Call{Company: c.company, Method: c.r.Method, Path: c.target.path, Status: c.status}
+	switch {
+	case c.claims != nil:
+		entry.App, entry.ClientID = c.claims.App, c.claims.ClientID
+	case c.client != "" && c.status != http.StatusUnauthorized: // or anybody could be named
+		entry.ClientID = c.client
+	default:
+		entry.Host, entry.UserAgent = c.r.Host, c.r.Header.Get("User-Agent")
+	}
+	count := func(kind ledger.Kind, refused bool) {
+		entry.Kind, entry.Refused = kind, refused
+		c.service.ledger.Count(entry)
+	}
+	if legacy {
+		kind := ledger.LegacyAPIHost
+		if isAuthentication(c.target.path) {
+			kind = ledger.LegacyLoginHost
+		}
+		count(kind, c.refusal == problem.LegacySunset)
+	}
+	if kind, ok := kinds[c.refusal]; ok {
+		count(kind, true)
+	}
+	if c.filled {
+		count(ledger.MissingHeader, false)
+	}
+}

@@ -1,0 +1,236 @@
+package ledger
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"sync"
+	"time"
+
+	"mpr/directory"
+)
+
+// Publisher takes batches of counts. It returns once they are stored.
+type Publisher interface {
+	Publish(ctx context.Context, messages ...directory.Message) error
+}
+
+const (
+	// shipEvery is how often counts are shipped: what a killed process loses.
+	shipEvery = 500 * time.Millisecond
+	// maxRows bounds the rows of a day, and maxStrangers those among them that clients can
+	// make up without a valid token. What is too much is counted in one row for each app.
+	maxRows      = 50_000
+	maxStrangers = 2_000
+	// maxBatch bounds the rows of a message.
+	maxBatch = 2_000
+	// maxText bounds what clients say of themselves.
+	maxText = 80
+)
+
+// Counter counts calls in memory and ships the counts. It is safe for concurrent use.
+type Counter struct {
+	to   Publisher
+	now  func() time.Time
+	boot string
+
+	maxRows, maxStrangers int
+
+	mu   sync.Mutex
+	rows map[row]int64
+	// seen are the rows of the day, shipped or not; strangers is how many of them have no
+	// app.
+	seen      map[row]struct{}
+	strangers int
+	today     day
+	// routes holds the routes of the rows, so that counting a known one allocates nothing.
+	routes map[string]string
+
+	// Only the shipping goroutine touches these. pending is the one batch that isn't known
+	// to be stored: it is sent again as it is until it is, so that it can't be applied twice.
+	seq     int64
+	pending *directory.Message
+
+	stop chan struct{}
+	done sync.WaitGroup
+	once sync.Once
+}
+
+// NewCounter starts a counter. now is the clock that days are told by.
+func NewCounter(to Publisher, now func() time.Time) *Counter {
+	c := newCounter(to, now)
+	c.done.Go(c.run)
+	return c
+}
+
+// newCounter makes a counter that ships nothing yet.
+func newCounter(to Publisher, now func() time.Time) *Counter {
+	c := &Counter{to: to, now: now, boot: rand.Text(), maxRows: maxRows, maxStrangers: maxStrangers, stop: make(chan struct{}), seen: map[row]struct{}{}}
+	c.clear()
+	return c
+}
+
+// clear forgets what was shipped. c.mu is held, or nobody else knows c yet.
+func (c *Counter) clear() { c.rows, c.routes = map[row]int64{}, map[string]string{} }
+
+// Count counts a call. It never waits for anything but other calls that are counted.
+func (c *Counter) Count(call Call) {
+	r := row{
+		Day: dayOf(c.now()), Kind: call.Kind, App: call.App, ClientID: call.ClientID, Company: call.Company,
+		Method: call.Method, Status: call.Status, Refused: call.Refused,
+	}
+	if call.App == 0 && call.ClientID == "" {
+		r.Host, r.Agent = printable(call.Host), printable(call.UserAgent)
+	} else if call.App == 0 {
+		r.ClientID = printable(call.ClientID) // as the request names it
+	}
+	if !isMethod(call.Method) {
+		r.Method = "OTHER"
+	}
+	var buf [maxRoute + 16]byte
+	route := appendRoute(buf[:0], call.Path)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	known, ok := c.routes[string(route)]
+	if ok {
+		r.Route = known
+		if n := c.rows[r]; n > 0 {
+			c.rows[r] = n + 1
+			return
+		}
+	}
+	if !ok {
+		r.Route = string(route)
+	}
+	if !c.admit(r) {
+		// The total of the app stays true; what the calls were is lost.
+		c.rows[row{Day: r.Day, Kind: r.Kind, App: r.App, ClientID: r.ClientID, Refused: r.Refused, Route: "/…"}]++
+		return
+	}
+	c.routes[r.Route] = r.Route
+	c.rows[r]++
+}
+
+// admit says whether the day has room for a row. c.mu is held.
+func (c *Counter) admit(r row) bool {
+	if r.Day != c.today {
+		c.today, c.strangers, c.seen = r.Day, 0, map[row]struct{}{}
+	}
+	if _, ok := c.seen[r]; ok {
+		return true
+	}
+	stranger := r.ClientID == ""
+	if len(c.seen) >= c.maxRows || stranger && c.strangers >= c.maxStrangers {
+		return false
+	}
+	if stranger {
+		c.strangers++
+	}
+	c.seen[r] = struct{}{}
+	return true
+}
+
+// isMethod knows the methods of RFC 9110 and RFC 5789: clients may send any token.
+func isMethod(method string) bool {
+	switch method {
+	case "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS":
+		return true
+	}
+	return false
+}
+
+// printable is a client's own text, of bounded length, without what would disturb a
+// terminal or a CSV.
+func printable(s string) string {
+	clean := len(s) <= maxText
+	for i := 0; clean && i < len(s); i++ {
+		clean = s[i] >= ' ' && s[i] < 0x7f
+	}
+	if clean {
+		return s
+	}
+	b := make([]byte, 0, maxText)
+	for i := 0; i < len(s) && len(b) < maxText; i++ {
+		if c := s[i]; c >= ' ' && c < 0x7f {
+			b = append(b, c)
+		} else {
+			b = append(b, '?')
+		}
+	}
+	return string(b)
+}
+
+func (c *Counter) run() {
+	tick := time.NewTicker(shipEvery)
+	defer tick.Stop()
+	told := false
+	for {
+		select {
+		case <-c.stop:
+			return
+		case <-tick.C:
+		}
+		err := c.ship(context.Background())
+		if err != nil && !told {
+			slog.Warn("the ledger's counts can't be shipped; they are kept until they can", "error", err)
+		}
+		told = err != nil
+	}
+}
+
+// ship sends what waits, batch by batch.
+func (c *Counter) ship(ctx context.Context) error {
+	for {
+		if c.pending == nil && !c.take() {
+			return nil
+		}
+		if err := c.to.Publish(ctx, *c.pending); err != nil {
+			return err
+		}
+		c.pending = nil
+	}
+}
+
+// take makes the next batch the pending one; false if there is nothing to ship.
+func (c *Counter) take() bool {
+	c.mu.Lock()
+	b := batch{Boot: c.boot, Seq: c.seq + 1}
+	for r, n := range c.rows {
+		if len(b.Rows) == maxBatch {
+			break
+		}
+		b.Rows = append(b.Rows, counted{r, n})
+	}
+	if len(b.Rows) == len(c.rows) {
+		c.clear()
+	} else {
+		for _, taken := range b.Rows {
+			delete(c.rows, taken.row)
+		}
+	}
+	c.mu.Unlock()
+	if len(b.Rows) == 0 {
+		return false
+	}
+	data, err := json.Marshal(b)
+	if err != nil {
+		slog.Error("the ledger's counts are lost", "error", err) // numbers and strings always marshal
+		return false
+	}
+	c.seq++
+	c.pending = &directory.Message{ID: c.boot + "-" + strconv.FormatInt(b.Seq, 10), Data: data}
+	return true
+}
+
+// Close ships the rest, for as long as the context allows.
+func (c *Counter) Close(ctx context.Context) error {
+	c.once.Do(func() { close(c.stop) })
+	c.done.Wait()
+	if err := c.ship(ctx); err != nil {
+		return fmt.Errorf("the ledger's last counts are lost: %w", err)
+	}
+	return nil
+}
