@@ -88,12 +88,10 @@ func openStore(t *testing.T) *store.DB {
 	dsn := "sqlite:" + filepath.Join(t.TempDir(), "control.db")
 	if server := os.Getenv("MPR_TEST_POSTGRES"); server != "" {
 		schema := "ledger_" + strings.ToLower(rand.Text())
-		admin, err := store.Open(t.Context(), server, os.DirFS(t.TempDir()))
-		if err == nil {
-			err = admin.Write(t.Context(), execute("CREATE SCHEMA "+schema))
-			must(t, admin.Close())
-		}
+		admin, err := store.Open(t.Context(), server, Migrations())
 		must(t, err)
+		must(t, admin.Write(t.Context(), execute("CREATE SCHEMA "+schema)))
+		must(t, admin.Close())
 		u, err := url.Parse(server)
 		must(t, err)
 		q := u.Query()
