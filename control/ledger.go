@@ -122,7 +122,7 @@ func (s *Service) ledgerCSV(w http.ResponseWriter, r *http.Request) {
 	begin := func() error {
 		begun = true
 		w.Header().Set("Content-Type", "text/csv; charset=utf-8")
-		return out.Write([]string{"date", "status", "method", "route", "count", "company", "client_id", "kind", "host", "user_agent"})
+		return out.Write([]string{"date", "status", "method", "route", "count", "company", "client_id", "kind", "also", "host", "user_agent"})
 	}
 	err = e.Ledger.Each(r.Context(), ledger.Query{ClientID: q.Get("client_id"), Days: days}, func(l ledger.Entry) error {
 		if !begun {
@@ -135,7 +135,7 @@ func (s *Service) ledgerCSV(w http.ResponseWriter, r *http.Request) {
 			companyID = l.Company.String()
 		}
 		return out.Write([]string{
-			l.Date, strconv.Itoa(l.Status), l.Method, l.Route, strconv.FormatInt(l.Count, 10), companyID, plainCell(l.ClientID), string(l.Kind), plainCell(l.Host), plainCell(l.UserAgent),
+			l.Date, strconv.Itoa(l.Status), l.Method, l.Route, strconv.FormatInt(l.Count, 10), companyID, plainCell(l.ClientID), string(l.Kind), strconv.FormatBool(l.Also), plainCell(l.Host), plainCell(l.UserAgent),
 		})
 	})
 	switch {

@@ -42,6 +42,7 @@ func (c *call) account() {
 	count := func(kind ledger.Kind, refused bool) {
 		entry.Kind, entry.Refused = kind, refused
 		c.service.ledger.Count(entry)
+		entry.Also = true // for the next kind
 	}
 	if legacy {
 		kind := ledger.LegacyAPIHost

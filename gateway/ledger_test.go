@@ -46,7 +46,7 @@ func (l *tally) since(t *testing.T, n, want int) []string {
 			if who == "" {
 				who = c.Host + " " + c.UserAgent
 			}
-			lines = append(lines, fmt.Sprintf("%s %s %d %s %s %d %v", c.Kind, who, c.Company, c.Method, c.Path, c.Status, c.Refused))
+			lines = append(lines, fmt.Sprintf("%s%s %s %d %s %s %d %v", map[bool]string{true: "+"}[c.Also], c.Kind, who, c.Company, c.Method, c.Path, c.Status, c.Refused))
 		}
 		return true
 	})
@@ -84,13 +84,13 @@ func TestLedgerIsToldOfNonCompliantCalls(t *testing.T) {
 		{"api", "GET", "/x?company_id=4711", g.header(0), "", []string{"missing_header client 0 GET /x 400 true"}},
 		{"api", "GET", "/mismatch", g.header(inUS01), "", []string{"company_mismatch client 4711 GET /mismatch 400 true"}},
 		{"legacy", "GET", "/x", g.header(inUS01), "", []string{"legacy_api_host client 4711 GET /x 200 false"}},
-		{"legacy", "POST", "/x?company_id=4711", g.header(0), "", []string{"legacy_api_host client 4711 POST /x 200 false", "missing_header client 4711 POST /x 200 false"}},
-		{"legacy", "GET", "/x", g.header(0), "", []string{"legacy_api_host client 0 GET /x 400 false", "missing_header client 0 GET /x 400 true"}},
-		{"legacy", "GET", "/x", g.header(inEU01), "", []string{"legacy_api_host client 598134325779301 GET /x 403 false", "refused_for_region client 598134325779301 GET /x 403 true"}},
+		{"legacy", "POST", "/x?company_id=4711", g.header(0), "", []string{"legacy_api_host client 4711 POST /x 200 false", "+missing_header client 4711 POST /x 200 false"}},
+		{"legacy", "GET", "/x", g.header(0), "", []string{"legacy_api_host client 0 GET /x 400 false", "+missing_header client 0 GET /x 400 true"}},
+		{"legacy", "GET", "/x", g.header(inEU01), "", []string{"legacy_api_host client 598134325779301 GET /x 403 false", "+refused_for_region client 598134325779301 GET /x 403 true"}},
 		{"legacy", "GET", "/rest/v1.0/me", g.header(0), "", []string{"legacy_api_host client 0 GET /rest/v1.0/me 200 false"}},
 		{"legacy", "GET", "/rest/v1.0/me", agent, "", []string{"legacy_api_host " + host + " old/1 0 GET /rest/v1.0/me 401 false"}},
 		{"legacy", "POST", "/oauth/token", form, "client_id=somebody", []string{"legacy_login_host somebody 0 POST /oauth/token 200 false"}},
-		{"legacy", "POST", "/oauth/token", form, "client_id=browned", []string{"legacy_login_host browned 0 POST /oauth/token 503 false", "refused_in_brownout browned 0 POST /oauth/token 503 true"}},
+		{"legacy", "POST", "/oauth/token", form, "client_id=browned", []string{"legacy_login_host browned 0 POST /oauth/token 503 false", "+refused_in_brownout browned 0 POST /oauth/token 503 true"}},
 	} {
 		before := told.size()
 		url := g.api.URL

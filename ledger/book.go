@@ -113,9 +113,9 @@ func (b *Book) applyOne(ctx context.Context, tx *sql.Tx, one batch) error {
 		return fmt.Errorf("forget old batches: %w", err)
 	}
 	add, err := tx.PrepareContext(ctx, `INSERT INTO ledger
-		(environment, day, kind, app, client_id, company_id, method, route, status, refused, host, agent, count)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
-		ON CONFLICT (environment, day, client_id, kind, app, company_id, method, route, status, refused, host, agent)
+		(environment, day, kind, app, client_id, company_id, method, route, status, refused, also, host, agent, count)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+		ON CONFLICT (environment, day, client_id, kind, app, company_id, method, route, status, refused, also, host, agent)
 		DO UPDATE SET count = ledger.count + excluded.count`)
 	if err != nil {
 		return fmt.Errorf("count calls: %w", err)
@@ -125,16 +125,20 @@ func (b *Book) applyOne(ctx context.Context, tx *sql.Tx, one batch) error {
 		if r.Count <= 0 {
 			continue
 		}
-		refused := int64(0)
-		if r.Refused {
-			refused = 1
-		}
 		if _, err := add.ExecContext(ctx, b.environment, int64(r.Day), string(r.Kind), r.App, r.ClientID, int64(r.Company),
-			r.Method, r.Route, r.Status, refused, r.Host, r.Agent, r.Count); err != nil {
+			r.Method, r.Route, r.Status, bit(r.Refused), bit(r.Also), r.Host, r.Agent, r.Count); err != nil {
 			return fmt.Errorf("count calls: %w", err)
 		}
 	}
 	return nil
+}
+
+// bit is a truth for both engines.
+func bit(b bool) int64 {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 func (b *Book) prune(ctx context.Context) {
@@ -169,6 +173,8 @@ type Entry struct {
 	Route    string     `json:"route"`
 	Status   int        `json:"status"`
 	Refused  bool       `json:"refused"`
+	// Also says that the very calls are counted in a line of another kind, too.
+	Also bool `json:"also"`
 	// Host and UserAgent tell callers apart that have no valid token.
 	Host      string `json:"host,omitempty"`
 	UserAgent string `json:"user_agent,omitempty"`
@@ -186,9 +192,9 @@ type Query struct {
 
 // Each calls f for each line, by day, the oldest first, until f answers an error.
 func (b *Book) Each(ctx context.Context, q Query, f func(Entry) error) error {
-	rows, err := b.db.Read().QueryContext(ctx, `SELECT day, kind, app, client_id, company_id, method, route, status, refused, host, agent, count
+	rows, err := b.db.Read().QueryContext(ctx, `SELECT day, kind, app, client_id, company_id, method, route, status, refused, also, host, agent, count
 		FROM ledger WHERE environment = $1 AND day > $2 AND (client_id = $3 OR $3 = '') AND (company_id = $4 OR $4 = CAST(0 AS BIGINT))
-		ORDER BY day, client_id, kind, company_id, method, route, status, refused, host, agent`,
+		ORDER BY day, client_id, kind, company_id, method, route, status, refused, also, host, agent`,
 		b.environment, int64(dayOf(b.now()))-int64(q.Days), q.ClientID, int64(q.Company))
 	if err != nil {
 		return fmt.Errorf("read the ledger: %w", err)
@@ -197,11 +203,11 @@ func (b *Book) Each(ctx context.Context, q Query, f func(Entry) error) error {
 	for rows.Next() {
 		var e Entry
 		var d day
-		var refused int64
-		if err := rows.Scan(&d, &e.Kind, &e.App, &e.ClientID, &e.Company, &e.Method, &e.Route, &e.Status, &refused, &e.Host, &e.UserAgent, &e.Count); err != nil {
+		var refused, also int64
+		if err := rows.Scan(&d, &e.Kind, &e.App, &e.ClientID, &e.Company, &e.Method, &e.Route, &e.Status, &refused, &also, &e.Host, &e.UserAgent, &e.Count); err != nil {
 			return fmt.Errorf("read the ledger: %w", err)
 		}
-		e.Date, e.Refused = d.String(), refused != 0
+		e.Date, e.Refused, e.Also = d.String(), refused != 0, also != 0
 		if err := f(e); err != nil {
 			return err
 		}

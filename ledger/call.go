@@ -64,6 +64,8 @@ type Call struct {
 	// Status is the answer's; Refused says that it is a refusal for this kind.
 	Status  int
 	Refused bool
+	// Also says that the very call is counted under another kind, too.
+	Also bool
 
 	Host, UserAgent string
 }
@@ -79,6 +81,7 @@ type row struct {
 	Route    string     `json:"route,omitempty"`
 	Status   int        `json:"status,omitempty"`
 	Refused  bool       `json:"refused,omitempty"`
+	Also     bool       `json:"also,omitempty"`
 	Host     string     `json:"host,omitempty"`
 	Agent    string     `json:"agent,omitempty"`
 }

@@ -80,7 +80,7 @@ func (c *Counter) clear() { c.rows, c.routes = map[row]int64{}, map[string]strin
 func (c *Counter) Count(call Call) {
 	r := row{
 		Day: dayOf(c.now()), Kind: call.Kind, App: call.App, ClientID: call.ClientID, Company: call.Company,
-		Method: call.Method, Status: call.Status, Refused: call.Refused,
+		Method: call.Method, Status: call.Status, Refused: call.Refused, Also: call.Also,
 	}
 	if call.App == 0 && call.ClientID == "" {
 		r.Host, r.Agent = printable(call.Host), printable(call.UserAgent)
@@ -107,7 +107,7 @@ func (c *Counter) Count(call Call) {
 	}
 	if !c.admit(r) {
 		// The total of the app stays true; what the calls were is lost.
-		c.rows[row{Day: r.Day, Kind: r.Kind, App: r.App, ClientID: r.ClientID, Refused: r.Refused, Route: "/…"}]++
+		c.rows[row{Day: r.Day, Kind: r.Kind, App: r.App, ClientID: r.ClientID, Refused: r.Refused, Also: r.Also, Route: "/…"}]++
 		return
 	}
 	c.routes[r.Route] = r.Route

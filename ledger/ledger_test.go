@@ -305,6 +305,8 @@ func TestReport(t *testing.T) {
 	on(TrendDays-1, 2, legacyCall)
 	filled := legacyCall
 	filled.Kind, filled.Company = MissingHeader, 4712
+	filled.Also = true
+	on(0, 4, legacyCall)
 	on(0, 4, filled)
 	broken := legacyCall
 	broken.ClientID, broken.Kind, broken.Refused, broken.Status = "broken", RefusedForRegion, true, 403
@@ -312,7 +314,7 @@ func TestReport(t *testing.T) {
 	on(0, 7, Call{Kind: LegacyLoginHost, Path: "/oauth/token", Method: "POST", Host: "app.procore.com", UserAgent: "x"})
 	w.clock.set(today)
 	flush()
-	w.total(17)
+	w.total(21)
 	r, err := w.book.Report(t.Context(), &policy)
 	must(t, err)
 	if r.Days[0] != "2019-03-02" || r.Days[TrendDays-1] != "2019-03-15" {
@@ -325,7 +327,7 @@ func TestReport(t *testing.T) {
 		},
 		{
 			ClientID: "app", App: 3, State: AtRisk, Since: "2019-03-02", Calls: 6, Companies: []company.ID{4711, 4712},
-			Kinds: []KindReport{{LegacyAPIHost, 2, policy.RequiredChanges()[1]}, {MissingHeader, 4, policy.RequiredChanges()[2]}},
+			Kinds: []KindReport{{LegacyAPIHost, 6, policy.RequiredChanges()[1]}, {MissingHeader, 4, policy.RequiredChanges()[2]}},
 			Trend: [TrendDays]int64{0: 2, TrendDays - 1: 4},
 		},
 		{ClientID: "was", State: Compliant, Since: "2019-03-01", Kinds: []KindReport{}, Companies: []company.ID{}},

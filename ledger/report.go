@@ -128,8 +128,8 @@ func rank(s State) int { return slices.Index([]State{Compliant, AtRisk, Breaking
 // add takes a line of the ledger into the report of its app.
 func (a *AppReport) add(e Entry, at int, policy *rules.Policy) {
 	a.App = max(a.App, e.App)
-	a.Calls += e.Count
-	if at >= 0 {
+	if !e.Also {
+		a.Calls += e.Count
 		a.Trend[at] += e.Count
 	}
 	if e.Refused {

@@ -12,10 +12,11 @@ CREATE TABLE ledger (
     route       TEXT   NOT NULL,
     status      BIGINT NOT NULL,
     refused     BIGINT NOT NULL,
+    also        BIGINT NOT NULL,
     host        TEXT   NOT NULL,
     agent       TEXT   NOT NULL,
     count       BIGINT NOT NULL,
-    PRIMARY KEY (environment, day, client_id, kind, app, company_id, method, route, status, refused, host, agent)
+    PRIMARY KEY (environment, day, client_id, kind, app, company_id, method, route, status, refused, also, host, agent)
 );
 CREATE INDEX ledger_by_app ON ledger (environment, client_id, day);
 CREATE INDEX ledger_by_company ON ledger (environment, company_id, day);
