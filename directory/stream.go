@@ -123,15 +123,14 @@ func (s *Stream) consume(ctx context.Context, durable string, apply func(context
 // consumeBatch waits for messages and takes all that are there. Waiting for the first one
 // alone, rather than for a full batch, keeps readers milliseconds behind.
 func (s *Stream) consumeBatch(ctx context.Context, consumer jetstream.Consumer, apply func(context.Context, [][]byte) error) error {
-	first, err := s.first(ctx, consumer)
-	if err != nil || len(first) == 0 {
+	messages, err := s.first(ctx, consumer)
+	if len(messages) == 0 {
 		return err
 	}
-	rest, err := fetch(consumer.FetchNoWait(consumeBatch - 1))
-	if err != nil {
-		return err
-	}
-	messages := append(first, rest...)
+	// What has come is applied, whatever becomes of the rest: it would come again only after
+	// redeliverAfter.
+	rest, restErr := fetch(consumer.FetchNoWait(consumeBatch - 1))
+	messages = append(messages, rest...)
 	data := make([][]byte, len(messages))
 	for i, m := range messages {
 		data[i] = m.Data()
@@ -147,7 +146,7 @@ func (s *Stream) consumeBatch(ctx context.Context, consumer jetstream.Consumer, 
 			return Unavailable(err) // comes again; applying is idempotent
 		}
 	}
-	return nil
+	return restErr
 }
 
 // first waits for a message, for a while; the end of the context ends the wait.
