@@ -84,15 +84,20 @@ func (d *Directory) consume(ctx context.Context, durable string, apply func(cont
 // consumeBatch waits for changes and takes all that are there. Waiting for the first one
 // alone, rather than for a full batch, keeps the index milliseconds behind.
 func (d *Directory) consumeBatch(ctx context.Context, consumer jetstream.Consumer, apply func(context.Context, []Change) error) error {
-	first, err := fetch(consumer.Fetch(1, jetstream.FetchMaxWait(consumeWait)))
-	if err != nil || len(first) == 0 {
+	// The context ends the waiting, so that a process which stops doesn't wait for it.
+	waiting, cancel := context.WithTimeout(ctx, consumeWait)
+	defer cancel()
+	messages, err := fetch(consumer.Fetch(1, jetstream.FetchContext(waiting)))
+	if len(messages) == 0 {
+		if waiting.Err() != nil {
+			return nil // nothing came, or nobody waits any more
+		}
 		return err
 	}
-	rest, err := fetch(consumer.FetchNoWait(consumeBatch - 1))
-	if err != nil {
-		return err
-	}
-	messages := append(first, rest...)
+	// What has come is applied, whatever becomes of the rest: it would come again only after
+	// redeliverAfter.
+	rest, restErr := fetch(consumer.FetchNoWait(consumeBatch - 1))
+	messages = append(messages, rest...)
 	changes := make([]Change, 0, len(messages))
 	for _, m := range messages {
 		var c Change
@@ -114,7 +119,7 @@ func (d *Directory) consumeBatch(ctx context.Context, consumer jetstream.Consume
 			return Unavailable(err) // comes again; applying is idempotent
 		}
 	}
-	return nil
+	return restErr
 }
 
 func fetch(batch jetstream.MessageBatch, err error) ([]jetstream.Msg, error) {
