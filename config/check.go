@@ -107,7 +107,7 @@ func (f *findings) checkLimits(c *Config) {
 	f.positive("gateway.connect_timeout", g.ConnectTimeout)
 	f.positive("gateway.answer_timeout", g.AnswerTimeout)
 	f.between("gateway.upstream_connections", int64(g.UpstreamConns), 1, 1<<20)
-	f.between("gateway.remembered_tokens", int64(g.RememberedTokens), 1, 1<<27)
+	f.between("gateway.remembered_tokens", int64(g.RememberedTokens), 0, 1<<27)
 	for i, s := range g.ForwardedFrom {
 		if _, err := netip.ParsePrefix(s); err != nil {
 			f.add(fmt.Sprintf("gateway.forwarded_from[%d]", i), "%q is not a network: write it as 10.0.0.0/8, a single address as 10.0.0.7/32", s)

@@ -88,7 +88,7 @@ type Gateway struct {
 	AnswerTimeout time.Duration `yaml:"answer_timeout"`
 	// UpstreamConns is the largest number of connections to one region.
 	UpstreamConns int `yaml:"upstream_connections"`
-	// RememberedTokens is how many verified tokens are remembered.
+	// RememberedTokens is how many verified tokens are remembered; with 0 every signature is checked anew.
 	RememberedTokens int `yaml:"remembered_tokens"`
 	// ForwardedFrom lists the networks (CIDR) of proxies ahead of us whose X-Forwarded-For is believed.
 	ForwardedFrom []string `yaml:"forwarded_from"`

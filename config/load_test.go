@@ -50,6 +50,18 @@ func TestMistakes(t *testing.T) {
 
 const example = "../mpr.yaml"
 
+// The verifier can do without remembering, for those who want no tokens kept in memory.
+func TestNoTokenNeedsToBeRemembered(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "mpr.yaml")
+	if err := os.WriteFile(file, []byte("gateway:\n  remembered_tokens: 0\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, err := Load(file, DefaultPort, "")
+	if err != nil || c.Gateway.RememberedTokens != 0 {
+		t.Errorf("%v", err)
+	}
+}
+
 func TestExampleIsTheDefault(t *testing.T) {
 	for _, port := range []int{DefaultPort, 0, 7000} {
 		for _, dir := range []string{DefaultData, "elsewhere"} {

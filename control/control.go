@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
-	"sync"
 	"time"
 
 	"mpr/company"
@@ -29,6 +28,8 @@ type Placements interface {
 
 // Regions are what the directory says of the regions.
 type Regions interface {
+	// PutRegion answers [problem.Conflict] where the region's code has another number, or
+	// its number another code.
 	PutRegion(context.Context, company.RegionInfo) error
 	Regions(context.Context) ([]company.RegionInfo, error)
 }
@@ -83,8 +84,6 @@ type Service struct {
 	now          func() time.Time
 	internal     *caller
 	mux          *http.ServeMux
-	// adding orders additions of regions, which look before they write.
-	adding sync.Mutex
 }
 
 // New makes the service. It starts nothing.

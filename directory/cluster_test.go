@@ -93,6 +93,7 @@ func TestClusterOfThree(t *testing.T) {
 			t.Errorf("%d updates won", won)
 		}
 	})
+	t.Run("one number is that of one region", func(t *testing.T) { oneNumberOneCode(t, d) })
 	// A mover changes what it has changed a moment ago; a follower of the cluster may not
 	// have it yet.
 	t.Run("what was written is there to be changed", func(t *testing.T) {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"slices"
 	"strings"
 	"time"
 
@@ -263,50 +262,10 @@ func batchAnswer(data []byte, size int) error {
 	switch {
 	case ack.Error == nil:
 		return nil
-	case ack.Error.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence,
-		ack.Error.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequenceConstant: // the one that replicated buckets answer
+	case wrongSequence(ack.Error):
 		return problem.New(problem.Conflict, "One of %d companies has a placement already: none of them was loaded.", size).Because(ack.Error)
 	}
 	return fmt.Errorf("load placements: %w", ack.Error)
-}
-
-// PutRegion records a region, or changes what is recorded of it.
-func (d *Directory) PutRegion(ctx context.Context, r company.RegionInfo) error {
-	value, err := json.Marshal(r)
-	if err != nil {
-		return fmt.Errorf("put region: %w", err)
-	}
-	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
-	defer cancel()
-	_, err = d.regions.Put(ctx, string(r.Code), value)
-	return Unavailable(err)
-}
-
-// Regions lists the regions by number.
-func (d *Directory) Regions(ctx context.Context) ([]company.RegionInfo, error) {
-	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
-	defer cancel()
-	keys, err := d.regions.Keys(ctx)
-	if errors.Is(err, jetstream.ErrNoKeysFound) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, Unavailable(err)
-	}
-	list := make([]company.RegionInfo, 0, len(keys))
-	for _, key := range keys {
-		entry, err := d.regions.Get(ctx, key)
-		if err != nil {
-			return nil, Unavailable(err)
-		}
-		var r company.RegionInfo
-		if err := json.Unmarshal(entry.Value(), &r); err != nil {
-			return nil, fmt.Errorf("read region %s: %w", key, err)
-		}
-		list = append(list, r)
-	}
-	slices.SortFunc(list, func(a, b company.RegionInfo) int { return a.Number - b.Number })
-	return list, nil
 }
 
 func readPlacement(value []byte) (company.Placement, error) {

@@ -123,7 +123,7 @@ func rawUpstream(t *testing.T, answer func(net.Conn)) string {
 // in points the region EU01 at another upstream.
 func (g *gate) in(upstreams ...string) {
 	g.t.Helper()
-	must(g.t, g.directory.PutRegion(g.t.Context(), company.RegionInfo{Code: "EU01", Upstreams: upstreams}))
+	must(g.t, g.directory.PutRegion(g.t.Context(), company.RegionInfo{Code: "EU01", Number: numbers["EU01"], Upstreams: upstreams}))
 	g.until(func() bool {
 		info, ok := g.replica.Region("EU01")
 		return ok == (len(upstreams) > 0) && slices.Equal(info.Upstreams, upstreams)

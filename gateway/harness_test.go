@@ -54,6 +54,9 @@ type setup func(*Options)
 // handlers are the upstreams of a gate, by name: region codes, "identity" and "login".
 type handlers map[string]http.HandlerFunc
 
+// numbers are those of the regions that tests use.
+var numbers = map[string]int{"US01": 0, "US02": 16, "EU01": 17, "DE01": 18}
+
 func start(t *testing.T, upstreams handlers, setups ...setup) *gate {
 	t.Helper()
 	ctx := t.Context()
@@ -72,10 +75,10 @@ func start(t *testing.T, upstreams handlers, setups ...setup) *gate {
 	}
 	for name, url := range urls {
 		if name != "identity" && name != "login" {
-			must(t, g.directory.PutRegion(ctx, company.RegionInfo{Code: company.Region(name), Upstreams: []string{url}}))
+			must(t, g.directory.PutRegion(ctx, company.RegionInfo{Code: company.Region(name), Number: numbers[name], Upstreams: []string{url}}))
 		}
 	}
-	must(t, g.directory.PutRegion(ctx, company.RegionInfo{Code: "DE01", Upstreams: []string{"http://" + closedPort(t)}}))
+	must(t, g.directory.PutRegion(ctx, company.RegionInfo{Code: "DE01", Number: numbers["DE01"], Upstreams: []string{"http://" + closedPort(t)}}))
 	early := time.Date(2015, 5, 4, 0, 0, 0, 0, time.UTC)
 	for id, region := range map[company.ID]company.Region{inUS01: "US01", inEU01: "EU01", inDead: "DE01"} {
 		must(t, g.directory.Create(ctx, company.Placement{Company: id, Region: region, Epoch: 3, Onboarded: early}))

@@ -274,13 +274,15 @@ func (s *Service) rotateSecret(ctx context.Context, a *app, overlap time.Duratio
 		return invalidFields("The secret can't be rotated", map[string][]string{"overlap_seconds": {"must be from 0 to 2592000 (30 days)"}})
 	}
 	a.ClientSecret = newSecret()
-	oldHash, until := "", int64(0)
+	until := int64(0)
 	if overlap > 0 {
-		oldHash, until = a.secretHash, store.Micros(s.Now().Add(overlap))
+		until = store.Micros(s.Now().Add(overlap))
 	}
 	err := s.DB.Write(ctx, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `UPDATE apps SET secret_hash = $2, old_secret_hash = $3, old_secret_until = $4 WHERE id = $1`,
-			a.ID, fingerprint(a.ClientSecret), oldHash, until)
+		// The old secret is what stands in the row by now: of two rotations at once, the second
+		// one keeps what the first one has just told somebody.
+		_, err := tx.ExecContext(ctx, `UPDATE apps SET old_secret_hash = secret_hash, old_secret_until = $3, secret_hash = $2 WHERE id = $1`,
+			a.ID, fingerprint(a.ClientSecret), until)
 		return err
 	})
 	if err != nil {

@@ -183,6 +183,19 @@ func TestSecretRotation(t *testing.T) {
 	w.ask(t, "POST", "/internal/apps/999/rotate-secret", struct{}{}).refusedInternally(t, 404, "not_found")
 }
 
+// Of two rotations at once, each has read the app before the other one has changed it. Both
+// have told somebody a secret.
+func TestRotationsAtOnce(t *testing.T) {
+	w := newWorld(t)
+	a := w.newApp(t, kindDeveloperManaged)
+	first, second := a, a
+	must(t, w.service.rotateSecret(t.Context(), &first, time.Minute))
+	must(t, w.service.rotateSecret(t.Context(), &second, time.Minute))
+	w.tokens(t, machineForm(first))
+	w.tokens(t, machineForm(second))
+	w.post(t, "/oauth/token", machineForm(a)).refused(t, 401, "invalid_client")
+}
+
 func TestWaitingForTheIndex(t *testing.T) {
 	w := newWorld(t)
 	w.ask(t, "GET", "/internal/index/5?version=1", nil).want(t, http.StatusAccepted)

@@ -61,6 +61,7 @@ func (s *Service) signIn(w http.ResponseWriter, r *http.Request) error {
 	}
 	u, err := s.checkLogin(r.Context(), login, p["password"])
 	if err != nil {
+		failed = false // nobody has looked at the password
 		return err
 	}
 	if u == nil {

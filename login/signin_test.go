@@ -142,6 +142,23 @@ func TestGuessing(t *testing.T) {
 	try("a@example.com", password).want(t, http.StatusSeeOther)
 }
 
+// An attempt that nobody had time to look at isn't held against the account.
+func TestOverloadIsNoFailedAttempt(t *testing.T) {
+	w := newWorld(t, func(o *Options) { o.AttemptsPerMinute = 1 })
+	w.newPerson(t, "a@example.com")
+	try := func() reply {
+		return w.post(t, "/login", url.Values{"login": {"a@example.com"}, "password": {password}})
+	}
+	for range cap(w.service.queue) {
+		w.service.queue <- struct{}{}
+	}
+	try().want(t, http.StatusServiceUnavailable)
+	for range cap(w.service.queue) {
+		<-w.service.queue
+	}
+	try().want(t, http.StatusSeeOther)
+}
+
 // Guessing one password for many accounts is limited by address.
 func TestSpraying(t *testing.T) {
 	w := newWorld(t, func(o *Options) {

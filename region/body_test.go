@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -107,6 +108,7 @@ func TestInvalidFields(t *testing.T) {
 		"ids are texts":     {"PATCH", fmt.Sprintf("/rest/v1.0/companies/%d/app_installations/50", id), `{"app_installation":{"permitted_projects":["1"]}}`, "permitted_projects"},
 		"ids are huge":      {"PATCH", fmt.Sprintf("/rest/v1.0/companies/%d/app_installations/50", id), `{"app_installation":{"permitted_projects":[1e30]}}`, "permitted_projects"},
 		"ids are negative":  {"PATCH", fmt.Sprintf("/rest/v1.0/companies/%d/app_installations/50", id), `{"app_installation":{"permitted_projects":[-1]}}`, "permitted_projects"},
+		"too many ids":      {"PATCH", fmt.Sprintf("/rest/v1.0/companies/%d/app_installations/50", id), `{"app_installation":{"permitted_projects":[` + manyIDs(5001) + `]}}`, "permitted_projects"},
 		"no project of ours": {"PATCH", fmt.Sprintf("/rest/v1.0/companies/%d/app_installations/50", id), `{"app_installation":{"permitted_projects":[1]}}`,
 			"permitted_projects"},
 		"limits for a web app": {"PATCH", fmt.Sprintf("/rest/v1.0/companies/%d/app_installations/%d", id, webApp),
@@ -128,4 +130,13 @@ func TestInvalidFields(t *testing.T) {
 	}
 	// Just as long as may be, in characters and not in bytes.
 	c.post("/rest/v1.0/projects", `{"project":{"name":"`+strings.Repeat("ü", 255)+`"}}`).want(201)
+}
+
+// manyIDs lists so many ids.
+func manyIDs(n int) string {
+	ids := make([]string, n)
+	for i := range ids {
+		ids[i] = strconv.Itoa(i + 1)
+	}
+	return strings.Join(ids, ",")
 }

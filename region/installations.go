@@ -30,6 +30,10 @@ var appKinds = []string{"web", "installed", "traditional", kindDeveloperManaged}
 
 const kindDeveloperManaged = "developer_managed"
 
+// maxPermitted bounds how long a change of permitted projects holds up the region's other
+// writes.
+const maxPermitted = 5000
+
 func scanInstallation(row scanner) (*installationRow, error) {
 	var i installationRow
 	var permitsAll bool
@@ -164,6 +168,10 @@ func (w *writer) checkPermitted(ctx context.Context, f *fields, i *installationR
 	}
 	if i.Kind != kindDeveloperManaged {
 		f.fail("permitted_projects", "must be null: only developer-managed service accounts are limited to projects")
+		return nil
+	}
+	if len(*i.PermittedProjects) > maxPermitted {
+		f.fail("permitted_projects", fmt.Sprintf("must have at most %d projects; null permits all", maxPermitted))
 		return nil
 	}
 	for _, id := range *i.PermittedProjects {

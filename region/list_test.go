@@ -2,6 +2,7 @@ package region_test
 
 import (
 	"fmt"
+	"net/url"
 	"slices"
 	"strconv"
 	"testing"
@@ -52,6 +53,21 @@ func TestPages(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// SQLite knows the lower case of ASCII only; a name as it is written is found all the same.
+func TestNamesAreFound(t *testing.T) {
+	w := newWorld(t)
+	c := w.as(w.user(alice), w.newCompany("one"))
+	project := c.newProject("Ärger SÜD")
+	for _, name := range []string{"Ärger SÜD", "Ärger sÜd"} {
+		if got := c.get("/rest/v1.0/projects?filters[name]=" + url.QueryEscape(name)).ids(); !slices.Equal(got, []int64{project}) {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+	for _, odd := range []string{"%00", "a%00b", "%ff", "%c3%28"} {
+		c.get("/rest/v1.0/projects?filters[name]="+odd).refused(400, problem.BadRequest)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"unicode/utf8"
 
 	"mpr/company"
 	"mpr/problem"
@@ -40,8 +41,12 @@ const visible = `company_id = $1 AND (CAST($2 AS BIGINT) = 0 OR EXISTS
 func (s *Service) listProjects(ctx context.Context, c *call) (int, any, error) {
 	q := selection{columns: projectColumns, table: projects, where: visible, id: `project_id`, args: []any{int64(c.company), c.limitedTo}}
 	if name := c.query.Get("filters[name]"); name != "" {
-		q.where += ` AND LOWER(name) = $3`
-		q.args = append(q.args, strings.ToLower(name))
+		if !utf8.ValidString(name) || strings.ContainsRune(name, 0) {
+			return 0, nil, problem.New(problem.BadRequest, "The parameter filters[name] must be text in UTF-8.") // PostgreSQL can't even compare it
+		}
+		// Lower case is the engine's on both sides: SQLite's knows ASCII only.
+		q.where += ` AND LOWER(name) = LOWER($3)`
+		q.args = append(q.args, name)
 	}
 	rows, err := list(ctx, s, c, q, scanProject)
 	return http.StatusOK, rows, err

@@ -100,7 +100,7 @@ func (s *Service) claimBlock(ctx context.Context) error {
 		var last int64
 		err := tx.QueryRowContext(ctx, `SELECT region, last FROM ids`).Scan(&code, &last)
 		if errors.Is(err, sql.ErrNoRows) {
-			_, err = tx.ExecContext(ctx, `INSERT INTO ids (region, last) VALUES ($1, $2)`, string(s.Code), first)
+			_, err = tx.ExecContext(ctx, `INSERT INTO ids (region, last) VALUES ($1, $2) ON CONFLICT (region) DO NOTHING`, string(s.Code), first)
 			return err
 		}
 		if err != nil {

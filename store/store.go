@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	_ "github.com/jackc/pgx/v5/stdlib" // the driver "pgx"
 	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/lock"
 	"modernc.org/sqlite" // the driver "sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
 )
@@ -35,6 +36,8 @@ const (
 	postgresConns = 16
 	busyTimeout   = 10 * time.Second
 	maxAttempts   = 10
+	// migrationWait is how many seconds a start waits for another process's migrations.
+	migrationWait = 300
 )
 
 // Open opens the database that the DSN names and brings its schema up to date with
@@ -113,11 +116,17 @@ func openSQLite(ctx context.Context, path string, conns int, txlock string) (*sq
 }
 
 func (db *DB) migrate(ctx context.Context, migrations fs.FS) error {
-	dialect := goose.DialectSQLite3
+	dialect, options := goose.DialectSQLite3, []goose.ProviderOption(nil)
 	if db.postgres {
-		dialect = goose.DialectPostgres
+		// Of processes that start at the same time one migrates, and the others wait. A SQLite
+		// file has one process.
+		locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, migrationWait))
+		if err != nil {
+			return fmt.Errorf("lock migrations: %w", err)
+		}
+		dialect, options = goose.DialectPostgres, []goose.ProviderOption{goose.WithSessionLocker(locker)}
 	}
-	provider, err := goose.NewProvider(dialect, db.write, migrations)
+	provider, err := goose.NewProvider(dialect, db.write, migrations, options...)
 	if err != nil {
 		return fmt.Errorf("read migrations: %w", err)
 	}
@@ -164,7 +173,16 @@ func (db *DB) writeOnce(ctx context.Context, f func(*sql.Tx) error) error {
 	if err != nil {
 		return fmt.Errorf("begin: %w", err)
 	}
-	if err := f(tx); err != nil {
+	// A panic must not take SQLite's only write connection with it.
+	panicking := true
+	defer func() {
+		if panicking {
+			_ = tx.Rollback()
+		}
+	}()
+	err = f(tx)
+	panicking = false
+	if err != nil {
 		return errors.Join(err, ignoreDone(tx.Rollback()))
 	}
 	if err := tx.Commit(); err != nil {

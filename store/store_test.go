@@ -9,6 +9,7 @@ import (
 	"sync"
 	"testing"
 	"testing/fstest"
+	"time"
 )
 
 var migrations = fstest.MapFS{"00001_counters.sql": {Data: []byte(`-- +goose Up
@@ -130,5 +131,38 @@ func TestBadDSN(t *testing.T) {
 		if errors.Is(err, sql.ErrNoRows) || len(err.Error()) == 0 {
 			t.Errorf("Open(%q): %v", dsn, err)
 		}
+	}
+}
+
+// Whoever serves HTTP recovers from panics and goes on.
+func TestAPanicLeavesTheDatabaseWritable(t *testing.T) {
+	db := open(t, filepath.Join(t.TempDir(), "a.db"))
+	set := func(value int) error {
+		return db.Write(context.Background(), func(tx *sql.Tx) error { // no context that ends the transaction for us
+			if _, err := tx.Exec(`UPDATE counters SET value = $1 WHERE name = 'b'`, value); err != nil {
+				return err
+			}
+			if value == 7 {
+				panic("broken")
+			}
+			return nil
+		})
+	}
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("the panic is gone")
+			}
+		}()
+		_ = set(7)
+	}()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	err := db.Write(ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `UPDATE counters SET value = value + 1 WHERE name = 'b'`)
+		return err
+	})
+	if got := value(t, db, "b"); err != nil || got != 1 {
+		t.Errorf("value %d, %v", got, err)
 	}
 }

@@ -1,0 +1,107 @@
+package directory
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"mpr/company"
+	"mpr/problem"
+)
+
+// PutRegion records a region, or new addresses of one that is there. A code has one number
+// and a number one code, for ever, since numbers stand in ids: what contradicts that is
+// [problem.Conflict]. Of two control processes that give one number to two codes at the same
+// time, the second one hears of the first.
+func (d *Directory) PutRegion(ctx context.Context, r company.RegionInfo) error {
+	value, err := json.Marshal(r)
+	if err != nil {
+		return fmt.Errorf("put region: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
+	for {
+		list, revision, err := d.readRegions(ctx)
+		if err != nil {
+			return err
+		}
+		if err := fits(r, list); err != nil {
+			return err
+		}
+		// Not the revision of the key, but of the whole bucket: another key may have taken the
+		// number since.
+		_, err = d.js.Publish(ctx, "$KV."+d.regions.Bucket()+"."+string(r.Code), value, jetstream.WithExpectLastSequence(revision))
+		if !wrongSequence(err) {
+			return Unavailable(err)
+		}
+		if err := pause(ctx, createRetry); err != nil { // what was read may lag behind for a moment
+			return Unavailable(err)
+		}
+	}
+}
+
+// fits says whether a region can stand beside the others.
+func fits(r company.RegionInfo, others []company.RegionInfo) error {
+	for _, other := range others {
+		switch {
+		case other.Code == r.Code && other.Number != r.Number:
+			return problem.New(problem.Conflict, "The region %s has the number %d, which stands in the ids it made and never changes.", r.Code, other.Number)
+		case other.Code != r.Code && other.Number == r.Number:
+			return problem.New(problem.Conflict, "The number %d is that of the region %s. Choose one that no region has had.", r.Number, other.Code)
+		}
+	}
+	return nil
+}
+
+// wrongSequence says whether the server has refused a write because of what it expected to
+// find.
+func wrongSequence(err error) bool {
+	var refusal *jetstream.APIError
+	return errors.As(err, &refusal) && (refusal.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence ||
+		refusal.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequenceConstant) // the one that replicated buckets answer
+}
+
+// Regions lists the regions by number.
+func (d *Directory) Regions(ctx context.Context) ([]company.RegionInfo, error) {
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
+	list, _, err := d.readRegions(ctx)
+	return list, err
+}
+
+// readRegions lists the regions by number, and answers the revision of the newest record.
+func (d *Directory) readRegions(ctx context.Context) (list []company.RegionInfo, revision uint64, err error) {
+	w, err := d.regions.WatchAll(ctx)
+	if err != nil {
+		return nil, 0, Unavailable(err)
+	}
+	defer stop(w)
+	for {
+		select {
+		case <-ctx.Done():
+			return nil, 0, Unavailable(ctx.Err())
+		case entry, ok := <-w.Updates():
+			if !ok {
+				return nil, 0, Unavailable(nats.ErrConnectionClosed)
+			}
+			if entry == nil { // that was all
+				slices.SortFunc(list, func(a, b company.RegionInfo) int { return a.Number - b.Number })
+				return list, revision, nil
+			}
+			revision = max(revision, entry.Revision())
+			if entry.Operation() != jetstream.KeyValuePut {
+				continue
+			}
+			var r company.RegionInfo
+			if err := json.Unmarshal(entry.Value(), &r); err != nil {
+				return nil, 0, fmt.Errorf("read region %s: %w", entry.Key(), err)
+			}
+			list = append(list, r)
+		}
+	}
+}
