@@ -53,19 +53,22 @@ func TestARegionKeepsItsNumber(t *testing.T) {
 	oneNumberOneCode(t, d)
 }
 
-// A process that stops doesn't wait for changes that may never come.
-func TestWaitingForChangesEndsWithItsContext(t *testing.T) {
+// A process that stops doesn't wait for messages that may never come.
+func TestWaitingForMessagesEndsWithItsContext(t *testing.T) {
 	_, nc := start(t, t.TempDir())
-	d := openDirectory(t, nc)
-	consumer, err := d.js.CreateOrUpdateConsumer(t.Context(), d.stream, jetstream.ConsumerConfig{Durable: "index", AckPolicy: jetstream.AckExplicitPolicy})
+	s, err := OpenStream(t.Context(), nc, "changes", "production", 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	consumer, err := s.js.CreateOrUpdateConsumer(t.Context(), s.name, jetstream.ConsumerConfig{Durable: "index", AckPolicy: jetstream.AckExplicitPolicy})
 	if err != nil {
 		t.Fatal(err)
 	}
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	began := time.Now()
-	err = d.consumeBatch(ended, consumer, func(context.Context, []Change) error { return errors.New("there is no change") })
-	if took := time.Since(began); err != nil || took >= consumeWait {
-		t.Errorf("it took %s: %v", took, err)
+	messages, err := s.first(ended, consumer)
+	if took := time.Since(began); len(messages) != 0 || !errors.Is(err, context.Canceled) || took >= writeTimeout {
+		t.Errorf("it took %s: %d messages, %v", took, len(messages), err)
 	}
 }
