@@ -172,7 +172,7 @@ func (s *Service) in(h handler) http.Handler {
 func (s *Service) log(r *http.Request, w http.ResponseWriter, err error) {
 	attrs := []any{"request_id", w.Header().Get(problem.RequestIDHeader), "method", r.Method, "path", r.URL.Path}
 	if err != nil {
-		attrs = append(attrs, "error", err.Error())
+		attrs = append(attrs, "refused", problem.From(err).Code) // its cause is logged with the answer
 	}
 	slog.InfoContext(r.Context(), "admin request", attrs...)
 }
@@ -199,7 +199,11 @@ func (s *Service) Handler() http.Handler {
 			return
 		}
 		if h, pattern := s.mux.Handler(r); pattern == "" {
-			problem.Write(w, r, unrouted(w, r, h))
+			err := problem.Unrouted(w, r, h)
+			if errors.Is(err, problem.New(problem.NotFound, "")) {
+				err = problem.New(problem.NotFound, "There is nothing at %s. The admin API starts at %s.", r.URL.Path, prefix)
+			}
+			problem.Write(w, r, err)
 			return
 		}
 		s.mux.ServeHTTP(w, r)
@@ -217,28 +221,6 @@ func (s *Service) authorized(r *http.Request) bool {
 	sum := sha256.Sum256([]byte(token))
 	return strings.EqualFold(scheme, "Bearer") && subtle.ConstantTimeCompare(sum[:], s.token[:]) == 1
 }
-
-// unrouted turns the plain 404 or 405 of the mux into a problem.
-func unrouted(w http.ResponseWriter, r *http.Request, h http.Handler) error {
-	p := &probe{header: http.Header{}}
-	h.ServeHTTP(p, r)
-	if p.status == http.StatusMethodNotAllowed {
-		allow := p.header.Get("Allow")
-		w.Header().Set("Allow", allow)
-		return problem.New(problem.MethodNotAllowed, "%s isn't possible here. Use %s.", r.Method, allow)
-	}
-	return problem.New(problem.NotFound, "There is nothing at %s. The admin API starts at %s.", r.URL.Path, prefix)
-}
-
-// probe takes the status and the headers of an answer.
-type probe struct {
-	header http.Header
-	status int
-}
-
-func (p *probe) Header() http.Header         { return p.header }
-func (p *probe) Write(b []byte) (int, error) { return len(b), nil }
-func (p *probe) WriteHeader(status int)      { p.status = status }
 
 func (s *Service) listEnvironments(w http.ResponseWriter, _ *http.Request) {
 	list := EnvironmentList{Environments: []EnvironmentInfo{}}

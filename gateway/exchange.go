@@ -245,7 +245,7 @@ func (c *call) fail(to *destination, err error) error {
 	}
 	slog.WarnContext(c.ctx, "an upstream failed", "request_id", c.w.Header().Get(problem.RequestIDHeader),
 		"upstream", to.name, "code", p.Code, "error", err)
-	return c.refuse(p.In(string(to.region)).Because(err))
+	return c.refuse(p.In(string(to.region))) // its cause is in the log
 }
 
 func (c *call) whatNow() string {

@@ -223,26 +223,15 @@ func orProblem(mux *http.ServeMux, write func(http.ResponseWriter, *http.Request
 		// The mux would redirect what isn't canonical ("//", "/../"). There is nothing at
 		// such a path, and a form must not be sent twice.
 		canonical := path.Clean(r.URL.Path) == r.URL.Path || strings.HasPrefix(r.URL.Path, assetsPath)
-		if _, pattern := mux.Handler(r); pattern != "" && canonical {
-			mux.ServeHTTP(w, r)
-			return
-		}
-		var allowed []string
-		for _, method := range []string{http.MethodGet, http.MethodPost} {
-			try := r.Clone(r.Context())
-			try.Method = method
-			if _, pattern := mux.Handler(try); pattern != "" && canonical {
-				allowed = append(allowed, method)
-			}
-		}
-		if len(allowed) == 0 {
+		if !canonical {
 			write(w, r, problem.New(problem.NotFound, "There is nothing at this path."))
 			return
 		}
-		for _, method := range allowed {
-			w.Header().Add("Allow", method)
+		if h, pattern := mux.Handler(r); pattern == "" {
+			write(w, r, problem.Unrouted(w, r, h))
+			return
 		}
-		write(w, r, problem.New(problem.MethodNotAllowed, "The method %s isn't allowed here.", printable(r.Method)))
+		mux.ServeHTTP(w, r)
 	})
 }
 

@@ -92,9 +92,7 @@ func (s *Service) writeError(w http.ResponseWriter, r *http.Request, err error) 
 func (s *Service) renderError(w http.ResponseWriter, r *http.Request, err error) {
 	p := problem.From(err)
 	id := w.Header().Get(problem.RequestIDHeader)
-	if p.Code.Status() >= http.StatusInternalServerError {
-		slog.ErrorContext(r.Context(), "page failed", "request_id", id, "path", r.URL.Path, "error", err)
-	}
+	problem.Log(w, r, p)
 	if p.RetryAfter > 0 {
 		w.Header().Set("Retry-After", retryAfter(p.RetryAfter))
 	}

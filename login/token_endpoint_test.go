@@ -316,8 +316,8 @@ func TestPathsAndMethods(t *testing.T) {
 	}{
 		{"GET", "/oauth/token", 405, "POST"},
 		{"PUT", "/oauth/token/", 405, "POST"},
-		{"POST", "/oauth/token/info", 405, "GET"},
-		{"DELETE", "/oauth/authorize", 405, "GET,POST"},
+		{"POST", "/oauth/token/info", 405, "GET, HEAD"},
+		{"DELETE", "/oauth/authorize", 405, "GET, HEAD, POST"},
 		{"GET", "/oauth/nothing", 404, ""},
 		{"GET", "/oauth/token/info//", 404, ""},
 		{"POST", "//oauth/token", 404, ""},

@@ -33,7 +33,7 @@ type oauthAnswer struct {
 }
 
 // Write answers the request with err: JSON, or plain text where the Accept header
-// prefers text. Internal errors are logged with their cause; refusals are not.
+// prefers text. Failures on our side are logged with their cause; refusals are not.
 func Write(w http.ResponseWriter, r *http.Request, err error) {
 	p := From(err)
 	status := begin(w, r, p)
@@ -68,10 +68,7 @@ func WriteOAuth(w http.ResponseWriter, r *http.Request, err error) {
 // begin sets what every error answer has in common and returns its status.
 func begin(w http.ResponseWriter, r *http.Request, p *Problem) int {
 	status := p.Code.Status()
-	if status == http.StatusInternalServerError {
-		slog.ErrorContext(r.Context(), "request failed",
-			"request_id", w.Header().Get(RequestIDHeader), "method", r.Method, "path", r.URL.Path, "error", p.Error())
-	}
+	Log(w, r, p)
 	h := w.Header()
 	h.Del("Content-Length")
 	h.Del("Content-Encoding")
@@ -80,6 +77,22 @@ func begin(w http.ResponseWriter, r *http.Request, p *Problem) int {
 		h.Set("Retry-After", strconv.Itoa(int(math.Ceil(p.RetryAfter.Seconds()))))
 	}
 	return status
+}
+
+// Log notes an answer that tells of a failure on our side: of us as an error, of something
+// that we need, where the cause is known, as a warning. [Write] and [WriteOAuth] call it.
+func Log(w http.ResponseWriter, r *http.Request, p *Problem) {
+	level := slog.LevelError
+	switch status := p.Code.Status(); {
+	case status < http.StatusInternalServerError, status > http.StatusInternalServerError && p.Err == nil:
+		return
+	case r.Context().Err() != nil:
+		level = slog.LevelInfo // the client has gone, which ends what was under way for it
+	case status > http.StatusInternalServerError:
+		level = slog.LevelWarn
+	}
+	slog.Log(r.Context(), level, "request failed",
+		"request_id", w.Header().Get(RequestIDHeader), "method", r.Method, "path", r.URL.Path, "error", p.Error())
 }
 
 func writeJSON(w http.ResponseWriter, status int, v any) {
@@ -115,6 +128,30 @@ func PrefersText(accept []string) bool {
 	}
 	return text > js
 }
+
+// Unrouted is the answer to a request that a mux has no route for, in place of the mux's
+// plain text: h is what [http.ServeMux.Handler] answered along with an empty pattern. It
+// sets the Allow header where other methods are possible (RFC 9110 section 15.5.6).
+func Unrouted(w http.ResponseWriter, r *http.Request, h http.Handler) error {
+	plain := &plainAnswer{header: http.Header{}}
+	h.ServeHTTP(plain, r)
+	if plain.status != http.StatusMethodNotAllowed {
+		return New(NotFound, "There is nothing at this path.")
+	}
+	allow := plain.header.Get("Allow")
+	w.Header().Set("Allow", allow)
+	return New(MethodNotAllowed, "This method isn't possible here. Use %s.", strings.ReplaceAll(allow, ", ", " or "))
+}
+
+// plainAnswer takes the status and the header of an answer.
+type plainAnswer struct {
+	header http.Header
+	status int
+}
+
+func (a *plainAnswer) Header() http.Header         { return a.header }
+func (a *plainAnswer) Write(b []byte) (int, error) { return len(b), nil }
+func (a *plainAnswer) WriteHeader(status int)      { a.status = status }
 
 // ValidRequestID says whether an id that came from outside may be taken over: 8 to 128
 // letters, digits, and "-_.:".

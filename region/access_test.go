@@ -186,8 +186,8 @@ func TestPathsAndMethods(t *testing.T) {
 	}
 	for path, allowed := range map[string]string{
 		"/rest/v1.0/projects":                        "GET, HEAD, POST",
-		"/rest/v1.0/projects/" + fmt.Sprint(project): "GET, HEAD, PATCH, DELETE",
-		"/vapid/projects/sync":                       "GET, HEAD, PATCH, DELETE", // "sync" may be an id, for all that the path says
+		"/rest/v1.0/projects/" + fmt.Sprint(project): "DELETE, GET, HEAD, PATCH",
+		"/vapid/projects/sync":                       "DELETE, GET, HEAD, PATCH", // "sync" may be an id, for all that the path says
 		"/rest/v1.3/companies/" + id.String():        "GET, HEAD, PATCH",
 	} {
 		got := c.send("PUT", path, `{}`)

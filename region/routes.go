@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"path"
 	"regexp"
-	"strings"
 
 	"mpr/problem"
 )
@@ -85,24 +84,10 @@ func nothingHere(context.Context, *call) (int, any, error) { return 0, nil, errN
 // a company that went to a newer region than this one, that is what the gateway must
 // hear, and not that its path is unknown.
 func route(mux *http.ServeMux, answer func(operation) http.Handler, w http.ResponseWriter, r *http.Request) {
-	if _, pattern := mux.Handler(r); pattern != "" {
+	h, pattern := mux.Handler(r)
+	if pattern != "" {
 		mux.ServeHTTP(w, r)
 		return
 	}
-	var allowed []string
-	for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete} {
-		try := *r
-		try.Method = method
-		if _, pattern := mux.Handler(&try); pattern != "" {
-			allowed = append(allowed, method)
-		}
-	}
-	if len(allowed) == 0 {
-		answer(nothingHere).ServeHTTP(w, r)
-		return
-	}
-	answer(func(context.Context, *call) (int, any, error) {
-		w.Header().Set("Allow", strings.Join(allowed, ", "))
-		return 0, nil, problem.New(problem.MethodNotAllowed, "%s isn't possible here. Use %s.", r.Method, strings.Join(allowed, " or "))
-	}).ServeHTTP(w, r)
+	answer(func(context.Context, *call) (int, any, error) { return 0, nil, problem.Unrouted(w, r, h) }).ServeHTTP(w, r)
 }
