@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"mpr/company"
+	"mpr/paging"
 	"mpr/problem"
 )
 
@@ -160,17 +161,12 @@ func (s *Service) showApp(r *http.Request, e *Environment) (int, any, error) {
 }
 
 func (s *Service) listApps(r *http.Request, e *Environment) (int, any, error) {
-	q := r.URL.Query()
-	page, err := count(q, "page", 1, 1<<30)
-	if err != nil {
-		return 0, nil, err
-	}
-	perPage, err := count(q, "per_page", defaultPerPage, maxPerPage)
+	p, err := paging.Read(r.URL.Query(), maxPerPage)
 	if err != nil {
 		return 0, nil, err
 	}
 	out := AppPage{Apps: []App{}}
-	err = s.identity(r.Context(), e, http.MethodGet, "/internal/apps?page="+strconv.Itoa(page)+"&per_page="+strconv.Itoa(perPage), nil, &out)
+	err = s.identity(r.Context(), e, http.MethodGet, "/internal/apps?page="+strconv.Itoa(p.Number)+"&per_page="+strconv.Itoa(p.Size), nil, &out)
 	if err == nil {
 		s.showSandboxes(r.Context(), e, out.Apps)
 	}

@@ -10,13 +10,14 @@ import (
 	"strconv"
 
 	"mpr/company"
+	"mpr/intercom"
 	"mpr/problem"
 )
 
 // Client calls the admin API for one environment. Refusals come back as
 // *problem.Problem.
 type Client struct {
-	caller *caller
+	caller *intercom.Caller
 	admin  string
 	base   string
 }
@@ -25,14 +26,14 @@ type Client struct {
 // http://127.0.0.1:4090.
 func NewClient(admin, token, environment string) *Client {
 	return &Client{
-		caller: newCaller(http.DefaultTransport, token),
+		caller: intercom.NewCaller(http.DefaultTransport, token),
 		admin:  admin,
 		base:   admin + prefix + "/" + url.PathEscape(environment),
 	}
 }
 
 func (c *Client) do(ctx context.Context, method, path string, in, out any) error {
-	_, err := c.caller.call(ctx, method, c.base+path, in, out)
+	_, err := c.caller.Call(ctx, method, c.base+path, in, out)
 	var p *problem.Problem
 	switch {
 	case err == nil || errors.As(err, &p) && p.Code != problem.Unauthorized:
@@ -46,7 +47,7 @@ func (c *Client) do(ctx context.Context, method, path string, in, out any) error
 // Environments lists all environments.
 func (c *Client) Environments(ctx context.Context) ([]EnvironmentInfo, error) {
 	var out EnvironmentList
-	_, err := c.caller.call(ctx, http.MethodGet, c.admin+prefix, nil, &out)
+	_, err := c.caller.Call(ctx, http.MethodGet, c.admin+prefix, nil, &out)
 	return out.Environments, err
 }
 
@@ -205,5 +206,5 @@ func (c *Client) ImpactOfMove(ctx context.Context, id company.ID, to company.Reg
 // LedgerCSV writes the lines of an app, or of all where clientID is empty, of so many
 // days as CSV.
 func (c *Client) LedgerCSV(ctx context.Context, to io.Writer, clientID string, days int) error {
-	return c.caller.download(ctx, c.base+"/ledger.csv?"+url.Values{"client_id": {clientID}, "days": {strconv.Itoa(days)}}.Encode(), to)
+	return c.caller.Download(ctx, c.base+"/ledger.csv?"+url.Values{"client_id": {clientID}, "days": {strconv.Itoa(days)}}.Encode(), to)
 }

@@ -6,19 +6,17 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
-	"strconv"
 	"strings"
 	"time"
 
 	"mpr/company"
+	"mpr/paging"
 	"mpr/problem"
 )
 
 // Limits of the list of companies.
 const (
-	defaultPerPage = 100
-	maxPerPage     = 1000
+	maxPerPage = 1000
 	// maxSearched bounds how many companies one request looks through.
 	maxSearched = 5000
 	// namesAtOnce is how many names are asked for at once: their ids stand in a URL.
@@ -84,7 +82,7 @@ func (s *Service) bear(ctx context.Context, info company.RegionInfo, in NewCompa
 		body["projects"] = projects
 	}
 	var out birth
-	_, err := s.internal.call(ctx, http.MethodPost, info.Internal+"/internal/companies", body, &out)
+	_, err := s.internal.Call(ctx, http.MethodPost, info.Internal+"/internal/companies", body, &out)
 	return out, relayRegion(err, info.Code)
 }
 
@@ -137,12 +135,12 @@ func (s *Service) inspect(ctx context.Context, info company.RegionInfo, details 
 	var own struct {
 		Name string `json:"name"`
 	}
-	if _, err := s.internal.call(ctx, http.MethodGet, info.Internal+"/internal/companies/"+id, nil, &own); err != nil {
+	if _, err := s.internal.Call(ctx, http.MethodGet, info.Internal+"/internal/companies/"+id, nil, &own); err != nil {
 		return relayRegion(err, info.Code)
 	}
 	details.Name = own.Name
 	var fence Fence
-	if _, err := s.internal.call(ctx, http.MethodGet, info.Internal+"/internal/fence/"+id, nil, &fence); err != nil {
+	if _, err := s.internal.Call(ctx, http.MethodGet, info.Internal+"/internal/fence/"+id, nil, &fence); err != nil {
 		return relayRegion(err, info.Code)
 	}
 	details.Fence = &fence
@@ -151,7 +149,7 @@ func (s *Service) inspect(ctx context.Context, info company.RegionInfo, details 
 
 func (s *Service) listCompanies(r *http.Request, e *Environment) (int, any, error) {
 	q := r.URL.Query()
-	limit, err := count(q, "per_page", defaultPerPage, maxPerPage)
+	part, err := paging.Read(q, maxPerPage) // the list goes on by "after", and not by number
 	if err != nil {
 		return 0, nil, err
 	}
@@ -167,7 +165,7 @@ func (s *Service) listCompanies(r *http.Request, e *Environment) (int, any, erro
 			return 0, nil, err
 		}
 	}
-	page, err := s.search(r.Context(), e, after, limit, region, strings.ToLower(q.Get("q")))
+	page, err := s.search(r.Context(), e, after, part.Size, region, strings.ToLower(q.Get("q")))
 	return http.StatusOK, page, err
 }
 
@@ -239,18 +237,6 @@ func pathCompany(r *http.Request) (company.ID, error) {
 		return 0, problem.New(problem.NotFound, "%q is %v.", r.PathValue("company"), err)
 	}
 	return id, nil
-}
-
-// count reads a number from 1 to most from the query.
-func count(q url.Values, name string, otherwise, most int) (int, error) {
-	if q.Get(name) == "" {
-		return otherwise, nil
-	}
-	n, err := strconv.Atoi(q.Get(name))
-	if err != nil || n < 1 || n > most {
-		return 0, problem.New(problem.BadRequest, "The parameter %s must be a number from 1 to %d.", name, most)
-	}
-	return n, nil
 }
 
 func relayRegion(err error, code company.Region) error {

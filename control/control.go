@@ -2,8 +2,6 @@ package control
 
 import (
 	"context"
-	"crypto/sha256"
-	"crypto/subtle"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -12,6 +10,7 @@ import (
 	"time"
 
 	"mpr/company"
+	"mpr/intercom"
 	"mpr/problem"
 	"mpr/rules"
 )
@@ -80,9 +79,10 @@ type Options struct {
 // Service is the control role.
 type Service struct {
 	environments []*Environment
-	token        [sha256.Size]byte
+	token        string // of the admin API
+	secret       string // of our processes
 	now          func() time.Time
-	internal     *caller
+	internal     *intercom.Caller
 	mux          *http.ServeMux
 }
 
@@ -94,12 +94,12 @@ func New(_ context.Context, o Options) (*Service, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	transport := &http.Transport{MaxIdleConnsPerHost: 4, IdleConnTimeout: time.Minute} // no proxy between our processes
 	s := &Service{
 		environments: o.Environments,
-		token:        sha256.Sum256([]byte(o.AdminToken)),
+		token:        o.AdminToken,
+		secret:       o.Secret,
 		now:          o.Now,
-		internal:     newCaller(transport, o.Secret),
+		internal:     intercom.NewCaller(nil, o.Secret),
 		mux:          http.NewServeMux(),
 	}
 	s.routes()
@@ -107,10 +107,7 @@ func New(_ context.Context, o Options) (*Service, error) {
 }
 
 // Close ends idle connections.
-func (s *Service) Close() error {
-	s.internal.http.CloseIdleConnections()
-	return nil
-}
+func (s *Service) Close() error { return s.internal.Close() }
 
 const prefix = "/admin/v1/environments"
 
@@ -192,7 +189,7 @@ func (s *Service) environment(name string) (*Environment, error) {
 func (s *Service) Handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "no-store")
-		if !s.authorized(r) {
+		if !intercom.Shows(r, s.token) {
 			w.Header().Set("WWW-Authenticate", `Bearer realm="mpr admin"`)
 			problem.Write(w, r, problem.New(problem.Unauthorized,
 				`The admin API needs its token. Send "Authorization: Bearer ..." with the content of the control role's token file.`))
@@ -208,18 +205,6 @@ func (s *Service) Handler() http.Handler {
 		}
 		s.mux.ServeHTTP(w, r)
 	})
-}
-
-// authorized compares digests, so that neither content nor length of the token can be
-// told from the time that it takes.
-func (s *Service) authorized(r *http.Request) bool {
-	values := r.Header.Values("Authorization")
-	if len(values) != 1 {
-		return false
-	}
-	scheme, token, _ := strings.Cut(values[0], " ")
-	sum := sha256.Sum256([]byte(token))
-	return strings.EqualFold(scheme, "Bearer") && subtle.ConstantTimeCompare(sum[:], s.token[:]) == 1
 }
 
 func (s *Service) listEnvironments(w http.ResponseWriter, _ *http.Request) {

@@ -162,3 +162,15 @@ func plainCell(s string) string {
 	}
 	return s
 }
+
+// count reads a number from 1 to most from the query.
+func count(q url.Values, name string, otherwise, most int) (int, error) {
+	if q.Get(name) == "" {
+		return otherwise, nil
+	}
+	n, err := strconv.Atoi(q.Get(name))
+	if err != nil || n < 1 || n > most {
+		return 0, problem.New(problem.BadRequest, "The parameter %s must be a number from 1 to %d.", name, most)
+	}
+	return n, nil
+}

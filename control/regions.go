@@ -83,7 +83,7 @@ func (s *Service) atCompany(ctx context.Context, e *Environment, id company.ID, 
 		if err != nil {
 			return err
 		}
-		_, err = s.internal.call(ctx, method, info.Internal+"/internal/companies/"+id.String()+path, in, out)
+		_, err = s.internal.Call(ctx, method, info.Internal+"/internal/companies/"+id.String()+path, in, out)
 		moving := errors.Is(err, problem.New(problem.WrongRegion, "")) || errors.Is(err, problem.New(problem.EpochRefused, ""))
 		if !moving {
 			return relayRegion(err, info.Code)

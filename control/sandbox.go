@@ -165,7 +165,7 @@ func (s *Service) person(ctx context.Context, e *Environment, login, name, passw
 // sandboxPassword is the password of an app's users in the development sandbox. It is
 // derived and not made up, so that an answer that got lost can be had again.
 func (s *Service) sandboxPassword(box *Environment, app *App) (string, error) {
-	key, err := hkdf.Key(sha256.New, []byte(s.internal.secret), nil, "password of sandbox users\n"+box.Name+"\n"+app.ClientID, 15)
+	key, err := hkdf.Key(sha256.New, []byte(s.secret), nil, "password of sandbox users\n"+box.Name+"\n"+app.ClientID, 15)
 	if err != nil {
 		return "", fmt.Errorf("derive a password: %w", err)
 	}

@@ -23,7 +23,7 @@ type change struct {
 // awaitIndex waits until the global index shows a company's changes up to a version,
 // and says whether it does.
 func (s *Service) awaitIndex(ctx context.Context, e *Environment, id company.ID, version int64) bool {
-	status, err := s.internal.call(ctx, http.MethodGet,
+	status, err := s.internal.Call(ctx, http.MethodGet,
 		fmt.Sprintf("%s/internal/index/%d?version=%d&wait_ms=%d", e.IdentityURL, id, version, indexWaitMillis), nil, nil)
 	return err == nil && status == http.StatusOK
 }

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"mpr/company"
+	"mpr/paging"
 	"mpr/problem"
 	"mpr/rules"
 	"mpr/store"
@@ -224,11 +225,11 @@ func noApp(a *app, err error) (*app, error) {
 }
 
 // apps lists a page of apps by id, and how many there are.
-func (s *Service) apps(ctx context.Context, p page) (list []*app, total int, err error) {
+func (s *Service) apps(ctx context.Context, p paging.Page) (list []*app, total int, err error) {
 	if err := s.DB.Read().QueryRowContext(ctx, `SELECT COUNT(*) FROM apps`).Scan(&total); err != nil {
 		return nil, 0, fmt.Errorf("count apps: %w", err)
 	}
-	list, err = s.selectApps(ctx, `ORDER BY id LIMIT $1 OFFSET $2`, p.size, p.offset())
+	list, err = s.selectApps(ctx, `ORDER BY id LIMIT $1 OFFSET $2`, p.Size, p.Offset())
 	return list, total, err
 }
 

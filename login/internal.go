@@ -1,7 +1,6 @@
 package login
 
 import (
-	"crypto/subtle"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,8 +11,9 @@ import (
 	"time"
 
 	"mpr/company"
+	"mpr/intercom"
+	"mpr/paging"
 	"mpr/problem"
-	"mpr/token"
 )
 
 // internalRoutes are for our own processes, which show the internal secret.
@@ -31,9 +31,8 @@ func (s *Service) internalRoutes(mux *http.ServeMux) {
 		"GET /internal/index/{company}":           s.indexState,
 	} {
 		mux.HandleFunc(pattern, answer(func(w http.ResponseWriter, r *http.Request) error {
-			presented, err := token.Bearer(r.Header.Values("Authorization"))
-			if err != nil || subtle.ConstantTimeCompare([]byte(presented), []byte(s.Secret)) != 1 {
-				return problem.New(problem.Unauthorized, "This needs the internal secret.")
+			if err := intercom.Admit(w, r, s.Secret); err != nil {
+				return err
 			}
 			return h(w, r)
 		}))
@@ -119,7 +118,7 @@ func (s *Service) listApps(w http.ResponseWriter, r *http.Request) error {
 		writeJSON(w, http.StatusOK, map[string]any{"apps": list, "total": len(list)})
 		return nil
 	}
-	p, err := readPage(r)
+	p, err := paging.Read(r.URL.Query(), maxPageSize)
 	if err != nil {
 		return err
 	}

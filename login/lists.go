@@ -7,6 +7,7 @@ import (
 	"net/http"
 
 	"mpr/company"
+	"mpr/paging"
 	"mpr/problem"
 	"mpr/rules"
 	"mpr/token"
@@ -78,6 +79,9 @@ func (s *Service) me(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
+// maxPageSize is the longest page of a list.
+const maxPageSize = 1000
+
 // listedCompany is a company as List Companies shows it.
 type listedCompany struct {
 	ID       company.ID `json:"id"`
@@ -94,7 +98,7 @@ func (s *Service) companies(w http.ResponseWriter, r *http.Request) error {
 	if err := s.checkCompany(r.Context(), r, claims); err != nil {
 		return err
 	}
-	p, err := readPage(r)
+	p, err := paging.Read(r.URL.Query(), maxPageSize)
 	if err != nil {
 		return err
 	}
@@ -104,11 +108,11 @@ func (s *Service) companies(w http.ResponseWriter, r *http.Request) error {
 		return fmt.Errorf("count companies: %w", err)
 	}
 	list, err := s.listCompanies(r.Context(), `SELECT mine.company_id, COALESCE(c.name, '') FROM `+from+` ORDER BY mine.company_id LIMIT $3 OFFSET $4`,
-		append(args, p.size, p.offset())...)
+		append(args, p.Size, p.Offset())...)
 	if err != nil {
 		return err
 	}
-	p.setHeaders(w, r, total)
+	p.SetHeaders(w, r, total)
 	writeJSON(w, http.StatusOK, list)
 	return nil
 }

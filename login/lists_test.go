@@ -159,6 +159,7 @@ func TestPaging(t *testing.T) {
 		{"per_page=3&page=2", []company.ID{4, 5, 6}, map[string]string{"first": base + "page=1&per_page=3", "prev": base + "page=1&per_page=3", "next": base + "page=3&per_page=3", "last": base + "page=3&per_page=3"}},
 		{"per_page=3&page=3", []company.ID{7}, map[string]string{"first": base + "page=1&per_page=3", "prev": base + "page=2&per_page=3", "last": base + "page=3&per_page=3"}},
 		{"per_page=3&page=9", nil, map[string]string{"first": base + "page=1&per_page=3", "prev": base + "page=3&per_page=3", "last": base + "page=3&per_page=3"}},
+		{"page=&per_page=", []company.ID{1, 2, 3, 4, 5, 6, 7}, map[string]string{"first": base + "page=1&per_page=100", "last": base + "page=1&per_page=100"}}, // as the regions take it
 		{"", []company.ID{1, 2, 3, 4, 5, 6, 7}, map[string]string{"first": base + "page=1&per_page=100", "last": base + "page=1&per_page=100"}},
 	} {
 		got := w.call(t, "/rest/v1.0/companies?"+c.query, p.AccessToken).want(t, 200)
@@ -175,7 +176,7 @@ func TestPaging(t *testing.T) {
 			t.Errorf("%s: links %v\nwant %v", c.query, l, c.links)
 		}
 	}
-	for _, bad := range []string{"page=0", "page=-1", "page=1&page=2", "per_page=", "page=x", "page=99999999999999999999", "per_page=0", "per_page=1001", "per_page=1e3", "page=1000001"} {
+	for _, bad := range []string{"page=0", "page=-1", "page=1&page=2", "per_page=&per_page=", "page=%2B1", "page=x", "page=99999999999999999999", "per_page=0", "per_page=1001", "per_page=1e3", "page=1000001"} {
 		w.call(t, "/rest/v1.0/companies?"+bad, p.AccessToken).refusedInternally(t, 400, "bad_request")
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"mpr/company"
+	"mpr/paging"
 	"mpr/store"
 )
 
@@ -37,7 +38,7 @@ func (s *Service) showCompany(ctx context.Context, c *call) (int, any, error) {
 // companyBaseURL tells where the company lives and where its API is: on the host that the
 // client called, since no address names a region.
 func (s *Service) companyBaseURL(_ context.Context, c *call) (int, any, error) {
-	return http.StatusOK, map[string]string{"zone": strings.ToLower(string(s.Code)), "web_base_url": c.hostCalled().String()}, nil
+	return http.StatusOK, map[string]string{"zone": strings.ToLower(string(s.Code)), "web_base_url": paging.Called(c.r).String()}, nil
 }
 
 func (s *Service) updateCompany(ctx context.Context, c *call) (int, any, error) {

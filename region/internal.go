@@ -2,16 +2,13 @@ package region
 
 import (
 	"context"
-	"crypto/sha256"
-	"crypto/subtle"
 	"errors"
 	"fmt"
 	"net/http"
 	"time"
 
 	"mpr/company"
-	"mpr/problem"
-	"mpr/token"
+	"mpr/intercom"
 )
 
 // Internal serves the control role, which shows the internal secret.
@@ -45,12 +42,8 @@ func (s *Service) answerInternal(op operation) http.Handler {
 }
 
 func (s *Service) admitInternal(w http.ResponseWriter, r *http.Request) (c *call, err error) {
-	presented, err := token.Bearer(r.Header.Values("Authorization"))
-	// Digests: the time that it takes tells neither content nor length.
-	got, want := sha256.Sum256([]byte(presented)), sha256.Sum256([]byte(s.Secret))
-	if err != nil || subtle.ConstantTimeCompare(got[:], want[:]) != 1 {
-		w.Header().Set("WWW-Authenticate", "Bearer")
-		return nil, problem.New(problem.Unauthorized, "This needs the internal secret.")
+	if err := intercom.Admit(w, r, s.Secret); err != nil {
+		return nil, err
 	}
 	c = &call{w: w, r: r, epoch: anyEpoch}
 	if text := r.PathValue("company_id"); text != "" {

@@ -42,7 +42,7 @@ type Publisher interface {
 // Identity knows people across regions.
 type Identity interface {
 	// EnsureUser answers the id of the person with this login; who isn't known yet is
-	// invited.
+	// invited. [problem.Invalid] says what is wrong with the person.
 	EnsureUser(ctx context.Context, login, name string) (int64, error)
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"time"
 
 	"mpr/company"
 	"mpr/problem"
@@ -113,21 +114,21 @@ func (s *Service) invite(ctx context.Context, all []object) (people, error) {
 		}
 		id, err := s.Identity.EnsureUser(ctx, u.Login, u.Name)
 		if err != nil {
-			return nil, asProblem(err)
+			return nil, refusedOrAway(err)
 		}
 		known[u.Login] = id
 	}
 	return known, nil
 }
 
-// asProblem keeps a refusal of the login service that says what is wrong with the person,
-// and takes everything else for its absence.
-func asProblem(err error) error {
-	var p *problem.Problem
-	if errors.As(err, &p) {
+// refusedOrAway keeps a refusal of the login service that says what is wrong with the
+// person, and takes everything else for its absence.
+func refusedOrAway(err error) error {
+	if errors.Is(err, problem.New(problem.Invalid, "")) {
 		return err
 	}
-	return problem.New(problem.IdentityUnavailable, "The login service, which knows people across regions, can't be reached. Nothing was changed. Try again.").Because(err)
+	return problem.New(problem.IdentityUnavailable, "The login service, which knows people across regions, can't be reached. Nothing was changed. Try again.").
+		After(time.Second).Because(err)
 }
 
 // readNew reads the object of a new user.

@@ -1,16 +1,13 @@
 package stack
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"net/http"
-	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,6 +15,7 @@ import (
 	"mpr/company"
 	"mpr/config"
 	"mpr/control"
+	"mpr/intercom"
 	"mpr/problem"
 )
 
@@ -209,21 +207,22 @@ func (d *demo) projects(ctx context.Context, doors EnvironmentFacts, header stri
 		return nil
 	}
 	i := slices.IndexFunc(d.notes.Apps, func(a AppFacts) bool { return a.Kind == control.KindDeveloperManaged })
-	form := url.Values{"grant_type": {"client_credentials"}, "client_id": {d.notes.Apps[i].ClientID}, "client_secret": {d.notes.Apps[i].ClientSecret}}
+	account := d.notes.Apps[i]
 	var granted struct {
 		AccessToken string `json:"access_token"`
 	}
-	if err := post(ctx, doors.Login+"/oauth/token", http.Header{"Content-Type": {"application/x-www-form-urlencoded"}}, []byte(form.Encode()), &granted); err != nil {
+	client := intercom.NewCaller(nil, "")
+	defer client.Close() //nolint:errcheck // it closes idle connections
+	_, err := client.Call(ctx, http.MethodPost, doors.Login+"/oauth/token",
+		map[string]string{"grant_type": "client_credentials", "client_id": account.ClientID, "client_secret": account.ClientSecret}, &granted)
+	if err != nil {
 		return err
 	}
+	api := client.With("Authorization", "Bearer "+granted.AccessToken)
 	for _, id := range missing {
-		h := http.Header{"Content-Type": {"application/json"}, "Authorization": {"Bearer " + granted.AccessToken}, header: {id.String()}}
 		for _, name := range []string{"Riverside Tower", "Depot 7"} {
-			body, err := json.Marshal(map[string]any{"company_id": id, "project": map[string]any{"name": name}})
-			if err != nil {
-				return err
-			}
-			if err := post(ctx, doors.API+"/rest/v1.0/projects", h, body, nil); err != nil {
+			body := map[string]any{"company_id": id, "project": map[string]any{"name": name}}
+			if _, err := api.With(header, id.String()).Call(ctx, http.MethodPost, doors.API+"/rest/v1.0/projects", body, nil); err != nil {
 				return err
 			}
 		}
@@ -241,33 +240,6 @@ func (d *demo) companyIDs() []company.ID {
 		ids[i] = c.ID
 	}
 	return ids
-}
-
-// post sends a body to one of our own doors and reads a JSON answer of at most 1 MiB.
-func post(ctx context.Context, to string, header http.Header, body []byte, answer any) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, to, bytes.NewReader(body))
-	if err != nil {
-		return err
-	}
-	req.Header = header
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return err
-	}
-	data, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
-	if err := errors.Join(err, resp.Body.Close()); err != nil {
-		return fmt.Errorf("POST %s: %w", to, err)
-	}
-	if resp.StatusCode >= 300 {
-		return fmt.Errorf("POST %s: %s: %s", to, resp.Status, data)
-	}
-	if answer == nil {
-		return nil
-	}
-	if err := json.Unmarshal(data, answer); err != nil {
-		return fmt.Errorf("POST %s: %w", to, err)
-	}
-	return nil
 }
 
 // password makes a password for a demo user: 80 random bits in 16 characters.

@@ -1,12 +1,10 @@
 package stack
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -18,6 +16,7 @@ import (
 	"mpr/control"
 	"mpr/directory"
 	"mpr/gateway"
+	"mpr/intercom"
 	"mpr/ledger"
 	"mpr/login"
 	"mpr/problem"
@@ -92,9 +91,11 @@ func (s *system) startRegion(ctx context.Context, e *config.Environment, r *conf
 		return fmt.Errorf("store of region %s: %w", r.Code, err)
 	}
 	s.add(db)
+	identity := identityClient{intercom.NewCaller(nil, s.secret), "http://" + e.Identity.Internal}
+	s.add(identity)
 	service, err := region.New(ctx, region.Options{
 		Code: company.Region(r.Code), Number: r.Number, DB: db, Verifier: sh.verifier, Policy: &sh.policy, Publisher: directory.OpenChanges(s.nats, e.Name, s.config.Directory.Replicas),
-		Identity: identityClient{"http://" + e.Identity.Internal, s.secret}, Secret: s.secret,
+		Identity: identity, Secret: s.secret,
 		MaxBody: s.config.Region.MaxBody, MaxPerPage: s.config.Region.MaxPerPage, Now: time.Now,
 	})
 	if err != nil {
@@ -261,48 +262,24 @@ func (s *system) bindAndServe(address *string, h http.Handler) error {
 }
 
 // identityClient asks the login role's internal listener on behalf of a region.
-type identityClient struct{ base, secret string }
+type identityClient struct {
+	*intercom.Caller
+	base string
+}
 
 // inviteTimeout bounds how long a write may wait for the login role.
 const inviteTimeout = 5 * time.Second
 
 // EnsureUser answers the id of the person with this login; who isn't known yet is invited.
-func (c identityClient) EnsureUser(ctx context.Context, loginName, name string) (id int64, err error) {
+func (c identityClient) EnsureUser(ctx context.Context, loginName, name string) (int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, inviteTimeout)
 	defer cancel()
-	body, err := json.Marshal(map[string]string{"login": loginName, "name": name})
-	if err != nil {
-		return 0, err
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.base+"/internal/users?ensure=1", bytes.NewReader(body))
-	if err != nil {
-		return 0, err
-	}
-	req.Header.Set("Authorization", "Bearer "+c.secret)
-	req.Header.Set("Content-Type", "application/json")
-	unavailable := problem.New(problem.IdentityUnavailable, "The login service, which knows people across regions, can't be reached. Nothing was changed. Try again.").After(time.Second)
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return 0, unavailable.Because(err)
-	}
-	data, err := io.ReadAll(io.LimitReader(resp.Body, 1<<16))
-	if err := errors.Join(err, resp.Body.Close()); err != nil {
-		return 0, unavailable.Because(err)
-	}
 	var user struct {
-		ID     int64               `json:"id"`
-		Errors map[string][]string `json:"errors"`
+		ID int64 `json:"id"`
 	}
-	if err := json.Unmarshal(data, &user); err != nil {
-		return 0, unavailable.Because(err)
+	_, err := c.Call(ctx, http.MethodPost, c.base+"/internal/users?ensure=1", map[string]string{"login": loginName, "name": name}, &user)
+	if err == nil && user.ID <= 0 {
+		err = errors.New("the login service answered without an id")
 	}
-	switch {
-	case resp.StatusCode == http.StatusUnprocessableEntity:
-		p := problem.New(problem.Invalid, "The user can't be saved: see \"errors\" for what is wrong with which field.")
-		p.Fields = user.Errors
-		return 0, p
-	case resp.StatusCode >= 300 || user.ID <= 0:
-		return 0, unavailable.Because(fmt.Errorf("the login service answered %s", resp.Status))
-	}
-	return user.ID, nil
+	return user.ID, err
 }

@@ -11,8 +11,8 @@ import (
 const module = "mpr/"
 
 // mayImport says which packages of ours each top-level package needs, and why no others.
-// "Needs point one way: cmd -> stack -> roles -> directory, token -> store -> company,
-// rules, problem."
+// "Needs point one way: cmd -> stack -> roles -> directory, token, store, intercom, paging ->
+// company, rules, problem."
 var mayImport = map[string]struct {
 	packages []string
 	reason   string
@@ -22,6 +22,9 @@ var mayImport = map[string]struct {
 	"rules":   {words, "the seed as pure functions: no I/O, so nothing that does I/O"},
 	"config":  {[]string{"company", "rules"}, "it says what the operator wants, and starts nothing"},
 	"store":   {[]string{"problem"}, "it opens engines and knows no table of anybody"},
+
+	"paging":   {[]string{"problem"}, "lists look the same whoever answers them, so it knows nothing of what is listed"},
+	"intercom": {[]string{"problem"}, "every role calls others by it, so it may know none of them"},
 
 	"directory": {words, "it keeps placements, and knows nothing of tokens and roles"},
 	"ledger":    {append(slices.Clone(words), "directory", "store"), "it counts what others tell it, whatever role they play"},
@@ -40,7 +43,7 @@ var mayImport = map[string]struct {
 
 var (
 	words     = []string{"company", "problem", "rules"}
-	roleNeeds = append(slices.Clone(words), "directory", "ledger", "store", "token")
+	roleNeeds = append(slices.Clone(words), "directory", "intercom", "ledger", "paging", "store", "token")
 	roles     = []string{"control", "gateway", "login", "region"}
 )
 
