@@ -260,20 +260,11 @@ func TestOpenRedirects(t *testing.T) {
 		"https:evil.example", "javascript:alert(1)", " //evil.example", "/..//evil.example", d.Environments[0].Login + "@evil.example/",
 	} {
 		p := newPerson(t, d).open(t, "/oauth/authorize?"+authorizeQuery(web, web.redirectURI(t)).Encode())
-		tampered := 0
-		for name, values := range p.form.fields {
-			if strings.HasPrefix(values[0], "/") || strings.HasPrefix(values[0], "http") {
-				p.form.fields.Set(name, evil)
-				tampered++
-			}
-		}
 		action := p.resolve(t, p.form.action)
 		query := action.Query()
-		for name, values := range query {
-			if strings.HasPrefix(values[0], "/") {
-				query.Set(name, evil)
-				tampered++
-			}
+		tampered := leadTo(evil, p.form.fields) + leadTo(evil, query)
+		if tampered == 0 {
+			t.Fatalf("nothing on the page says where it leads: %v", p.answer)
 		}
 		for _, name := range []string{"return_to", "next", "redirect", "return", "continue", "url"} {
 			query.Set(name, evil)
@@ -283,6 +274,10 @@ func TestOpenRedirects(t *testing.T) {
 		after := p.signIn(t, u)
 		if after.away != nil || strings.Contains(after.at.Host, "evil") {
 			t.Errorf("%q (%d fields changed) led to %v", evil, tampered, after.away)
+		}
+		// The person is signed in, and what was changed has come as far as it can.
+		if after.at.Path != "/oauth/authorize" || after.at.Query().Get("redirect_uri") != evil || after.answer.Status != 400 {
+			t.Errorf("%q: %v at %s; want the refusal of an address that isn't registered", evil, after.answer, after.at)
 		}
 	}
 	for _, path := range []string{"//evil.example/%2e%2e", "/login?next=//evil.example", `/\evil.example`, "/logout?next=https://evil.example/", "//evil.example/oauth/authorize/"} {
@@ -295,6 +290,17 @@ func TestOpenRedirects(t *testing.T) {
 			t.Errorf("%s redirects to %s", path, to)
 		}
 	}
+}
+
+// leadTo changes all that holds an address, and answers how many that were.
+func leadTo(evil string, values url.Values) (changed int) {
+	for name, v := range values {
+		if strings.HasPrefix(v[0], "/") || strings.HasPrefix(v[0], "http") {
+			values.Set(name, evil)
+			changed++
+		}
+	}
+	return changed
 }
 
 // A page of somebody else can't sign a person in or allow an app in the person's name.

@@ -3,6 +3,7 @@ package acceptance
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -73,5 +74,36 @@ func TestTheLegacyHostBeforeItsEnd(t *testing.T) {
 	call{URL: d.Environments[0].Legacy + "/rest/v1.0/projects", Token: token}.send(t).wantCode(t, 400, "missing_company_header")
 	for _, c := range []company{existing, moved, later} {
 		call{URL: d.apiURL("/rest/v1.0/projects"), Token: token, Company: c.ID}.send(t).want(t, 200)
+	}
+}
+
+// "not for service accounts (their tokens need the header everywhere; a setting turns that
+// off)": then they list their companies without it, as people do, and nothing else.
+func TestAccountsThatNeedNoHeader(t *testing.T) {
+	d := startWith(t, "service_accounts_need_header: false\n")
+	developer, traditional := d.app(t, "developer_managed"), d.app(t, "traditional")
+	other := d.newCompany(t, "US02", "2019-01-01").ID
+	for kind, a := range map[string]app{"developer_managed": developer, "traditional": traditional} {
+		token := d.machineToken(t, a)
+		if me := (call{URL: d.apiURL("/rest/v1.0/me"), Token: token}).send(t).want(t, 200).object(t); me.Login != a.ClientID {
+			t.Errorf("%s: me is %+v", kind, me)
+		}
+		var listed []int64
+		for _, c := range (call{URL: d.apiURL("/rest/v1.0/companies"), Token: token}).send(t).want(t, 200).objects(t) {
+			listed = append(listed, c.ID)
+		}
+		if !slices.Equal(listed, slices.Sorted(slices.Values(a.Companies))) {
+			t.Errorf("%s lists %v, want %v", kind, listed, a.Companies)
+		}
+		own := call{URL: d.apiURL("/rest/v1.0/projects"), Token: token}
+		own.send(t).wantCode(t, 400, "missing_company_header")
+		own.Company = a.Companies[0]
+		own.send(t).want(t, 200)
+		for _, path := range []string{"/rest/v1.0/me", "/rest/v1.0/companies", "/rest/v1.0/projects"} {
+			got := call{URL: d.apiURL("%s", path), Token: token, Company: other}.send(t)
+			if got.Status != 403 {
+				t.Errorf("%s at a company that isn't its own: %v", kind, got)
+			}
+		}
 	}
 }
