@@ -41,7 +41,7 @@ func (s *system) startLogin(ctx context.Context, e *config.Environment, sh *shar
 	service, err := login.New(ctx, login.Options{
 		ForwardedFrom: networks,
 		Issuer:        e.Issuer(), Product: s.config.Product, LoginURLs: loginURLs(e),
-		DB: db, Announcer: buckets, Revoker: buckets, Changes: directory.OpenChanges(s.nats, e.Name, s.config.Directory.Replicas),
+		DB: db, Announcer: sh.follower.Announcer(buckets), Revoker: buckets, Changes: directory.OpenChanges(s.nats, e.Name, s.config.Directory.Replicas),
 		Verifier: sh.verifier, Policy: &sh.policy, InForce: sh.inForce, RulesNow: s.rulesNow, Ledger: s.counter(e), Secret: s.secret,
 		ClientPrefix: e.ClientPrefix(), ClientsOf: s.otherClients(e),
 		Algorithm: s.config.Tokens.Algorithm, KeyDelay: s.config.Tokens.KeyDelay,

@@ -217,3 +217,50 @@ func TestReadyWaitsForTheDirectoryWhereThereIsNoCopy(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A login service that starts while the directory is away, and without a copy on disk, knows
+// what it has signed itself: it could otherwise revoke nothing.
+func TestOwnKeysAreKnownWithoutTheDirectory(t *testing.T) {
+	w := newWorld(t, "ES256")
+	old := w.sign(t, w.claims())
+	if _, _, err := w.ring.Rotate(t.Context()); err != nil { // so that there are two keys
+		t.Fatal(err)
+	}
+	nc, err := directory.Connect([]string{"nats://127.0.0.1:1"}, "", "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	f, err := Follow(t.Context(), nc, "production", filepath.Join(t.TempDir(), "keys"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := f.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	v := NewVerifier(issuer, f, 100, w.clock.now)
+	if _, err := v.Verify(old); err == nil {
+		t.Fatal("a follower that has heard of nothing knows a key")
+	}
+	ring, err := NewRing(t.Context(), w.keys, f.Announcer(LateBuckets(nc, "production", 1)), w.options("ES256"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := ring.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	w.clock.advance(time.Minute) // the second key signs by now
+	fresh, err := ring.Sign(w.claims())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, raw := range map[string]string{"of the old key": old, "of the new key": fresh} {
+		if _, err := v.Verify(raw); err != nil {
+			t.Errorf("a token %s: %v", name, err)
+		}
+	}
+}

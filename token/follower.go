@@ -99,16 +99,45 @@ func (f *Follower) applyKey(e directory.Entry) {
 			return
 		}
 	}
+	f.change(func(keys map[string]jose.JSONWebKey) {
+		if e.Value == nil {
+			delete(keys, e.Key)
+		} else {
+			keys[e.Key] = key
+		}
+	})
+}
+
+// change replaces the keys by a copy that f has changed.
+func (f *Follower) change(edit func(map[string]jose.JSONWebKey)) {
 	f.write.Lock()
 	defer f.write.Unlock()
 	keys := maps.Clone(*f.keys.Load())
-	if e.Value == nil {
-		delete(keys, e.Key)
-	} else {
-		keys[e.Key] = key
-	}
+	edit(keys)
 	f.keys.Store(&keys)
 	f.dirty.Store(true)
+}
+
+// Announcer tells this follower of the keys that its own process announces, and then next: a
+// login service that starts while the directory is away knows the tokens that it has made.
+// It would otherwise take them for unknown, and have nothing to revoke.
+func (f *Follower) Announcer(next Announcer) Announcer { return ownKeys{f, next} }
+
+type ownKeys struct {
+	follower *Follower
+	next     Announcer
+}
+
+func (o ownKeys) AnnounceKey(ctx context.Context, key jose.JSONWebKey) error {
+	if _, known := o.follower.key(key.KeyID); !known {
+		o.follower.change(func(keys map[string]jose.JSONWebKey) { keys[key.KeyID] = key.Public() })
+	}
+	return o.next.AnnounceKey(ctx, key)
+}
+
+func (o ownKeys) RetireKey(ctx context.Context, kid string) error {
+	o.follower.change(func(keys map[string]jose.JSONWebKey) { delete(keys, kid) })
+	return o.next.RetireKey(ctx, kid)
 }
 
 // usable says whether tokens may be verified with a key: a public one, for an algorithm of

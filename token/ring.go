@@ -189,16 +189,16 @@ func (r *Ring) refresh(ctx context.Context) error {
 }
 
 func (r *Ring) announce(ctx context.Context, keys []*signingKey) error {
+	var errs []error
 	for _, k := range keys {
 		if r.announced[k.KID] {
 			continue
 		}
-		if err := r.announcer.AnnounceKey(ctx, k.public); err != nil {
-			return err
-		}
-		r.announced[k.KID] = true
+		err := r.announcer.AnnounceKey(ctx, k.public)
+		r.announced[k.KID] = err == nil
+		errs = append(errs, err)
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 func (r *Ring) retire(ctx context.Context, keys []*signingKey) error {
