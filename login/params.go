@@ -10,6 +10,7 @@ import (
 	"mime/multipart"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
 
 	"mpr/problem"
@@ -218,8 +219,11 @@ func readAll(body io.Reader) ([]byte, error) {
 	return data, nil
 }
 
-// tooLarge tells a body over the limit from other failures.
+// tooLarge tells a body over the limit, of size or time, from other failures.
 func tooLarge(err, otherwise error) error {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return problem.New(problem.BodyTimeout, "The body took too long to arrive.").Because(err)
+	}
 	var limit *http.MaxBytesError
 	if errors.As(err, &limit) {
 		return problem.New(problem.BodyTooLarge, "The body is larger than %d bytes.", maxParams)

@@ -55,7 +55,7 @@ func WriteOAuth(w http.ResponseWriter, r *http.Request, err error) {
 	switch code {
 	case Internal:
 		code = ServerError
-	case BodyTooLarge:
+	case BodyTooLarge, BodyTimeout:
 		code = InvalidRequest // RFC 6749 has no code of its own; the status says it
 	case WrongEnvironment:
 		code = InvalidToken // to RFC 6750 it is a token like any other that is no good

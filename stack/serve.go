@@ -91,6 +91,20 @@ func (p *process) serve(l net.Listener, h http.Handler, t *tls.Config) {
 	})
 }
 
+// within ends a call whose body takes longer to arrive: whoever sends a byte now and then
+// would hold a connection, and what reads from it, for ever. The gateway has an eye on this
+// itself, since it passes bodies on of any size.
+func within(d time.Duration, h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Body != nil && r.Body != http.NoBody {
+			if err := http.NewResponseController(w).SetReadDeadline(time.Now().Add(d)); err != nil {
+				slog.DebugContext(r.Context(), "a body without a time limit", "error", err)
+			}
+		}
+		h.ServeHTTP(w, r)
+	})
+}
+
 // wait returns when the context ends or a listener fails.
 func (p *process) wait(ctx context.Context) error {
 	select {

@@ -52,7 +52,7 @@ func (s *system) startLogin(ctx context.Context, e *config.Environment, sh *shar
 		return nil, err
 	}
 	s.add(service)
-	door := problem.LimitHeader(service.Handler(), s.config.Gateway.MaxHeader)
+	door := within(s.config.Gateway.StallTimeout, problem.LimitHeader(service.Handler(), s.config.Gateway.MaxHeader))
 	if err := s.bindAndServe(&e.Identity.Internal, service.Internal()); err != nil {
 		return nil, err
 	}

@@ -107,3 +107,16 @@ func TestAccountsThatNeedNoHeader(t *testing.T) {
 		}
 	}
 }
+
+// Nobody can hold connections of the login door by sending no more of what was announced.
+func TestABodyThatNeverEndsAtTheLoginDoor(t *testing.T) {
+	d := startWith(t, "gateway:\n  stall_timeout: 1s\n")
+	door := strings.TrimPrefix(d.Environments[0].Login, "http://")
+	for _, path := range []string{"/oauth/token", "/oauth/revoke", "/login"} {
+		got := raw(t, door, "POST "+path+" HTTP/1.1\r\nHost: "+door+"\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 100\r\n\r\ngrant_type=")
+		if got.Status != 408 {
+			t.Errorf("%v; want 408", got)
+		}
+	}
+	d.userTokens(t)
+}
