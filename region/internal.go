@@ -26,9 +26,17 @@ func (s *Service) Internal() http.Handler {
 		"DELETE /internal/companies/{company_id}/apps/{app_id}":   s.internalDeleteApp,
 		"GET /internal/fence/{company_id}":                        s.internalFence,
 		"GET /internal/status":                                    s.internalStatus,
+
+		"PUT /internal/companies/{company_id}/monthly_sandbox": s.internalSetSandbox,
+		"GET /internal/monthly_sandbox":                        s.internalSandboxed,
+		"GET /internal/companies/{company_id}/rows":            s.internalRows,
+		"GET /internal/ids":                                    s.internalIDs,
+		"PUT /internal/ids":                                    s.internalRaiseIDs,
 	} {
 		mux.Handle(pattern, s.answerInternal(op))
 	}
+	mux.Handle("GET "+snapshotPath, s.streamInternal(s.internalSnapshot))
+	mux.Handle("PUT "+snapshotPath, s.streamInternal(s.internalLoad))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { route(mux, s.answerInternal, w, r) })
 }
 
@@ -44,7 +52,31 @@ func (s *Service) answerInternal(op operation) http.Handler {
 	})
 }
 
+// streamInternal runs an operation that reads or writes a body of any size itself.
+func (s *Service) streamInternal(op func(context.Context, *call) error) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c, err := s.internalCall(w, r)
+		if err == nil {
+			err = op(r.Context(), c)
+		}
+		if err != nil {
+			s.refuse(w, r, err)
+		}
+	})
+}
+
 func (s *Service) admitInternal(w http.ResponseWriter, r *http.Request) (c *call, err error) {
+	if c, err = s.internalCall(w, r); err != nil {
+		return nil, err
+	}
+	if r.Method == http.MethodPost || r.Method == http.MethodPut {
+		c.body, err = readBody(w, r, s.MaxBody)
+	}
+	return c, err
+}
+
+// internalCall checks the secret, and reads which company the path names.
+func (s *Service) internalCall(w http.ResponseWriter, r *http.Request) (c *call, err error) {
 	presented, err := token.Bearer(r.Header.Values("Authorization"))
 	// Digests: the time that it takes tells neither content nor length.
 	got, want := sha256.Sum256([]byte(presented)), sha256.Sum256([]byte(s.Secret))
@@ -58,10 +90,7 @@ func (s *Service) admitInternal(w http.ResponseWriter, r *http.Request) (c *call
 			return nil, errNothingHere
 		}
 	}
-	if r.Method == http.MethodPost || r.Method == http.MethodPut {
-		c.body, err = readBody(w, r, s.MaxBody)
-	}
-	return c, err
+	return c, nil
 }
 
 func (s *Service) internalBear(ctx context.Context, c *call) (int, any, error) {
