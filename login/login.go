@@ -228,7 +228,7 @@ func orProblem(mux *http.ServeMux, write func(http.ResponseWriter, *http.Request
 			return
 		}
 		var allowed []string
-		for _, method := range []string{http.MethodGet, http.MethodPost} {
+		for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPut} {
 			try := r.Clone(r.Context())
 			try.Method = method
 			if _, pattern := mux.Handler(try); pattern != "" && canonical {

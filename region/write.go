@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"mpr/company"
+	"mpr/snapshot"
 	"mpr/store"
 )
 
@@ -127,40 +128,11 @@ func (w *writer) logAs(ctx context.Context, version int64, t *table, deleted boo
 
 // readRows reads rows as they are, by column.
 func readRows(rows *sql.Rows, err error) (found []map[string]any, _ error) {
-	err = eachRow(rows, err, func(row map[string]any) error {
+	err = snapshot.EachRow(rows, err, func(row map[string]any) error {
 		found = append(found, row)
 		return nil
 	})
 	return found, err
-}
-
-// eachRow goes through rows as they are, by column.
-func eachRow(rows *sql.Rows, err error, f func(row map[string]any) error) error {
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	columns, err := rows.Columns()
-	if err != nil {
-		return err
-	}
-	for rows.Next() {
-		values, row := make([]any, len(columns)), make(map[string]any, len(columns))
-		targets := make([]any, len(columns))
-		for i := range values {
-			targets[i] = &values[i]
-		}
-		if err := rows.Scan(targets...); err != nil {
-			return err
-		}
-		for i, column := range columns {
-			row[column] = values[i]
-		}
-		if err := f(row); err != nil {
-			return err
-		}
-	}
-	return rows.Err()
 }
 
 // number is how a truth is stored.
