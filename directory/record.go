@@ -25,7 +25,7 @@ func OpenRecord(ctx context.Context, nc *nats.Conn, bucketName, key string, repl
 	if err != nil {
 		return nil, fmt.Errorf("open the bucket %s: %w", bucketName, err)
 	}
-	kv, err := bucket(ctx, js, bucketName, replicas)
+	kv, err := bucket(ctx, js, bucketName, replicas, 1)
 	if err != nil {
 		return nil, err
 	}

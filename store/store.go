@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	_ "github.com/jackc/pgx/v5/stdlib" // the driver "pgx"
 	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/lock"
 	"modernc.org/sqlite" // the driver "sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
 )
@@ -35,6 +36,7 @@ const (
 	postgresConns = 16
 	busyTimeout   = 10 * time.Second
 	maxAttempts   = 10
+	lockTimeout   = time.Minute // for the migrations of another process
 )
 
 // Open opens the database that the DSN names and brings its schema up to date with
@@ -113,11 +115,17 @@ func openSQLite(ctx context.Context, path string, conns int, txlock string) (*sq
 }
 
 func (db *DB) migrate(ctx context.Context, migrations fs.FS) error {
-	dialect := goose.DialectSQLite3
+	dialect, options := goose.DialectSQLite3, []goose.ProviderOption{}
 	if db.postgres {
 		dialect = goose.DialectPostgres
+		// Several processes may open a new database at the same time.
+		turn, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, uint64(lockTimeout/time.Second)))
+		if err != nil {
+			return fmt.Errorf("read migrations: %w", err)
+		}
+		options = append(options, goose.WithSessionLocker(turn))
 	}
-	provider, err := goose.NewProvider(dialect, db.write, migrations)
+	provider, err := goose.NewProvider(dialect, db.write, migrations, options...)
 	if err != nil {
 		return fmt.Errorf("read migrations: %w", err)
 	}
