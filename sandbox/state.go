@@ -17,7 +17,7 @@ type State struct {
 	// Serving is the generation that serves, 0 before the first refresh.
 	Serving int `json:"serving"`
 	// Building is the generation that a refresh is making; 0 where none is.
-	Building int `json:"building,omitempty"`
+	Building int `json:"building"`
 	// Highest is the highest generation that there ever was. No number comes twice, so that
 	// what a refresh that died has left is never taken for something else.
 	Highest int `json:"highest"`
