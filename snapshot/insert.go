@@ -58,8 +58,9 @@ func (i *Inserter) columnsOf(ctx context.Context, tx *sql.Tx, table string) ([]s
 	if err != nil {
 		return nil, err
 	}
+	defer rows.Close()
 	columns, err := rows.Columns()
-	if err := errors.Join(err, rows.Err(), rows.Close()); err != nil {
+	if err := errors.Join(err, rows.Err()); err != nil {
 		return nil, err
 	}
 	if i.columns == nil {

@@ -168,7 +168,7 @@ func (s *system) startEnvironment(ctx context.Context, e *config.Environment) (m
 				hosts[e.Legacy.Host] = legacy
 			}
 		}
-		return ed.shared.ready(ctx)
+		return ed.ready(ctx)
 	})
 	return hosts, err
 }

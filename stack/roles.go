@@ -90,7 +90,7 @@ func (s *system) startOne(ctx context.Context, o RoleOptions, ed *edition) error
 	case RoleGateway:
 		// A gateway that knows no placement and no key refuses every call: it waits.
 		slog.InfoContext(ctx, "waiting for placements and public keys, from the directory or from disk", "environment", ed.environment.Name)
-		if err := ed.shared.ready(ctx); err != nil {
+		if err := ed.ready(ctx); err != nil {
 			return err
 		}
 		_, _, err := s.startGateway(ed)

@@ -96,29 +96,35 @@ func keepFolders(dir string, keep []int) error {
 }
 
 func keepSchemas(ctx context.Context, db *sql.DB, prefix string, keep []int) error {
-	rows, err := db.QueryContext(ctx, `SELECT nspname FROM pg_namespace WHERE starts_with(nspname::text, $1)`, prefix)
+	names, err := schemas(ctx, db, prefix)
 	if err != nil {
 		return fmt.Errorf("list generations: %w", err)
 	}
-	var gone []string
-	for rows.Next() {
-		var name string
-		if err := rows.Scan(&name); err != nil {
-			return errors.Join(fmt.Errorf("list generations: %w", err), rows.Close())
+	for _, name := range names {
+		if !surplus(name, prefix, keep) {
+			continue
 		}
-		if surplus(name, prefix, keep) {
-			gone = append(gone, name)
-		}
-	}
-	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
-		return fmt.Errorf("list generations: %w", err)
-	}
-	for _, name := range gone {
 		if _, err := db.ExecContext(ctx, `DROP SCHEMA IF EXISTS `+quote(name)+` CASCADE`); err != nil {
 			return fmt.Errorf("delete a generation: %w", err)
 		}
 	}
 	return nil
+}
+
+func schemas(ctx context.Context, db *sql.DB, prefix string) (names []string, err error) {
+	rows, err := db.QueryContext(ctx, `SELECT nspname FROM pg_namespace WHERE starts_with(nspname::text, $1)`, prefix)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		var name string
+		if err := rows.Scan(&name); err != nil {
+			return nil, err
+		}
+		names = append(names, name)
+	}
+	return names, rows.Err()
 }
 
 // surplus says whether a name is that of a generation which isn't kept.

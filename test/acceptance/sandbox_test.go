@@ -153,7 +153,7 @@ func TestKilledInARefresh(t *testing.T) {
 	d.refresh(t)
 	inBox := d.at(t, monthly).machineToken(t, machine)
 	before := d.at(t, monthly).projectIDs(t, inBox, c)
-	d.newLargeCompany(t, token, c, 10_000)
+	d.newLargeCompany(t, token, c, 4_000)
 
 	d.admin(t, "POST", "/sandboxes/monthly/refresh", nil).want(t, 202)
 	d.copying(t, func() (s sandboxState) { d.admin(t, "GET", "/sandboxes/monthly", nil).into(t, &s); return s })
@@ -197,7 +197,7 @@ func TestKilledInARefresh(t *testing.T) {
 	})
 	inBox = box.machineToken(t, machine)
 	total, err := strconv.Atoi(box.total(t, inBox, c))
-	if err != nil || total < 10_000+len(before)+1 {
+	if err != nil || total < 4_000+len(before)+1 {
 		t.Errorf("the copy has %d projects (%v)", total, err)
 	}
 }
@@ -240,7 +240,7 @@ func TestRolesGoOverToAFreshCopy(t *testing.T) {
 	}
 	enter()
 	before := box.total(t, inBox, c)
-	s.newLargeCompany(t, token, c, 10_000)
+	s.newLargeCompany(t, token, c, 4_000)
 
 	s.admin(t, "POST", "/sandboxes/monthly/refresh", nil).want(t, 202)
 	s.copying(t, state)
