@@ -199,17 +199,34 @@ func (s *system) startControl(ctx context.Context) error {
 		return fmt.Errorf("control store: %w", err)
 	}
 	s.add(db)
-	environments := map[string]*control.Environment{}
+	environments, err := s.controlled(ctx, db)
+	if err != nil {
+		return err
+	}
+	service, err := control.New(ctx, control.Options{Environments: environments, Secret: s.secret, AdminToken: adminToken, Now: s.rulesNow})
+	if err != nil {
+		return err
+	}
+	s.add(service)
+	if err := s.bindAndServe(&s.config.Control.Listen, service.Handler()); err != nil {
+		return err
+	}
+	return s.noteRunning()
+}
+
+// controlled are the environments as the control role sees them. db keeps the ledger.
+func (s *system) controlled(ctx context.Context, db *store.DB) ([]*control.Environment, error) {
+	byName := map[string]*control.Environment{}
 	var all []*control.Environment
 	for i := range s.config.Environments {
 		e := &s.config.Environments[i]
 		v, err := s.knownToControl(ctx, e)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		d := servedDirectory{v}
 		if err := registerRegions(ctx, d, e); err != nil {
-			return err
+			return nil, err
 		}
 		book := ledger.OpenBook(db, e.Name, s.ledgerStream(e), s.rulesNow)
 		s.add(book)
@@ -219,25 +236,17 @@ func (s *system) startControl(ctx context.Context) error {
 			IdentityURL: "http://" + e.Identity.Internal, LoginURL: "http://" + e.Login.Listen,
 			PublicLogin: e.Login.BaseURL(), PublicAPI: e.API.BaseURL(), ClientPrefix: e.ClientPrefix(),
 		})
-		environments[e.Name] = all[i]
+		byName[e.Name] = all[i]
 	}
 	for i := range all {
 		if box := s.config.DevelopmentSandbox(&s.config.Environments[i]); box != nil {
-			all[i].Sandbox = environments[box.Name]
+			all[i].Sandbox = byName[box.Name]
 		}
 	}
-	if err := s.refreshSandboxes(ctx, environments); err != nil {
-		return err
+	if err := s.refreshSandboxes(ctx, byName); err != nil {
+		return nil, err
 	}
-	service, err := control.New(ctx, control.Options{Environments: all, Secret: s.secret, AdminToken: adminToken, Now: s.rulesNow})
-	if err != nil {
-		return err
-	}
-	s.add(service)
-	if err := s.bindAndServe(&s.config.Control.Listen, service.Handler()); err != nil {
-		return err
-	}
-	return s.noteRunning()
+	return all, nil
 }
 
 // noteRunning writes the file by which the commands find the admin API.
