@@ -134,7 +134,7 @@ func (ed *edition) answer(address *string, h http.Handler, internal bool) (http.
 	return outer, ed.system.bindAndServe(address, outer)
 }
 
-// ServeHTTP answers a call of a door, until the edition ends.
+// answerCall answers a call of a door, until the edition ends.
 func (ed *edition) answerCall(door string, w http.ResponseWriter, r *http.Request) {
 	ed.mu.Lock()
 	h := ed.handlers[door]

@@ -101,7 +101,12 @@ func (s *system) knownToControl(ctx context.Context, e *config.Environment) (*se
 	s.mu.Unlock()
 	if v == nil {
 		var err error
-		if v, err = s.serveEnvironment(ctx, e, RoleControl, func(context.Context, *edition) error { return nil }); err != nil {
+		// All other roles wait for the directory to be made.
+		v, err = s.serveEnvironment(ctx, e, RoleControl, func(ctx context.Context, ed *edition) error {
+			_, err := ed.dir(ctx)
+			return err
+		})
+		if err != nil {
 			return nil, err
 		}
 	}
