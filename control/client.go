@@ -142,6 +142,30 @@ func (c *Client) App(ctx context.Context, app string) (out App, err error) {
 	return out, err
 }
 
+// SetSandbox says whether the monthly sandbox gets a copy of a company.
+func (c *Client) SetSandbox(ctx context.Context, id company.ID, in SandboxSetting) (out SandboxSetting, err error) {
+	err = c.do(ctx, http.MethodPut, "/companies/"+id.String()+"/sandbox", in, &out)
+	return out, err
+}
+
+// MonthlySandbox answers the state of the monthly sandbox.
+func (c *Client) MonthlySandbox(ctx context.Context) (out MonthlySandbox, err error) {
+	err = c.do(ctx, http.MethodGet, "/sandboxes/monthly", nil, &out)
+	return out, err
+}
+
+// PlanMonthlySandbox lists what a refresh of the monthly sandbox would copy.
+func (c *Client) PlanMonthlySandbox(ctx context.Context) (out SandboxPlan, err error) {
+	err = c.do(ctx, http.MethodGet, "/sandboxes/monthly/plan", nil, &out)
+	return out, err
+}
+
+// RefreshMonthlySandbox begins a refresh, which goes on when the call has ended.
+func (c *Client) RefreshMonthlySandbox(ctx context.Context) (out SandboxRun, err error) {
+	err = c.do(ctx, http.MethodPost, "/sandboxes/monthly/refresh", nil, &out)
+	return out, err
+}
+
 // CompleteSandbox makes what is missing of an app's part of the development sandbox.
 func (c *Client) CompleteSandbox(ctx context.Context, app string) (out App, err error) {
 	err = c.do(ctx, http.MethodPut, "/apps/"+url.PathEscape(app)+"/sandbox", nil, &out)

@@ -63,6 +63,8 @@ type Environment struct {
 	ClientPrefix string
 	// Sandbox is the development sandbox of the environment; nil where it has none.
 	Sandbox *Environment
+	// Monthly refreshes the monthly sandbox of the environment; nil where it has none.
+	Monthly Refresher
 }
 
 // Options are what a [Service] needs.
@@ -118,6 +120,10 @@ func (s *Service) routes() {
 		"GET /companies":                          s.listCompanies,
 		"GET /companies/{company}":                s.showCompany,
 		"PUT /companies/{company}/users":          s.addUser,
+		"PUT /companies/{company}/sandbox":        s.setSandbox,
+		"GET /sandboxes/monthly":                  s.showMonthly,
+		"GET /sandboxes/monthly/plan":             s.planMonthly,
+		"POST /sandboxes/monthly/refresh":         s.refreshMonthly,
 		"GET /regions":                            s.listRegions,
 		"POST /regions":                           s.addRegion,
 		"POST /users":                             s.createUser,

@@ -25,6 +25,8 @@ func (s *Service) internalRoutes(mux *http.ServeMux) {
 		"GET /internal/apps":                      s.listApps,
 		"GET /internal/apps/{app}":                s.showApp,
 		"POST /internal/apps/{app}/rotate-secret": s.newSecretFor,
+		"GET /internal/identity":                  s.sendIdentity,
+		"PUT /internal/identity":                  s.takeIdentity,
 		"GET /internal/keys":                      s.listKeys,
 		"POST /internal/keys/rotate":              s.rotateKey,
 		"GET /internal/companies":                 s.companyNames,

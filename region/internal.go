@@ -23,9 +23,17 @@ func (s *Service) Internal() http.Handler {
 		"DELETE /internal/companies/{company_id}/apps/{app_id}":   s.internalDeleteApp,
 		"GET /internal/fence/{company_id}":                        s.internalFence,
 		"GET /internal/status":                                    s.internalStatus,
+
+		"PUT /internal/companies/{company_id}/monthly_sandbox": s.internalSetSandbox,
+		"GET /internal/monthly_sandbox":                        s.internalSandboxed,
+		"GET /internal/companies/{company_id}/rows":            s.internalRows,
+		"GET /internal/ids":                                    s.internalIDs,
+		"PUT /internal/ids":                                    s.internalRaiseIDs,
 	} {
 		mux.Handle(pattern, s.answerInternal(op))
 	}
+	mux.Handle("GET "+snapshotPath, s.streamInternal(s.internalSnapshot))
+	mux.Handle("PUT "+snapshotPath, s.streamInternal(s.internalLoad))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { route(mux, s.answerInternal, w, r) })
 }
 
@@ -41,7 +49,31 @@ func (s *Service) answerInternal(op operation) http.Handler {
 	})
 }
 
+// streamInternal runs an operation that reads or writes a body of any size itself.
+func (s *Service) streamInternal(op func(context.Context, *call) error) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c, err := s.internalCall(w, r)
+		if err == nil {
+			err = op(r.Context(), c)
+		}
+		if err != nil {
+			s.refuse(w, r, err)
+		}
+	})
+}
+
 func (s *Service) admitInternal(w http.ResponseWriter, r *http.Request) (c *call, err error) {
+	if c, err = s.internalCall(w, r); err != nil {
+		return nil, err
+	}
+	if r.Method == http.MethodPost || r.Method == http.MethodPut {
+		c.body, err = readBody(w, r, s.MaxBody)
+	}
+	return c, err
+}
+
+// internalCall checks the secret, and reads which company the path names.
+func (s *Service) internalCall(w http.ResponseWriter, r *http.Request) (c *call, err error) {
 	if err := intercom.Admit(w, r, s.Secret); err != nil {
 		return nil, err
 	}
@@ -51,10 +83,7 @@ func (s *Service) admitInternal(w http.ResponseWriter, r *http.Request) (c *call
 			return nil, errNothingHere
 		}
 	}
-	if r.Method == http.MethodPost || r.Method == http.MethodPut {
-		c.body, err = readBody(w, r, s.MaxBody)
-	}
-	return c, err
+	return c, nil
 }
 
 func (s *Service) internalBear(ctx context.Context, c *call) (int, any, error) {

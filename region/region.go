@@ -68,13 +68,15 @@ type Options struct {
 type Service struct {
 	Options
 	wakeUp chan struct{} // the change log has grown
-	cancel context.CancelFunc
-	pump   sync.WaitGroup
+	// snapshots is a slot for each that is read at a time.
+	snapshots chan struct{}
+	cancel    context.CancelFunc
+	pump      sync.WaitGroup
 }
 
 // New starts the region. The database has the schema of [Migrations].
 func New(ctx context.Context, o Options) (*Service, error) {
-	s := &Service{Options: o, wakeUp: make(chan struct{}, 1)}
+	s := &Service{Options: o, wakeUp: make(chan struct{}, 1), snapshots: make(chan struct{}, snapshotsAtOnce)}
 	if err := s.claimBlock(ctx); err != nil {
 		return nil, fmt.Errorf("start region %s: %w", o.Code, err)
 	}

@@ -52,6 +52,7 @@ var tables = []*table{
 	companies, memberships, installations, permittedProjects, projects, projectUsers, rfis,
 	{name: "fence", key: []string{"company_id"}, stays: true},
 	{name: "creations", key: []string{"idempotency_key"}, stays: true},
+	{name: "arrivals", key: []string{"company_id"}, stays: true},
 	{name: "change_log", key: []string{"company_id", "version"}, stays: true},
 }
 

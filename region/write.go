@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"mpr/company"
+	"mpr/snapshot"
 	"mpr/store"
 )
 
@@ -109,8 +110,13 @@ func (w *writer) log(ctx context.Context, t *table, deleted bool, row map[string
 	if err := w.QueryRowContext(ctx, `UPDATE fence SET version = version + 1 WHERE company_id = $1 RETURNING version`, int64(w.company)).Scan(&version); err != nil {
 		return fmt.Errorf("take a version: %w", err)
 	}
-	_, err = w.ExecContext(ctx, `INSERT INTO change_log (company_id, version, name, deleted, data, at, published) VALUES ($1, $2, $3, $4, $5, $6, $7)`,
-		int64(w.company), version, t.name, number(deleted), string(data), w.now, number(t.index == nil))
+	return w.logAs(ctx, version, t, deleted, string(data))
+}
+
+// logAs appends to the change log under a version that nothing else has.
+func (w *writer) logAs(ctx context.Context, version int64, t *table, deleted bool, data string) error {
+	_, err := w.ExecContext(ctx, `INSERT INTO change_log (company_id, version, name, deleted, data, at, published) VALUES ($1, $2, $3, $4, $5, $6, $7)`,
+		int64(w.company), version, t.name, number(deleted), data, w.now, number(t.index == nil))
 	if err != nil {
 		return fmt.Errorf("log a change: %w", err)
 	}
@@ -122,29 +128,11 @@ func (w *writer) log(ctx context.Context, t *table, deleted bool, row map[string
 
 // readRows reads rows as they are, by column.
 func readRows(rows *sql.Rows, err error) (found []map[string]any, _ error) {
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	columns, err := rows.Columns()
-	if err != nil {
-		return nil, err
-	}
-	for rows.Next() {
-		values, row := make([]any, len(columns)), make(map[string]any, len(columns))
-		targets := make([]any, len(columns))
-		for i := range values {
-			targets[i] = &values[i]
-		}
-		if err := rows.Scan(targets...); err != nil {
-			return nil, err
-		}
-		for i, column := range columns {
-			row[column] = values[i]
-		}
+	err = snapshot.EachRow(rows, err, func(row map[string]any) error {
 		found = append(found, row)
-	}
-	return found, rows.Err()
+		return nil
+	})
+	return found, err
 }
 
 // number is how a truth is stored.

@@ -78,7 +78,7 @@ func (s *system) fillDemo(ctx context.Context, facts *Facts) error {
 		return err
 	}
 	for _, id := range d.companyIDs() {
-		if err := s.shared[e.Name].knows(ctx, id); err != nil {
+		if err := s.served[e.Name].edition().knows(ctx, id); err != nil {
 			return err
 		}
 	}

@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"mpr/config"
-	"mpr/directory"
 	"mpr/problem"
 )
 
@@ -141,35 +140,37 @@ func (s *system) startEnvironments(ctx context.Context) (map[string]http.Handler
 // startEnvironment starts login, regions and gateway of an environment and answers the
 // handlers of its host names.
 func (s *system) startEnvironment(ctx context.Context, e *config.Environment) (map[string]http.Handler, error) {
-	// The roles wait for the directory, and control, which makes it, starts after them.
-	if _, err := directory.Open(ctx, s.nats, e.Name, s.config.Directory.Replicas); err != nil {
-		return nil, err
-	}
-	sh, err := s.follow(ctx, e, "dev")
-	if err != nil {
-		return nil, err
-	}
-	login, err := s.startLogin(ctx, e, sh)
-	if err != nil {
-		return nil, err
-	}
-	for i := range e.Regions {
-		if len(e.Regions[i].Upstreams) > 0 {
-			continue // a foreign service stands in for this region
+	hosts := map[string]http.Handler{}
+	_, err := s.serveEnvironment(ctx, e, "dev", func(ctx context.Context, ed *edition) error {
+		// The roles wait for the directory, and control, which makes it, starts after them.
+		if _, err := ed.dir(ctx); err != nil {
+			return err
 		}
-		if err := s.startRegion(ctx, e, &e.Regions[i], sh); err != nil {
-			return nil, err
+		login, err := s.startLogin(ctx, ed)
+		if err != nil {
+			return err
 		}
-	}
-	api, legacy, err := s.startGateway(ctx, e, sh)
-	if err != nil {
-		return nil, err
-	}
-	hosts := map[string]http.Handler{e.Login.Host: login, e.API.Host: api}
-	if e.Legacy.Host != "" {
-		hosts[e.Legacy.Host] = legacy
-	}
-	return hosts, sh.ready(ctx)
+		for i := range e.Regions {
+			if len(e.Regions[i].Upstreams) > 0 {
+				continue // a foreign service stands in for this region
+			}
+			if err := s.startRegion(ctx, ed, &e.Regions[i]); err != nil {
+				return err
+			}
+		}
+		api, legacy, err := s.startGateway(ed)
+		if err != nil {
+			return err
+		}
+		if ed.first {
+			hosts[e.Login.Host], hosts[e.API.Host] = login, api
+			if e.Legacy.Host != "" {
+				hosts[e.Legacy.Host] = legacy
+			}
+		}
+		return ed.ready(ctx)
+	})
+	return hosts, err
 }
 
 // startFront starts the TLS listener for all host names, and the proxy that leads there.

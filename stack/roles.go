@@ -74,36 +74,33 @@ func (s *system) startRole(ctx context.Context, o RoleOptions) error {
 		return err
 	}
 	for _, e := range environments {
-		sh, err := s.follow(ctx, e, name)
+		_, err := s.serveEnvironment(ctx, e, name, func(ctx context.Context, ed *edition) error { return s.startOne(ctx, o, ed) })
 		if err != nil {
-			return err
-		}
-		if err := s.startOne(ctx, o, e, sh); err != nil {
 			return fmt.Errorf("environment %s: %w", e.Name, err)
 		}
 	}
 	return nil
 }
 
-func (s *system) startOne(ctx context.Context, o RoleOptions, e *config.Environment, sh *shared) error {
+func (s *system) startOne(ctx context.Context, o RoleOptions, ed *edition) error {
 	switch o.Role {
 	case RoleLogin:
-		_, err := s.startLogin(ctx, e, sh)
+		_, err := s.startLogin(ctx, ed)
 		return err
 	case RoleGateway:
 		// A gateway that knows no placement and no key refuses every call: it waits.
-		slog.InfoContext(ctx, "waiting for placements and public keys, from the directory or from disk", "environment", e.Name)
-		if err := sh.ready(ctx); err != nil {
+		slog.InfoContext(ctx, "waiting for placements and public keys, from the directory or from disk", "environment", ed.environment.Name)
+		if err := ed.ready(ctx); err != nil {
 			return err
 		}
-		_, _, err := s.startGateway(ctx, e, sh)
+		_, _, err := s.startGateway(ed)
 		return err
 	case RoleRegion:
-		r := findRegion(e, o.Region)
+		r := findRegion(ed.environment, o.Region)
 		if len(r.Upstreams) > 0 {
 			return fmt.Errorf("region %s has upstreams: a foreign service stands in for it, so there is nothing to run; take the upstreams out of the configuration to run it here", r.Code)
 		}
-		return s.startRegion(ctx, e, r, sh)
+		return s.startRegion(ctx, ed, r)
 	}
 	return fmt.Errorf("there is no role %q", o.Role)
 }

@@ -27,13 +27,13 @@ import (
 )
 
 // startLogin starts the login role of an environment and answers the login door's handler.
-func (s *system) startLogin(ctx context.Context, e *config.Environment, sh *shared) (http.Handler, error) {
-	db, err := store.Open(ctx, e.Identity.Store, login.Migrations())
+func (s *system) startLogin(ctx context.Context, ed *edition) (http.Handler, error) {
+	e, sh := ed.environment, ed.shared
+	db, err := ed.open(ctx, e.Identity.Store, login.Migrations())
 	if err != nil {
 		return nil, fmt.Errorf("identity store: %w", err)
 	}
-	s.add(db)
-	buckets := token.LateBuckets(s.nats, e.Name, s.config.Directory.Replicas)
+	buckets := token.LateBuckets(s.nats, ed.buckets, s.config.Directory.Replicas)
 	networks, err := s.forwardedFrom()
 	if err != nil {
 		return nil, err
@@ -41,8 +41,8 @@ func (s *system) startLogin(ctx context.Context, e *config.Environment, sh *shar
 	service, err := login.New(ctx, login.Options{
 		ForwardedFrom: networks,
 		Issuer:        e.Issuer(), Product: s.config.Product, LoginURLs: loginURLs(e),
-		DB: db, Announcer: sh.follower.Announcer(buckets), Revoker: buckets, Changes: directory.OpenChanges(s.nats, e.Name, s.config.Directory.Replicas),
-		Verifier: sh.verifier, Policy: &sh.policy, InForce: sh.inForce, RulesNow: s.rulesNow, Ledger: s.counter(e), Secret: s.secret,
+		DB: db, Announcer: sh.follower.Announcer(buckets), Revoker: buckets, Changes: directory.OpenChanges(s.nats, ed.buckets, s.config.Directory.Replicas),
+		Verifier: sh.verifier, Policy: &sh.policy, InForce: sh.inForce, RulesNow: s.rulesNow, Ledger: ed.counter(), Secret: s.secret,
 		ClientPrefix: e.ClientPrefix(), ClientsOf: s.otherClients(e),
 		Algorithm: s.config.Tokens.Algorithm, KeyDelay: s.config.Tokens.KeyDelay,
 		AccessLifetime: s.config.Tokens.AccessLifetime, CodeLifetime: s.config.Tokens.CodeLifetime, RefreshGrace: s.config.Tokens.RefreshGrace,
@@ -51,12 +51,11 @@ func (s *system) startLogin(ctx context.Context, e *config.Environment, sh *shar
 	if err != nil {
 		return nil, err
 	}
-	s.add(service)
-	door := within(s.config.Gateway.StallTimeout, problem.LimitHeader(service.Handler(), s.config.Gateway.MaxHeader))
-	if err := s.bindAndServe(&e.Identity.Internal, service.Internal()); err != nil {
+	ed.add(service)
+	if err := ed.serveInternal(&e.Identity.Internal, service.Internal()); err != nil {
 		return nil, err
 	}
-	return door, s.bindAndServe(&e.Login.Listen, door)
+	return ed.serve(&e.Login.Listen, within(s.config.Gateway.StallTimeout, problem.LimitHeader(service.Handler(), s.config.Gateway.MaxHeader)))
 }
 
 // otherClients are the environments whose client ids the login service tells from its own.
@@ -85,24 +84,24 @@ func loginURLs(e *config.Environment) map[string]string {
 }
 
 // startRegion starts a region of ours.
-func (s *system) startRegion(ctx context.Context, e *config.Environment, r *config.RegionConfig, sh *shared) error {
-	db, err := store.Open(ctx, r.Store, region.Migrations())
+func (s *system) startRegion(ctx context.Context, ed *edition, r *config.RegionConfig) error {
+	e, sh := ed.environment, ed.shared
+	db, err := ed.open(ctx, r.Store, region.Migrations())
 	if err != nil {
 		return fmt.Errorf("store of region %s: %w", r.Code, err)
 	}
-	s.add(db)
 	identity := identityClient{intercom.NewCaller(nil, s.secret), "http://" + e.Identity.Internal}
-	s.add(identity)
+	ed.add(identity)
 	service, err := region.New(ctx, region.Options{
-		Code: company.Region(r.Code), Number: r.Number, DB: db, Verifier: sh.verifier, Policy: &sh.policy, Publisher: directory.OpenChanges(s.nats, e.Name, s.config.Directory.Replicas),
+		Code: company.Region(r.Code), Number: r.Number, DB: db, Verifier: sh.verifier, Policy: &sh.policy, Publisher: directory.OpenChanges(s.nats, ed.buckets, s.config.Directory.Replicas),
 		Identity: identity, Secret: s.secret,
 		MaxBody: s.config.Region.MaxBody, MaxPerPage: s.config.Region.MaxPerPage, Now: time.Now,
 	})
 	if err != nil {
 		return err
 	}
-	s.add(service)
-	if err := s.bindAndServe(&r.Internal, service.Internal()); err != nil {
+	ed.add(service)
+	if err := ed.serveInternal(&r.Internal, service.Internal()); err != nil {
 		return err
 	}
 	// Its door stays closed until it knows the public keys: a region that refuses good
@@ -111,7 +110,8 @@ func (s *system) startRegion(ctx context.Context, e *config.Environment, r *conf
 	if err := sh.follower.Ready(ctx); err != nil {
 		return fmt.Errorf("wait for the public keys: %w", err)
 	}
-	return s.bindAndServe(&r.Listen, service.Handler())
+	_, err = ed.serve(&r.Listen, service.Handler())
+	return err
 }
 
 // forwardedFrom is the networks of the proxies ahead of us.
@@ -129,7 +129,8 @@ func (s *system) forwardedFrom() ([]netip.Prefix, error) {
 
 // startGateway starts the gateway of an environment and answers the handlers of the api
 // and the legacy door.
-func (s *system) startGateway(_ context.Context, e *config.Environment, sh *shared) (api, legacy http.Handler, err error) {
+func (s *system) startGateway(ed *edition) (api, legacy http.Handler, err error) {
+	e, sh := ed.environment, ed.shared
 	limits := s.config.Gateway
 	networks, err := s.forwardedFrom()
 	if err != nil {
@@ -143,21 +144,18 @@ func (s *system) startGateway(_ context.Context, e *config.Environment, sh *shar
 			MaxBody: limits.MaxBody, IdleTimeout: limits.IdleTimeout, StallTimeout: limits.StallTimeout,
 			ConnectTimeout: limits.ConnectTimeout, AnswerTimeout: limits.AnswerTimeout, UpstreamConns: limits.UpstreamConns, ForwardedFrom: networks,
 		},
-		Now: s.rulesNow, Ledger: s.counter(e),
+		Now: s.rulesNow, Ledger: ed.counter(),
 	})
 	if err != nil {
 		return nil, nil, err
 	}
-	s.add(service)
-	api = problem.LimitHeader(service.Handler(rules.DoorAPI), limits.MaxHeader)
-	if err := s.bindAndServe(&e.API.Listen, api); err != nil {
-		return nil, nil, err
+	ed.add(service)
+	api, err = ed.serve(&e.API.Listen, problem.LimitHeader(service.Handler(rules.DoorAPI), limits.MaxHeader))
+	if err != nil || e.Legacy.Host == "" {
+		return api, nil, err
 	}
-	if e.Legacy.Host == "" {
-		return api, nil, nil
-	}
-	legacy = problem.LimitHeader(service.Handler(rules.DoorLegacy), limits.MaxHeader)
-	return api, legacy, s.bindAndServe(&e.Legacy.Listen, legacy)
+	legacy, err = ed.serve(&e.Legacy.Listen, problem.LimitHeader(service.Handler(rules.DoorLegacy), limits.MaxHeader))
+	return api, legacy, err
 }
 
 // ledgerStream carries the counts of non-compliant calls.
@@ -165,18 +163,26 @@ func (s *system) ledgerStream(e *config.Environment) *directory.LateStream {
 	return directory.OpenLateStream(s.nats, "ledger", e.Name, s.config.Directory.Replicas)
 }
 
-// counter starts a counter for the environment's ledger.
-func (s *system) counter(e *config.Environment) *ledger.Counter {
-	c := ledger.NewCounter(s.ledgerStream(e), s.rulesNow)
-	s.onClose(func() error {
-		ctx, cancel := context.WithTimeout(context.Background(), lastCounts)
-		defer cancel()
-		if err := c.Close(ctx); err != nil {
-			slog.Warn("stopping", "environment", e.Name, "error", err)
-		}
-		return nil
-	})
+// counter starts a counter for the environment's ledger, which is one for all generations.
+func (ed *edition) counter() *ledger.Counter {
+	c := ledger.NewCounter(ed.system.ledgerStream(ed.environment), ed.system.rulesNow)
+	ed.add(lastCount{c, ed.environment.Name})
 	return c
+}
+
+// lastCount stores what was counted at the end.
+type lastCount struct {
+	*ledger.Counter
+	environment string
+}
+
+func (l lastCount) Close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), lastCounts)
+	defer cancel()
+	if err := l.Counter.Close(ctx); err != nil {
+		slog.Warn("stopping", "environment", l.environment, "error", err)
+	}
+	return nil
 }
 
 // lastCounts is how long a stop waits for the ledger's last counts to be stored.
@@ -194,41 +200,11 @@ func (s *system) startControl(ctx context.Context) error {
 		return fmt.Errorf("control store: %w", err)
 	}
 	s.add(db)
-	environments := map[string]*control.Environment{}
-	var all []*control.Environment
-	for i := range s.config.Environments {
-		e := &s.config.Environments[i]
-		d, err := directory.Open(ctx, s.nats, e.Name, s.config.Directory.Replicas)
-		if err != nil {
-			return err
-		}
-		if err := registerRegions(ctx, d, e); err != nil {
-			return err
-		}
-		sh, err := s.follow(ctx, e, RoleControl)
-		if err != nil {
-			return err
-		}
-		// Its lists come from the replica: half of them would look like all.
-		if err := sh.replica.Ready(ctx); err != nil {
-			return fmt.Errorf("wait for the directory: %w", err)
-		}
-		book := ledger.OpenBook(db, e.Name, s.ledgerStream(e), s.rulesNow)
-		s.add(book)
-		all = append(all, &control.Environment{
-			Name: e.Name, DefaultRegion: company.Region(s.config.DefaultRegion), Placements: d, Regions: d, Pages: sh.replica,
-			Policies: d, Campaign: sh.policy.Campaign, InForce: sh.inForce, Ledger: book,
-			IdentityURL: "http://" + e.Identity.Internal, LoginURL: "http://" + e.Login.Listen,
-			PublicLogin: e.Login.BaseURL(), PublicAPI: e.API.BaseURL(), ClientPrefix: e.ClientPrefix(),
-		})
-		environments[e.Name] = all[i]
+	environments, err := s.controlled(ctx, db)
+	if err != nil {
+		return err
 	}
-	for i := range all {
-		if box := s.config.DevelopmentSandbox(&s.config.Environments[i]); box != nil {
-			all[i].Sandbox = environments[box.Name]
-		}
-	}
-	service, err := control.New(ctx, control.Options{Environments: all, Secret: s.secret, AdminToken: adminToken, Now: s.rulesNow})
+	service, err := control.New(ctx, control.Options{Environments: environments, Secret: s.secret, AdminToken: adminToken, Now: s.rulesNow})
 	if err != nil {
 		return err
 	}
@@ -237,6 +213,41 @@ func (s *system) startControl(ctx context.Context) error {
 		return err
 	}
 	return s.noteRunning()
+}
+
+// controlled are the environments as the control role sees them. db keeps the ledger.
+func (s *system) controlled(ctx context.Context, db *store.DB) ([]*control.Environment, error) {
+	byName := map[string]*control.Environment{}
+	var all []*control.Environment
+	for i := range s.config.Environments {
+		e := &s.config.Environments[i]
+		v, err := s.knownToControl(ctx, e)
+		if err != nil {
+			return nil, err
+		}
+		d := servedDirectory{v}
+		if err := registerRegions(ctx, d, e); err != nil {
+			return nil, err
+		}
+		book := ledger.OpenBook(db, e.Name, s.ledgerStream(e), s.rulesNow)
+		s.add(book)
+		all = append(all, &control.Environment{
+			Name: e.Name, DefaultRegion: company.Region(s.config.DefaultRegion), Placements: d, Regions: d, Pages: d,
+			Policies: d, Campaign: v.edition().policy.Campaign, InForce: func() *rules.Policy { return v.edition().inForce() }, Ledger: book,
+			IdentityURL: "http://" + e.Identity.Internal, LoginURL: "http://" + e.Login.Listen,
+			PublicLogin: e.Login.BaseURL(), PublicAPI: e.API.BaseURL(), ClientPrefix: e.ClientPrefix(),
+		})
+		byName[e.Name] = all[i]
+	}
+	for i := range all {
+		if box := s.config.DevelopmentSandbox(&s.config.Environments[i]); box != nil {
+			all[i].Sandbox = byName[box.Name]
+		}
+	}
+	if err := s.refreshSandboxes(ctx, byName); err != nil {
+		return nil, err
+	}
+	return all, nil
 }
 
 // noteRunning writes the file by which the commands find the admin API.

@@ -14,8 +14,10 @@ import (
 
 	"mpr/company"
 	"mpr/config"
+	"mpr/control"
 	"mpr/directory"
 	"mpr/rules"
+	"mpr/store"
 	"mpr/token"
 )
 
@@ -30,8 +32,8 @@ type system struct {
 	// bound holds the listeners by address, so that all can be opened before the first
 	// role is built.
 	bound map[string]net.Listener
-	// shared holds, per environment, what its roles in this process share.
-	shared map[string]*shared
+	// served holds the environments that this process serves, by name.
+	served map[string]*served
 	// rulesNow is the clock of the rules, which may run at another date than tokens do.
 	rulesNow func() time.Time
 }
@@ -57,7 +59,7 @@ func newSystem(cfg *config.Config) (*system, error) {
 		config:  cfg,
 		bound:   map[string]net.Listener{},
 		secret:  secret,
-		shared:  map[string]*shared{},
+		served:  map[string]*served{},
 
 		rulesNow: time.Now,
 	}, nil
@@ -151,34 +153,29 @@ func (s *system) connectDirectory(name string) error {
 	return nil
 }
 
-// follow starts, once per environment, the replica and the copy of keys and revocations.
-// They are loaded from their copies on disk where the directory can't be reached.
-func (s *system) follow(ctx context.Context, e *config.Environment, name string) (*shared, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if sh := s.shared[e.Name]; sh != nil {
-		return sh, nil
-	}
+// follow starts the replica and the copy of keys and revocations. They are loaded from
+// their copies on disk where the directory can't be reached.
+func (ed *edition) follow(ctx context.Context) error {
+	s, e := ed.system, ed.environment
 	policy, err := s.config.Policy(e)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	dir := s.config.Folder(e)
-	replica, err := directory.OpenReplica(s.nats, e.Name, filepath.Join(dir, name+".replica"))
+	dir := store.GenerationFolder(s.config.Folder(e), ed.generation)
+	replica, err := directory.OpenReplica(s.nats, ed.buckets, filepath.Join(dir, ed.name+".replica"))
 	if err != nil {
-		return nil, err
+		return err
 	}
-	s.add(replica)
-	follower, err := token.Follow(ctx, s.nats, e.Name, filepath.Join(dir, name+".keys"))
+	ed.add(replica)
+	follower, err := token.Follow(ctx, s.nats, ed.buckets, filepath.Join(dir, ed.name+".keys"))
 	if err != nil {
-		return nil, err
+		return err
 	}
-	s.add(follower)
+	ed.add(follower)
 	verifier := token.NewVerifier(e.Issuer(), follower, s.config.Gateway.RememberedTokens, time.Now)
 	verifier.Others(s.otherIssuers(e))
-	sh := &shared{policy: policy, replica: replica, follower: follower, verifier: verifier}
-	s.shared[e.Name] = sh
-	return sh, nil
+	ed.shared = &shared{policy: policy, replica: replica, follower: follower, verifier: verifier}
+	return nil
 }
 
 // campaignPolicy is the configured policy with a campaign that an operator has set.
@@ -245,7 +242,7 @@ func (sh *shared) ready(ctx context.Context) error {
 }
 
 // registerRegions tells the directory of the regions that the configuration names.
-func registerRegions(ctx context.Context, d *directory.Directory, e *config.Environment) error {
+func registerRegions(ctx context.Context, d control.Regions, e *config.Environment) error {
 	for i := range e.Regions {
 		r := &e.Regions[i]
 		info := company.RegionInfo{Code: company.Region(r.Code), Number: r.Number, Upstreams: r.Upstreams}

@@ -191,6 +191,21 @@ func (db *DB) writeOnce(ctx context.Context, f func(*sql.Tx) error) error {
 	return nil
 }
 
+// Snapshot runs f in a transaction that reads one state of the database, whatever is
+// written meanwhile. It holds up no writer, and takes one of the connections for reads.
+func (db *DB) Snapshot(ctx context.Context, f func(*sql.Tx) error) error {
+	var options *sql.TxOptions // SQLite in WAL mode reads one state in any transaction
+	if db.postgres {
+		options = &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true}
+	}
+	tx, err := db.read.BeginTx(ctx, options)
+	if err != nil {
+		return fmt.Errorf("begin: %w", err)
+	}
+	defer tx.Rollback() //nolint:errcheck // there is nothing to undo
+	return f(tx)
+}
+
 // ignoreDone drops what Rollback answers where the engine or the context has ended the
 // transaction already.
 func ignoreDone(err error) error {

@@ -27,6 +27,7 @@ type cli struct {
 	App     appCommands     `cmd:"" group:"Administration:" help:"Create, list and install apps, and rotate their secrets."`
 
 	ServiceAccount serviceAccountCommands `cmd:"" group:"Administration:" help:"Create service accounts."`
+	Sandbox        sandboxCommands        `cmd:"" group:"Administration:" help:"Refresh and show the monthly sandbox."`
 	Keys           keysCommands           `cmd:"" group:"Administration:" help:"List and rotate signing keys."`
 	Policy         policyCommands         `cmd:"" group:"Administration:" help:"Show and set the dates of the legacy door."`
 	Ledger         ledgerCommands         `cmd:"" group:"Administration:" help:"Show which apps still make non-compliant calls, and what a date or a move would break."`

@@ -17,6 +17,8 @@ type companyCommands struct {
 	Create companyCreateCommand `cmd:"" help:"Create a company."`
 	List   companyListCommand   `cmd:"" help:"List companies."`
 	Show   companyShowCommand   `cmd:"" help:"Show where a company lives and what its region notes of it."`
+
+	Sandbox companySandboxCommand `cmd:"" help:"Say whether the monthly sandbox gets a copy of it."`
 }
 
 type companyCreateCommand struct {

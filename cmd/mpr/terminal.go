@@ -73,6 +73,12 @@ func printable(cells []string) []string {
 	return out
 }
 
+// erasable says whether what was written to the error output can be written over.
+func (t *terminal) erasable() bool {
+	file, ok := t.err.(*os.File)
+	return ok && term.IsTerminal(int(file.Fd()))
+}
+
 // confirm asks a question that only a person may answer.
 func (t *terminal) confirm(question string) (bool, error) {
 	file, ok := t.in.(*os.File)

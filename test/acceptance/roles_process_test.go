@@ -28,8 +28,9 @@ type topology struct {
 	processes map[string]*process
 }
 
-// newTopology writes the configuration, and starts nothing.
-func newTopology(t *testing.T) *topology {
+// newTopology writes the configuration, of production and of further environments, and
+// starts nothing.
+func newTopology(t *testing.T, further ...string) *topology {
 	t.Helper()
 	dir := t.TempDir()
 	s := &topology{
@@ -37,19 +38,19 @@ func newTopology(t *testing.T) *topology {
 		config:    filepath.Join(dir, "mpr.yaml"),
 		processes: map[string]*process{},
 	}
-	a := freeAddresses(t, 12)
+	const each = 10
+	a := freeAddresses(t, 2+each*(1+len(further)))
 	var yaml strings.Builder
-	fmt.Fprintf(&yaml, "data: %q\ncontrol: {listen: %q}\ndirectory: {listen: %q}\nenvironments:\n  - name: production\n", s.data, a[0], a[1])
-	fmt.Fprintf(&yaml, "    login: {host: login.procore.com, listen: %q}\n    api: {host: api.procore.com, listen: %q}\n    legacy: {host: app.procore.com, listen: %q}\n", a[2], a[3], a[4])
-	fmt.Fprintf(&yaml, "    identity: {internal: %q}\n    regions:\n", a[5])
-	for i, number := range []int{0, 16, 17} {
-		fmt.Fprintf(&yaml, "      - {code: %s, number: %d, listen: %q, internal: %q}\n", regions[i], number, a[6+2*i], a[7+2*i])
+	fmt.Fprintf(&yaml, "data: %q\ncontrol: {listen: %q}\ndirectory: {listen: %q}\nenvironments:\n", s.data, a[0], a[1])
+	var environments []map[string]string
+	for i, name := range append([]string{"production"}, further...) {
+		environments = append(environments, writeEnvironment(&yaml, name, a[2+each*i:]))
 	}
 	if err := os.WriteFile(s.config, []byte(yaml.String()), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	facts := map[string]any{
-		"environments": []map[string]string{{"name": "production", "login": "http://" + a[2], "api": "http://" + a[3], "legacy": "http://" + a[4]}},
+		"environments": environments,
 		"admin":        map[string]string{"url": "http://" + a[0], "token_file": filepath.Join(s.data, "admin.token")},
 	}
 	text, err := json.Marshal(facts)
@@ -73,6 +74,26 @@ func newTopology(t *testing.T) *topology {
 		})
 	}
 	return s
+}
+
+// writeEnvironment writes an environment's part of the configuration, and answers its
+// facts.
+func writeEnvironment(yaml *strings.Builder, name string, a []string) map[string]string {
+	fmt.Fprintf(yaml, "  - name: %s\n", name)
+	facts := map[string]string{"name": name, "login": "http://" + a[0], "api": "http://" + a[1]}
+	if kind, ok := strings.CutSuffix(name, " sandbox"); ok {
+		fmt.Fprintf(yaml, "    sandbox: %s\n    sandbox_of: production\n", kind)
+	} else {
+		facts["legacy"] = "http://" + a[2]
+		fmt.Fprintf(yaml, "    legacy: {host: app.procore.com, listen: %q}\n", a[2])
+	}
+	fmt.Fprintf(yaml, "    login: {host: %s, listen: %q}\n    api: {host: %s, listen: %q}\n",
+		strings.TrimPrefix(hosts[name].login, "https://"), a[0], strings.TrimPrefix(hosts[name].api, "https://"), a[1])
+	fmt.Fprintf(yaml, "    identity: {internal: %q}\n    regions:\n", a[3])
+	for i, number := range []int{0, 16, 17} {
+		fmt.Fprintf(yaml, "      - {code: %s, number: %d, listen: %q, internal: %q}\n", regions[i], number, a[4+2*i], a[5+2*i])
+	}
+	return facts
 }
 
 // freeAddresses are addresses that nobody listens at. They lie below the ports that

@@ -30,12 +30,15 @@ var mayImport = map[string]struct {
 	"ledger":    {append(slices.Clone(words), "directory", "store"), "it counts what others tell it, whatever role they play"},
 	"token":     {append(slices.Clone(words), "directory"), "a verifier follows its buckets as the directory does, and works without the stores and the login service"},
 
-	"login":   {roleNeeds, aRole},
-	"gateway": {roleNeeds, aRole},
-	"region":  {roleNeeds, aRole},
-	"control": {roleNeeds, aRole},
+	"snapshot": {[]string{"problem", "store"}, "it carries rows from one store to another, whatever they say"},
+	"sandbox":  {[]string{"company", "problem"}, "it reaches regions, login services and directories through its own small interfaces, so that it needs none of them"},
 
-	"stack": {slices.Concat(roleNeeds, roles, []string{"config"}), "the one place where roles are wired to one another"},
+	"login":   {append(slices.Clone(roleNeeds), "snapshot"), aRole},
+	"gateway": {roleNeeds, aRole},
+	"region":  {append(slices.Clone(roleNeeds), "snapshot"), aRole},
+	"control": {append(slices.Clone(roleNeeds), "sandbox"), aRole},
+
+	"stack": {slices.Concat(roleNeeds, roles, []string{"config", "sandbox"}), "the one place where roles are wired to one another"},
 	"cmd":   {append(slices.Clone(words), "config", "control", "stack"), "commands start a stack or call the admin API, by control's client"},
 	"test":  {nil, "these tests stand outside, where the users stand"},
 	"deps":  {nil, "it only holds on to modules"},

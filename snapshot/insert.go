@@ -1,0 +1,105 @@
+package snapshot
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"mpr/store"
+)
+
+// Inserter writes rows into the tables that they are from. Its zero value is ready.
+type Inserter struct {
+	columns map[string][]string
+}
+
+// Insert writes rows of one table, whose name the caller has checked. Each must have
+// exactly the columns that the table has here, and those of want with these values.
+func (i *Inserter) Insert(ctx context.Context, tx *sql.Tx, table string, rows []Row, want map[string]int64) error {
+	columns, err := i.columnsOf(ctx, tx, table)
+	if err != nil {
+		return err
+	}
+	marks := make([]string, len(columns))
+	for n := range marks {
+		marks[n] = fmt.Sprintf("$%d", n+1)
+	}
+	insert, err := tx.PrepareContext(ctx, `INSERT INTO `+table+` (`+strings.Join(columns, ", ")+`) VALUES (`+strings.Join(marks, ", ")+`)`)
+	if err != nil {
+		return err
+	}
+	defer insert.Close() //nolint:errcheck // it ends with the transaction
+	for _, row := range rows {
+		values, err := valuesOf(row, columns, want)
+		if err != nil {
+			return err
+		}
+		if _, err := insert.ExecContext(ctx, values...); err != nil {
+			if store.IsDuplicate(err) {
+				return Broken("a row of "+table+" is there already", err)
+			}
+			return err
+		}
+	}
+	return nil
+}
+
+func (i *Inserter) columnsOf(ctx context.Context, tx *sql.Tx, table string) ([]string, error) {
+	if known := i.columns[table]; known != nil {
+		return known, nil
+	}
+	rows, err := tx.QueryContext(ctx, `SELECT * FROM `+table+` WHERE 1 = 0`)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	columns, err := rows.Columns()
+	if err := errors.Join(err, rows.Err()); err != nil {
+		return nil, err
+	}
+	if i.columns == nil {
+		i.columns = map[string][]string{}
+	}
+	i.columns[table] = columns
+	return columns, nil
+}
+
+func valuesOf(from Row, columns []string, want map[string]int64) ([]any, error) {
+	row := map[string]any{}
+	dec := json.NewDecoder(bytes.NewReader(from.Data))
+	dec.UseNumber()
+	if err := dec.Decode(&row); err != nil {
+		return nil, Broken("a row of "+from.Table+" is no JSON object", err)
+	}
+	values := make([]any, len(columns))
+	for i, column := range columns {
+		value, ok := row[column]
+		if number, is := value.(json.Number); is {
+			n, err := number.Int64()
+			value, ok = n, err == nil
+		}
+		if must, fixed := want[column]; fixed && value != must {
+			return nil, Broken(fmt.Sprintf("it has a row of %s with the %s %v, and not %d", from.Table, column, value, must), nil)
+		}
+		values[i] = value
+		if !ok {
+			return nil, otherColumns(from.Table, row, columns)
+		}
+	}
+	if len(row) != len(columns) {
+		return nil, otherColumns(from.Table, row, columns)
+	}
+	return values, nil
+}
+
+func otherColumns(table string, row map[string]any, want []string) error {
+	got := slices.Sorted(maps.Keys(row))
+	return Broken(fmt.Sprintf("its rows of %s have the columns %s, and here they are %s: both sides must be of one version",
+		table, strings.Join(got, ", "), strings.Join(want, ", ")), nil)
+}

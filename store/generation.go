@@ -1,0 +1,159 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// A database that is made anew now and then is kept in generations, each for itself. What
+// the DSN names is generation 0; the others stand beside it: on SQLite in a folder
+// "generation-7", on PostgreSQL in a schema "mpr_generation_7" ("SCHEMA_generation_7"
+// where the DSN has a search_path).
+const (
+	generationFolder = "generation-"
+	generationSchema = "_generation_"
+	defaultSchema    = "mpr"
+)
+
+// OpenGeneration opens a generation of the database that the DSN names, as [Open] does.
+func OpenGeneration(ctx context.Context, dsn string, generation int, migrations fs.FS) (*DB, error) {
+	if generation == 0 {
+		return Open(ctx, dsn, migrations)
+	}
+	if path, ok := strings.CutPrefix(dsn, "sqlite:"); ok {
+		return Open(ctx, "sqlite:"+filepath.Join(GenerationFolder(filepath.Dir(path), generation), filepath.Base(path)), migrations)
+	}
+	u, base, err := schemaOf(dsn)
+	if err != nil {
+		return nil, err
+	}
+	schema := base + generationSchema + strconv.Itoa(generation)
+	err = onPostgres(ctx, dsn, func(db *sql.DB) error {
+		_, err := db.ExecContext(ctx, `CREATE SCHEMA IF NOT EXISTS `+quote(schema))
+		if IsDuplicate(err) {
+			return nil // another process made it in the same moment
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	q := u.Query()
+	q.Set("search_path", schema)
+	u.RawQuery = q.Encode()
+	return Open(ctx, u.String(), migrations)
+}
+
+// GenerationFolder is where the files of a generation are, for files that stand beside a
+// SQLite database.
+func GenerationFolder(dir string, generation int) string {
+	if generation == 0 {
+		return dir
+	}
+	return filepath.Join(dir, generationFolder+strconv.Itoa(generation))
+}
+
+// KeepGenerations deletes all generations of the database but these and 0.
+func KeepGenerations(ctx context.Context, dsn string, keep ...int) error {
+	keep = append(keep, 0)
+	if path, ok := strings.CutPrefix(dsn, "sqlite:"); ok {
+		return keepFolders(filepath.Dir(path), keep)
+	}
+	_, base, err := schemaOf(dsn)
+	if err != nil {
+		return err
+	}
+	return onPostgres(ctx, dsn, func(db *sql.DB) error { return keepSchemas(ctx, db, base+generationSchema, keep) })
+}
+
+func keepFolders(dir string, keep []int) error {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("list generations: %w", err)
+	}
+	for _, e := range entries {
+		if surplus(e.Name(), generationFolder, keep) {
+			if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
+				return fmt.Errorf("delete a generation: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+func keepSchemas(ctx context.Context, db *sql.DB, prefix string, keep []int) error {
+	names, err := schemas(ctx, db, prefix)
+	if err != nil {
+		return fmt.Errorf("list generations: %w", err)
+	}
+	for _, name := range names {
+		if !surplus(name, prefix, keep) {
+			continue
+		}
+		if _, err := db.ExecContext(ctx, `DROP SCHEMA IF EXISTS `+quote(name)+` CASCADE`); err != nil {
+			return fmt.Errorf("delete a generation: %w", err)
+		}
+	}
+	return nil
+}
+
+func schemas(ctx context.Context, db *sql.DB, prefix string) (names []string, err error) {
+	rows, err := db.QueryContext(ctx, `SELECT nspname FROM pg_namespace WHERE starts_with(nspname::text, $1)`, prefix)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		var name string
+		if err := rows.Scan(&name); err != nil {
+			return nil, err
+		}
+		names = append(names, name)
+	}
+	return names, rows.Err()
+}
+
+// surplus says whether a name is that of a generation which isn't kept.
+func surplus(name, prefix string, keep []int) bool {
+	text, ok := strings.CutPrefix(name, prefix)
+	n, err := strconv.Atoi(text)
+	return ok && err == nil && !slices.Contains(keep, n)
+}
+
+func quote(name string) string { return pgx.Identifier{name}.Sanitize() }
+
+// schemaOf is the schema that the names of generations begin with.
+func schemaOf(dsn string) (*url.URL, string, error) {
+	u, err := url.Parse(dsn)
+	if err != nil {
+		return nil, "", errors.New("the DSN is malformed") // the cause may show the password
+	}
+	base, _, _ := strings.Cut(u.Query().Get("search_path"), ",")
+	if base = strings.Trim(base, ` "`); base == "" {
+		base = defaultSchema
+	}
+	return u, base, nil
+}
+
+// onPostgres runs f with a connection to what the DSN names.
+func onPostgres(ctx context.Context, dsn string, f func(*sql.DB) error) error {
+	db, err := connect(ctx, dsn)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f(db.write), db.Close())
+}
