@@ -31,7 +31,8 @@ type Caller struct {
 // given.
 func NewCaller(transport http.RoundTripper, secret string) *Caller {
 	if transport == nil {
-		transport = &http.Transport{MaxIdleConnsPerHost: 4, IdleConnTimeout: time.Minute}
+		// Who takes a body of any size says soon after its end what became of it.
+		transport = &http.Transport{MaxIdleConnsPerHost: 4, IdleConnTimeout: time.Minute, ResponseHeaderTimeout: 2 * time.Minute}
 	}
 	header := http.Header{"Accept": {"application/json"}}
 	if secret != "" {
@@ -105,11 +106,13 @@ func (c *Caller) Call(ctx context.Context, method, url string, in, out any) (int
 	return resp.StatusCode, nil
 }
 
-// Download copies an answer as it is, however long it takes.
-func (c *Caller) Download(ctx context.Context, url string, to io.Writer) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+// Open sends a body of any size, where it isn't nil, and answers the body of an answer in the
+// two hundreds, which the caller closes. Neither has a time limit over all: a large one takes
+// its time, and whoever serves it gives up where nothing moves any more.
+func (c *Caller) Open(ctx context.Context, method, url string, body io.Reader) (io.ReadCloser, error) {
+	req, err := http.NewRequestWithContext(ctx, method, url, body)
 	if err != nil {
-		return fmt.Errorf("make a request: %w", err)
+		return nil, fmt.Errorf("make a request: %w", err)
 	}
 	req.Header = c.header.Clone()
 	req.Header.Del("Accept") // it needn't be JSON
@@ -117,18 +120,47 @@ func (c *Caller) Download(ctx context.Context, url string, to io.Writer) error {
 	patient.Timeout = 0
 	resp, err := patient.Do(req)
 	if err != nil {
-		return err // names method and URL already
+		return nil, err // names method and URL already
+	}
+	if resp.StatusCode/100 == 2 {
+		return resp.Body, nil
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode/100 != 2 {
-		data, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
-		if err != nil {
-			return fmt.Errorf("GET %s: read the answer: %w", url, err)
-		}
-		return refusal(http.MethodGet, url, resp.StatusCode, data)
+	data, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return nil, fmt.Errorf("%s %s: read the answer: %w", method, url, err)
 	}
-	if _, err := io.Copy(to, resp.Body); err != nil {
+	return nil, refusal(method, url, resp.StatusCode, data)
+}
+
+// Download copies an answer as it is, however long it takes.
+func (c *Caller) Download(ctx context.Context, url string, to io.Writer) error {
+	body, err := c.Open(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	if _, err := io.Copy(to, body); err != nil {
 		return fmt.Errorf("GET %s: read the answer: %w", url, err)
+	}
+	return nil
+}
+
+// Pass sends on what one answers to another, as it comes, and decodes what that one says into
+// out.
+func Pass(ctx context.Context, source *Caller, from string, destination *Caller, to string, out any) error {
+	body, err := source.Open(ctx, http.MethodGet, from, nil)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	said, err := destination.Open(ctx, http.MethodPut, to, body)
+	if err != nil {
+		return err
+	}
+	defer said.Close()
+	if err := json.NewDecoder(io.LimitReader(said, maxAnswer)).Decode(out); err != nil {
+		return fmt.Errorf("PUT %s: decode the answer: %w", to, err)
 	}
 	return nil
 }

@@ -6,11 +6,12 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
-	"strings"
+	"strconv"
 	"sync"
 	"time"
 
 	"mpr/company"
+	"mpr/intercom"
 	"mpr/problem"
 )
 
@@ -26,6 +27,7 @@ const (
 // build is a generation in the making.
 type build struct {
 	*Refresher
+	to         *intercom.Caller // of processes of the sandbox, about the generation
 	generation int
 	directory  Directory
 
@@ -34,6 +36,14 @@ type build struct {
 	byKey map[company.Region]company.RegionInfo
 	// copied are the companies that are there.
 	copied map[company.ID]copied
+}
+
+// GenerationHeader names, on calls of internal listeners, the generation that a call is
+// for; without it a call is for the one that serves.
+const GenerationHeader = "Mpr-Generation"
+
+func (r *Refresher) newBuild(generation int) *build {
+	return &build{Refresher: r, generation: generation, to: r.from.With(GenerationHeader, strconv.Itoa(generation))}
 }
 
 // copied is a company that was copied.
@@ -118,7 +128,7 @@ func (b *build) awaitOpen(ctx context.Context, url string) error {
 	again := time.NewTicker(100 * time.Millisecond)
 	defer again.Stop()
 	for {
-		_, err := b.peers.call(ctx, http.MethodGet, url, b.generation, nil, &struct{}{})
+		_, err := b.to.Call(ctx, http.MethodGet, url, nil, nil)
 		if err == nil {
 			return nil
 		}
@@ -187,7 +197,7 @@ func (r *Refresher) wanted(ctx context.Context) (list []Wanted, err error) {
 			var page struct {
 				Companies []Wanted `json:"companies"`
 			}
-			if _, err := r.peers.call(ctx, http.MethodGet, url, 0, nil, &page); err != nil {
+			if _, err := r.from.Call(ctx, http.MethodGet, url, nil, &page); err != nil {
 				return nil, fmt.Errorf("list the companies of %s: %w", info.Code, err)
 			}
 			if len(page.Companies) == 0 {
@@ -212,7 +222,7 @@ func (r *Refresher) Plan(ctx context.Context) ([]Wanted, error) {
 		var counted struct {
 			Rows map[string]int64 `json:"rows"`
 		}
-		if _, err := r.peers.call(ctx, http.MethodGet, list[i].internal+"/internal/companies/"+list[i].Company.String()+"/rows", 0, nil, &counted); err != nil {
+		if _, err := r.from.Call(ctx, http.MethodGet, list[i].internal+"/internal/companies/"+list[i].Company.String()+"/rows", nil, &counted); err != nil {
 			return nil, fmt.Errorf("count the rows of company %d: %w", list[i].Company, err)
 		}
 		for _, n := range counted.Rows {
@@ -277,7 +287,7 @@ func (b *build) copyOnce(ctx context.Context, id company.ID) error {
 		Version int64            `json:"version"`
 		Rows    map[string]int64 `json:"rows"`
 	}
-	if err := b.peers.pass(ctx, from.Internal+path, to.Internal+path+"?state=owned&announce=1", b.generation, &loaded); err != nil {
+	if err := intercom.Pass(ctx, b.from, from.Internal+path, b.to, to.Internal+path+"?state=owned&announce=1", &loaded); err != nil {
 		return err
 	}
 	p.Epoch = loaded.Epoch
@@ -304,6 +314,11 @@ func region(ctx context.Context, d Directory, code company.Region) (company.Regi
 	return company.RegionInfo{}, fmt.Errorf("there is no region %s", code)
 }
 
+// lastID is the last id that a region has given out.
+type lastID struct {
+	Last int64 `json:"last"`
+}
+
 // ids has the sandbox's regions give out ids that the original's haven't given out.
 func (b *build) ids(ctx context.Context) error {
 	regions, err := b.From.Directory.Regions(ctx)
@@ -315,16 +330,14 @@ func (b *build) ids(ctx context.Context) error {
 		if !ok || from.Internal == "" {
 			continue
 		}
-		var ids struct {
-			Last int64 `json:"last"`
-		}
-		if _, err := b.peers.call(ctx, http.MethodGet, from.Internal+"/internal/ids", 0, nil, &ids); err != nil {
+		var ids lastID
+		if _, err := b.from.Call(ctx, http.MethodGet, from.Internal+"/internal/ids", nil, &ids); err != nil {
 			return err
 		}
 		if ids.Last == 0 {
 			continue // the default region has given out none
 		}
-		if _, err := b.peers.call(ctx, http.MethodPut, to.Internal+"/internal/ids", b.generation, strings.NewReader(fmt.Sprintf(`{"last":%d}`, ids.Last)), &ids); err != nil {
+		if _, err := b.to.Call(ctx, http.MethodPut, to.Internal+"/internal/ids", ids, nil); err != nil {
 			return err
 		}
 	}
@@ -336,7 +349,7 @@ func (b *build) identity(ctx context.Context) error {
 	var loaded struct {
 		Rows map[string]int64 `json:"rows"`
 	}
-	if err := b.peers.pass(ctx, b.From.IdentityURL+path, b.To.IdentityURL+path, b.generation, &loaded); err != nil {
+	if err := intercom.Pass(ctx, b.from, b.From.IdentityURL+path, b.to, b.To.IdentityURL+path, &loaded); err != nil {
 		return err
 	}
 	b.note(func(p *Progress) { p.Users, p.Apps = loaded.Rows["users"], loaded.Rows["apps"] })
@@ -362,7 +375,7 @@ func (b *build) place(ctx context.Context) error {
 	defer cancel()
 	for id, c := range b.copied {
 		for {
-			status, err := b.peers.call(ctx, http.MethodGet, fmt.Sprintf("%s/internal/index/%d?version=%d&wait_ms=10000", b.To.IdentityURL, id, c.version), b.generation, nil, &struct{}{})
+			status, err := b.to.Call(ctx, http.MethodGet, fmt.Sprintf("%s/internal/index/%d?version=%d&wait_ms=10000", b.To.IdentityURL, id, c.version), nil, nil)
 			if err != nil {
 				return err
 			}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"mpr/company"
+	"mpr/intercom"
 	"mpr/problem"
 )
 
@@ -47,7 +48,7 @@ type Options struct {
 // month. Several of them, in several processes, make one refresh.
 type Refresher struct {
 	Options
-	peers  *peers
+	from   *intercom.Caller // of processes of the original
 	cancel context.CancelFunc
 	loops  sync.WaitGroup
 	ctx    context.Context // of what runs in the background
@@ -65,7 +66,7 @@ const (
 
 // New notes that the environment is there, and begins to follow the schedule.
 func New(ctx context.Context, o Options) (*Refresher, error) {
-	r := &Refresher{Options: o, peers: newPeers(o.Secret)}
+	r := &Refresher{Options: o, from: intercom.NewCaller(nil, o.Secret)}
 	if err := r.meet(ctx); err != nil {
 		return nil, fmt.Errorf("sandbox %s: %w", o.To.Name, err)
 	}
@@ -78,8 +79,7 @@ func New(ctx context.Context, o Options) (*Refresher, error) {
 func (r *Refresher) Close() error {
 	r.cancel()
 	r.loops.Wait()
-	r.peers.http.CloseIdleConnections()
-	return nil
+	return r.from.Close()
 }
 
 // meet notes when the environment was first seen.
@@ -187,7 +187,7 @@ func (r *Refresher) begin(ctx context.Context, may func(*State) error) (Run, err
 func (r *Refresher) run(ctx context.Context, run Run) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	b := &build{Refresher: r, generation: run.Generation}
+	b := r.newBuild(run.Generation)
 	b.note(func(p *Progress) { *p = run.Progress })
 	var beating sync.WaitGroup
 	beating.Go(func() { b.beat(ctx, cancel) })

@@ -158,7 +158,7 @@ func TestARefreshThatIsTakenForDead(t *testing.T) {
 	if one.Generation != 1 || two.Generation != 2 {
 		t.Fatalf("generations %d and %d", one.Generation, two.Generation)
 	}
-	late := &build{Refresher: slow, generation: one.Generation}
+	late := slow.newBuild(one.Generation)
 	if err := late.serve(t.Context()); !errors.Is(err, errOvertaken) {
 		t.Errorf("the late one would serve: %v", err)
 	}
@@ -166,7 +166,7 @@ func TestARefreshThatIsTakenForDead(t *testing.T) {
 	if s := w.state(other); s.Serving != 0 || s.Building != 2 || s.Run.Error != "" {
 		t.Errorf("the late one has changed the state: %+v", s)
 	}
-	done := &build{Refresher: other, generation: two.Generation}
+	done := other.newBuild(two.Generation)
 	check(t, done.serve(t.Context()))
 	if s := w.state(other); s.Serving != 2 || s.Building != 0 || s.Last == nil || s.Last.Generation != 2 {
 		t.Errorf("after the switch: %+v", s)

@@ -223,7 +223,7 @@ func (b *logBook) Error() string { return "its log:\n" + b.since(0) }
 func (b *logBook) fault() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for _, sign := range []string{"WARNING: DATA RACE", "panic", "request failed"} {
+	for _, sign := range []string{"WARNING: DATA RACE", "panic", `level=ERROR msg="request failed"`} {
 		if i := bytes.Index(b.text, []byte(sign)); i >= 0 {
 			start := bytes.LastIndexByte(b.text[:i], '\n') + 1
 			return fmt.Errorf("its log tells of a fault:\n%s", b.text[start:min(len(b.text), i+4000)])

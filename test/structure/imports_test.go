@@ -31,7 +31,7 @@ var mayImport = map[string]struct {
 	"token":     {append(slices.Clone(words), "directory"), "a verifier follows its buckets as the directory does, and works without the stores and the login service"},
 
 	"snapshot": {[]string{"problem", "store"}, "it carries rows from one store to another, whatever they say"},
-	"sandbox":  {[]string{"company", "problem"}, "it reaches regions, login services and directories through its own small interfaces, so that it needs none of them"},
+	"sandbox":  {[]string{"company", "problem", "intercom"}, "it reaches regions and login services by their internal listeners, and directories through its own small interface, so that it needs none of them"},
 
 	"login":   {append(slices.Clone(roleNeeds), "snapshot"), aRole},
 	"gateway": {roleNeeds, aRole},
