@@ -1,0 +1,105 @@
+// Command ledger measures what the ledger costs a gateway: CPU time per call of a gateway
+// that counts every call, over that of one that counts none, in the same run.
+//
+// Both gateways are processes of their own on one core; the load, the directory's server and
+// a region that answers 1 KB run on the other. Every call comes through the legacy door,
+// where each is counted: the dearest case, since calls of compliant clients aren't counted.
+// Rounds take turns, so that what else the machine does hits both.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"math"
+	"os"
+	"os/signal"
+	"slices"
+	"syscall"
+	"time"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	defer stop()
+	if err := run(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "bench/ledger:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context) error {
+	rounds := flag.Int("rounds", 15, "rounds of each gateway")
+	length := flag.Duration("length", 3*time.Second, "how long a round takes")
+	connections := flag.Int("connections", 64, "connections at the same time")
+	directory := flag.String("directory", "", "be a gateway on the directory at this address")
+	counts := flag.Bool("counts", false, "as a gateway: count calls")
+	region := flag.String("region", "", "as a gateway: URL of the login and identity service")
+	flag.Parse()
+	if *directory != "" {
+		return serve(ctx, *directory, *region, *counts)
+	}
+	if *rounds < 1 || *connections < 1 || *length < 100*time.Millisecond {
+		return fmt.Errorf("--rounds and --connections must be positive, and --length at least 100ms")
+	}
+	return compare(ctx, *rounds, *connections, *length)
+}
+
+// compare runs both gateways and prints what they cost.
+func compare(ctx context.Context, rounds, connections int, length time.Duration) error {
+	w, err := newWorld(ctx)
+	if err != nil {
+		return err
+	}
+	defer w.close()
+	gateways := make([]*contender, 2) // without and with the ledger
+	for i := range gateways {
+		if gateways[i], err = w.start(ctx, i == 1); err != nil {
+			return err
+		}
+		defer gateways[i].stop()
+	}
+	// The first round of each opens connections and fills what is remembered.
+	for _, g := range gateways {
+		if _, err := w.round(ctx, g, connections, length/3); err != nil {
+			return err
+		}
+	}
+	costs := make([][]float64, 2)
+	var ratios []float64
+	fmt.Printf("%-6s %14s %14s %8s\n", "round", "without (us)", "with (us)", "ratio")
+	for n := range rounds {
+		var cost [2]float64
+		for i := range gateways {
+			at := (i + n) % 2 // neither is always the first
+			if cost[at], err = w.round(ctx, gateways[at], connections, length); err != nil {
+				return err
+			}
+		}
+		for i := range cost {
+			costs[i] = append(costs[i], cost[i])
+		}
+		ratios = append(ratios, cost[1]/cost[0])
+		fmt.Printf("%-6d %14.2f %14.2f %8.4f\n", n+1, cost[0], cost[1], cost[1]/cost[0])
+	}
+	low, high := interval(ratios)
+	fmt.Printf("%-6s %14.2f %14.2f %8.4f  (quartiles %.4f to %.4f)\n", "median", median(costs[0]), median(costs[1]), median(ratios), low, high)
+	fmt.Printf("The ledger costs a gateway %.1f %% of its CPU time per call.\n", 100*(median(ratios)-1))
+	if err := w.await(ctx, gateways[1].calls); err != nil {
+		return err
+	}
+	fmt.Printf("All %d calls of the second gateway were counted.\n", gateways[1].calls)
+	return nil
+}
+
+func median(all []float64) float64 {
+	sorted := slices.Sorted(slices.Values(all))
+	return (sorted[(len(sorted)-1)/2] + sorted[len(sorted)/2]) / 2
+}
+
+// interval is the first and the third quartile.
+func interval(all []float64) (low, high float64) {
+	sorted := slices.Sorted(slices.Values(all))
+	at := func(q float64) float64 { return sorted[int(math.Round(q*float64(len(sorted)-1)))] }
+	return at(0.25), at(0.75)
+}
