@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -39,14 +40,14 @@ type Counter struct {
 
 	maxRows, maxStrangers int
 
-	mu   sync.Mutex
-	rows map[row]int64
-	// seen are the rows of the day, shipped or not; strangers is how many of them have no
-	// app.
-	seen      map[row]struct{}
+	mu sync.Mutex
+	// rows are those of the day, shipped or not, and dirty those that have counts to be
+	// shipped; strangers is how many of the day's have no app.
+	rows      map[row]*tally
+	dirty     []*tally
 	strangers int
 	today     day
-	// routes holds the routes of the rows, so that counting a known one allocates nothing.
+	// routes holds the routes of the day's rows, so that counting a known one allocates nothing.
 	routes map[string]string
 
 	// Only the shipping goroutine touches these. pending is the one batch that isn't known
@@ -68,13 +69,22 @@ func NewCounter(to Publisher, now func() time.Time) *Counter {
 
 // newCounter makes a counter that ships nothing yet.
 func newCounter(to Publisher, now func() time.Time) *Counter {
-	c := &Counter{to: to, now: now, boot: rand.Text(), maxRows: maxRows, maxStrangers: maxStrangers, stop: make(chan struct{}), seen: map[row]struct{}{}}
-	c.clear()
+	c := &Counter{to: to, now: now, boot: rand.Text(), maxRows: maxRows, maxStrangers: maxStrangers, stop: make(chan struct{})}
+	c.begin(0)
 	return c
 }
 
-// clear forgets what was shipped. c.mu is held, or nobody else knows c yet.
-func (c *Counter) clear() { c.rows, c.routes = map[row]int64{}, map[string]string{} }
+// tally is how often a row was counted since it was shipped.
+type tally struct {
+	row
+	n int64
+}
+
+// begin begins a day; what still has to be shipped stays. c.mu is held, or nobody else
+// knows c yet.
+func (c *Counter) begin(d day) {
+	c.today, c.strangers, c.rows, c.routes = d, 0, map[row]*tally{}, map[string]string{}
+}
 
 // Count counts a call. It never waits for anything but other calls that are counted.
 func (c *Counter) Count(call Call) {
@@ -94,43 +104,44 @@ func (c *Counter) Count(call Call) {
 	route := appendRoute(buf[:0], call.Path)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	known, ok := c.routes[string(route)]
-	if ok {
-		r.Route = known
-		if n := c.rows[r]; n > 0 {
-			c.rows[r] = n + 1
-			return
-		}
+	if r.Day != c.today {
+		c.begin(r.Day)
 	}
-	if !ok {
+	known, ok := c.routes[string(route)]
+	if r.Route = known; !ok {
 		r.Route = string(route)
 	}
-	if !c.admit(r) {
-		// The total of the app stays true; what the calls were is lost.
-		c.rows[row{Day: r.Day, Kind: r.Kind, App: r.App, ClientID: r.ClientID, Refused: r.Refused, Also: r.Also, Route: "/…"}]++
-		return
+	t := c.rows[r]
+	if t == nil {
+		t = c.admit(r)
 	}
-	c.routes[r.Route] = r.Route
-	c.rows[r]++
+	if t.n++; t.n == 1 {
+		c.dirty = append(c.dirty, t)
+	}
 }
 
-// admit says whether the day has room for a row. c.mu is held.
-func (c *Counter) admit(r row) bool {
-	if r.Day != c.today {
-		c.today, c.strangers, c.seen = r.Day, 0, map[row]struct{}{}
-	}
-	if _, ok := c.seen[r]; ok {
-		return true
-	}
+// admit begins to count a row, if the day has room for it. Otherwise it is counted in a row
+// of its app, or of all strangers: the total stays true; what the calls were is lost. c.mu
+// is held.
+func (c *Counter) admit(r row) *tally {
 	stranger := r.ClientID == ""
-	if len(c.seen) >= c.maxRows || stranger && c.strangers >= c.maxStrangers {
-		return false
+	if len(c.rows) >= c.maxRows || stranger && c.strangers >= c.maxStrangers {
+		r = row{Day: r.Day, Kind: r.Kind, App: r.App, ClientID: r.ClientID, Refused: r.Refused, Also: r.Also, Route: "/…"}
+		if r.App == 0 {
+			r.ClientID = "" // anybody can make up others
+		}
+		if t := c.rows[r]; t != nil {
+			return t
+		}
+	} else {
+		if stranger {
+			c.strangers++
+		}
+		c.routes[r.Route] = r.Route
 	}
-	if stranger {
-		c.strangers++
-	}
-	c.seen[r] = struct{}{}
-	return true
+	t := &tally{row: r}
+	c.rows[r] = t
+	return t
 }
 
 // isMethod knows the methods of RFC 9110 and RFC 5789: clients may send any token.
@@ -198,19 +209,12 @@ func (c *Counter) ship(ctx context.Context) error {
 func (c *Counter) take() bool {
 	c.mu.Lock()
 	b := batch{Boot: c.boot, Seq: c.seq + 1}
-	for r, n := range c.rows {
-		if len(b.Rows) == maxBatch {
-			break
-		}
-		b.Rows = append(b.Rows, counted{r, n})
+	taken := c.dirty[:min(len(c.dirty), maxBatch)]
+	for _, t := range taken {
+		b.Rows = append(b.Rows, counted{t.row, t.n})
+		t.n = 0
 	}
-	if len(b.Rows) == len(c.rows) {
-		c.clear()
-	} else {
-		for _, taken := range b.Rows {
-			delete(c.rows, taken.row)
-		}
-	}
+	c.dirty = slices.Delete(c.dirty, 0, len(taken)) // keeps its room, which a day's rows bound
 	c.mu.Unlock()
 	if len(b.Rows) == 0 {
 		return false
