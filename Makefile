@@ -3,7 +3,7 @@
 GOLANGCI_VERSION := 2.15.0
 TEST_TIMEOUT     := 10m
 
-.PHONY: all build test lint fmt clean help
+.PHONY: all build test lint fmt bench-ledger clean help
 
 all: lint build test ## everything that CI does
 
@@ -19,8 +19,11 @@ lint: ## formatting, go vet and golangci-lint
 fmt: ## format all Go files
 	gofmt -s -w .
 
+bench-ledger: ## what the ledger costs a gateway, measured (two minutes)
+	mkdir -p bin && go build -o bin/bench-ledger ./bench/ledger && bin/bench-ledger
+
 clean: ## remove what was built; the data of `mpr dev` stays
 	rm -rf bin dist coverage.out test/acceptance/jssdk/node_modules
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

@@ -77,7 +77,7 @@ func (s *Service) setPolicy(r *http.Request, e *Environment) (int, any, error) {
 		wrong["by"] = []string{"must say who changes the policy"}
 	}
 	if len(wrong) > 0 {
-		p := problem.New(problem.Invalid, "The policy can't be set: see \"errors\" for what is wrong with which field.")
+		p := problem.New(problem.Invalid, "The policy can't be set: some fields are wrong.")
 		p.Fields = wrong
 		return 0, nil, p
 	}

@@ -16,6 +16,7 @@ func Admit(w http.ResponseWriter, r *http.Request, secret string) error {
 		return nil
 	}
 	w.Header().Set("WWW-Authenticate", "Bearer")
+	w.Header().Set("Connection", "close") // whoever shows no secret isn't waited for: the body stays unread
 	return problem.New(problem.Unauthorized, "This needs the internal secret.")
 }
 

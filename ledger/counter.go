@@ -21,7 +21,7 @@ type Publisher interface {
 
 const (
 	// shipEvery is how often counts are shipped: what a killed process loses.
-	shipEvery = 500 * time.Millisecond
+	shipEvery = 800 * time.Millisecond
 	// maxRows bounds the rows of a day, and maxStrangers those among them that clients can
 	// make up without a valid token. What is too much is counted in one row for each app.
 	maxRows      = 50_000

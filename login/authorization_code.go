@@ -123,6 +123,9 @@ func verifierMatches(challenge, verifier string) bool {
 	if challenge == "" || verifier == "" {
 		return challenge == verifier
 	}
+	if len(verifier) < 43 || len(verifier) > 128 { // RFC 7636 section 4.1
+		return false
+	}
 	sum := sha256.Sum256([]byte(verifier))
 	return subtle.ConstantTimeCompare([]byte(base64.RawURLEncoding.EncodeToString(sum[:])), []byte(challenge)) == 1
 }

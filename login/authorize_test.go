@@ -1,6 +1,8 @@
 package login
 
 import (
+	"crypto/sha256"
+	"encoding/base64"
 	"net/http"
 	"net/url"
 	"strings"
@@ -313,6 +315,17 @@ func TestMetadata(t *testing.T) {
 		keys := w.get(t, path).want(t, 200)
 		if !strings.Contains(string(keys.body), `"kty":"EC"`) || strings.Contains(string(keys.body), `"d":`) {
 			t.Errorf("%s: %s", path, keys.body)
+		}
+	}
+}
+
+// RFC 7636 section 4.1: "code-verifier = 43*128unreserved". A shorter one can be guessed.
+func TestLengthOfVerifiers(t *testing.T) {
+	for length, good := range map[int]bool{0: false, 1: false, 42: false, 43: true, 128: true, 129: false} {
+		verifier := strings.Repeat("x", length)
+		sum := sha256.Sum256([]byte(verifier))
+		if got := verifierMatches(base64.RawURLEncoding.EncodeToString(sum[:]), verifier); got != good {
+			t.Errorf("%d characters: %v", length, got)
 		}
 	}
 }

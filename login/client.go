@@ -46,12 +46,6 @@ func (s *Service) authenticateClient(ctx context.Context, w http.ResponseWriter,
 		}
 	}
 	if a == nil || !a.public() && !a.hasSecret(secret, s.Now()) || a.public() && secret != "" {
-		if basic {
-			// "the authorization server MUST respond with [...] the "WWW-Authenticate"
-			// response header field matching the authentication scheme used by the client"
-			// (section 5.2)
-			w.Header().Set("WWW-Authenticate", `Basic realm="oauth"`)
-		}
 		return nil, refused
 	}
 	return a, nil

@@ -105,10 +105,13 @@ type Clients struct {
 // Service is the login role of one environment.
 type Service struct {
 	Options
-	ring     *token.Ring
-	hashing  chan struct{} // a slot for each password that may be hashed at a time
-	queue    chan struct{} // a slot for each that is hashed or waits for that
+	ring    *token.Ring
+	hashing chan struct{} // a slot for each password that may be hashed at a time
+	queue   chan struct{} // a slot for each that is hashed or waits for that
+	// Attempts to sign in are limited for each account by each address, so that nobody can
+	// lock others out; for each account by everyone; and for each address.
 	accounts *limiter
+	everyone *limiter
 	peers    *limiter
 	wakeUp   chan struct{} // a grant was revoked
 	indexed  indexSignal
@@ -132,6 +135,7 @@ func New(ctx context.Context, o Options) (*Service, error) {
 		hashing:  make(chan struct{}, hashingAtOnce),
 		queue:    make(chan struct{}, hashingAtOnce+hashingQueue),
 		accounts: newLimiter(o.AttemptsPerMinute, limitedKeys, o.Now),
+		everyone: newLimiter(peerFactor*o.AttemptsPerMinute, limitedKeys, o.Now),
 		peers:    newLimiter(peerFactor*o.AttemptsPerMinute, limitedKeys, o.Now),
 		wakeUp:   make(chan struct{}, 1),
 	}
@@ -258,7 +262,11 @@ func answer(h func(http.ResponseWriter, *http.Request) error) http.HandlerFunc {
 func (s *Service) baseURL(r *http.Request) string {
 	scheme, host := "http", strings.ToLower(r.Host)
 	if r.TLS != nil {
+		// Whoever ends TLS here has no gateway in between. A proxy of the operator's may stand ahead.
 		scheme = "https"
+		if addr, ok := address(r.RemoteAddr); !ok || !s.believed(addr) {
+			r = &http.Request{}
+		}
 	}
 	if forwarded := r.Header.Get("X-Forwarded-Host"); forwarded != "" {
 		host = forwarded

@@ -48,13 +48,16 @@ func (s *Service) signIn(w http.ResponseWriter, r *http.Request) error {
 		return nil
 	}
 	failed := true
-	waitAccount, accountDone := s.accounts.take(login)
+	peer := s.peer(r)
+	waitAccount, accountDone := s.accounts.take(peer + " " + login)
 	defer func() { accountDone(failed) }()
-	waitPeer, peerDone := s.peers.take(s.peer(r))
+	waitEveryone, everyoneDone := s.everyone.take(login)
+	defer func() { everyoneDone(failed) }()
+	waitPeer, peerDone := s.peers.take(peer)
 	defer func() { peerDone(failed) }()
-	if wait := max(waitAccount, waitPeer); wait > 0 {
+	if wait := max(waitAccount, waitEveryone, waitPeer); wait > 0 {
 		failed = false // it wasn't made
-		slog.WarnContext(r.Context(), "too many attempts to sign in", "peer", s.peer(r), "account_limited", waitAccount > 0)
+		slog.WarnContext(r.Context(), "too many attempts to sign in", "peer", peer, "account_limited", max(waitAccount, waitEveryone) > 0)
 		w.Header().Set("Retry-After", retryAfter(wait))
 		s.renderLogin(w, r, http.StatusTooManyRequests, p["login"], "Too many attempts. Wait a minute and try again.")
 		return nil

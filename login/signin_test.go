@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -140,6 +141,32 @@ func TestGuessing(t *testing.T) {
 	try("b@example.com", password).want(t, http.StatusSeeOther) // another account
 	w.clock.advance(21 * time.Second)                           // a third of a minute: one attempt
 	try("a@example.com", password).want(t, http.StatusSeeOther)
+}
+
+// Guesses from one address lock nobody else out, and many addresses together have an end.
+func TestLockingOut(t *testing.T) {
+	w := newWorld(t, func(o *Options) {
+		o.AttemptsPerMinute = 1
+		o.ForwardedFrom = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+	})
+	w.newPerson(t, "a@example.com")
+	try := func(password, from string) int {
+		return w.post(t, "/login", url.Values{"login": {"a@example.com"}, "password": {password}}, "X-Forwarded-For", from).StatusCode
+	}
+	if first, second := try("guess", "203.0.113.1"), try("guess", "203.0.113.1"); first != 422 || second != 429 {
+		t.Errorf("guesses: %d, %d", first, second)
+	}
+	if got := try(password, "203.0.113.2"); got != http.StatusSeeOther {
+		t.Errorf("the person: %d", got)
+	}
+	for i := range peerFactor - 1 {
+		if got := try("guess", "198.51.100."+strconv.Itoa(i+1)); got != 422 {
+			t.Fatalf("guess %d: %d", i, got)
+		}
+	}
+	if got := try("guess", "198.51.100.99"); got != 429 {
+		t.Errorf("a guess too many: %d", got)
+	}
 }
 
 // An attempt that nobody had time to look at isn't held against the account.

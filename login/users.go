@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"fmt"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"mpr/problem"
@@ -55,7 +56,7 @@ func plausibleLogin(login string) bool {
 }
 
 func plausibleName(name string) bool {
-	return name != "" && utf8.ValidString(name) && utf8.RuneCountInString(name) <= maxName && !strings.ContainsRune(name, 0)
+	return name != "" && utf8.ValidString(name) && utf8.RuneCountInString(name) <= maxName && !strings.ContainsFunc(name, unicode.IsControl)
 }
 
 // storable says whether a text can be in the store at all: PostgreSQL refuses NUL and what
@@ -67,7 +68,7 @@ func invalidFields(what string, fields map[string][]string) error {
 	if len(fields) == 0 {
 		return nil
 	}
-	p := problem.New(problem.Invalid, "%s: see \"errors\" for what is wrong with which field.", what)
+	p := problem.New(problem.Invalid, "%s: some fields are wrong.", what)
 	p.Fields = fields
 	return p
 }

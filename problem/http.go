@@ -62,6 +62,9 @@ func WriteOAuth(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("Pragma", "no-cache")
+	if status == http.StatusUnauthorized && w.Header().Get("WWW-Authenticate") == "" {
+		w.Header().Set("WWW-Authenticate", `Basic realm="oauth"`) // RFC 6749 section 5.2, and RFC 9110 section 15.5.2 on every 401
+	}
 	writeJSON(w, status, oauthAnswer{code, p.Message, w.Header().Get(RequestIDHeader)})
 }
 

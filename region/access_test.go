@@ -123,6 +123,14 @@ func TestAccountsCantChangeInstallations(t *testing.T) {
 	m.patch(path, `{"app_installation":{"permitted_projects":null}}`).refused(403, problem.Forbidden)
 	m.delete(path).refused(403, problem.Forbidden)
 	m.post("/rest/v1.0/projects", `{"project":{"name":"mine"}}`).refused(403, problem.Forbidden)
+	// Nor by a person whom it makes a member.
+	users := fmt.Sprintf("/rest/v1.0/companies/%d/users", id)
+	m.post(users, `{"user":{"login":"mine@example.com","name":"Mine"}}`).refused(403, problem.Forbidden)
+	m.patch(users+"/sync", `{"updates":[{"login":"mine@example.com","name":"Mine"}]}`).refused(403, problem.Forbidden)
+	m.patch(fmt.Sprintf("%s/%d", users, alice), `{"user":{"is_active":false}}`).refused(403, problem.Forbidden)
+	m.delete(fmt.Sprintf("%s/%d", users, alice)).refused(403, problem.Forbidden)
+	m.patch(fmt.Sprintf("/rest/v1.0/companies/%d", id), `{"company":{"name":"Mine"}}`).refused(403, problem.Forbidden)
+	m.patch(fmt.Sprintf("/rest/v1.0/projects/%d", open), `{"project":{"name":"open"}}`).want(200)
 	a.patch(path, fmt.Sprintf(`{"app_installation":{"permitted_projects":[%d,%d,%d]}}`, closed, open, closed)).want(200)
 	if got := m.get("/rest/v1.0/projects").ids(); !slices.Equal(got, []int64{open, closed}) {
 		t.Errorf("sees %v", got)
@@ -235,6 +243,9 @@ func TestOneCompany(t *testing.T) {
 		"in the wrapped object":     {"POST", "/rest/v1.0/projects", fmt.Sprintf(`{"project":{"name":"x","company_id":%d}}`, other)},
 		"in one of a sync":          {"PATCH", "/rest/v1.0/projects/sync", fmt.Sprintf(`{"updates":[{"name":"x"},{"name":"x","company_id":%d}]}`, other)},
 		"in the body of a DELETE":   {"DELETE", fmt.Sprintf("/rest/v1.0/projects/%d", project), fmt.Sprintf(`{"company_id":%d}`, other)},
+		"deep in the body":          {"POST", "/rest/v1.0/projects", fmt.Sprintf(`{"project":{"name":"x","company":{"more":[1,{"company_id":%d}]}}}`, other)},
+		"deep, under an escape":     {"POST", "/rest/v1.0/projects", fmt.Sprintf(`{"project":{"name":"x","company":{"\u0063ompany_id":%d}}}`, other)},
+		"in a mixed list":           {"POST", "/rest/v1.0/projects", fmt.Sprintf(`{"x":[{"company_id":%d},1],"project":{"name":"x"}}`, other)},
 		"under an escaped name":     {"POST", "/rest/v1.0/projects", fmt.Sprintf(`{"company\u005fid":%d,"project":{"name":"x"}}`, other)},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -1,6 +1,7 @@
 package region
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -158,24 +159,79 @@ func (s *Service) mismatch() error {
 	return problem.New(problem.CompanyMismatch, "The company_id in the path, the query or the body differs from the %s header. Name one company.", s.Policy.CompanyHeader)
 }
 
-// checkBody looks for company_id at the top of the body and one level down: in wrapped
-// objects, and in the objects of a sync.
+// checkBody looks for company_id in the body, however deep it stands.
 func (s *Service) checkBody(c *call) error {
-	objects := []object{c.body}
-	for name := range c.body {
-		if inner, ok := c.body.object(name); ok {
-			objects = append(objects, inner)
+	for name, value := range c.body {
+		if name == "company_id" {
+			if err := s.checkNamed(c, value); err != nil {
+				return err
+			}
+			continue
 		}
-		if list, ok := c.body.objects(name); ok {
-			objects = append(objects, list...)
+		dec := json.NewDecoder(bytes.NewReader(value))
+		dec.UseNumber()
+		if err := s.checkValue(c, dec); err != nil {
+			return err
 		}
 	}
-	for _, o := range objects {
-		if text, ok := o.idText("company_id"); ok {
-			if id, err := company.ParseID(text); err != nil || id != c.company {
-				return s.mismatch()
+	return nil
+}
+
+// checkNamed compares a company_id with the company of the call.
+func (s *Service) checkNamed(c *call, value json.RawMessage) error {
+	text, ok := object{"company_id": value}.idText("company_id")
+	if !ok {
+		return nil
+	}
+	if id, err := company.ParseID(text); err != nil || id != c.company {
+		return s.mismatch()
+	}
+	return nil
+}
+
+// checkValue reads a value and looks at the members of all objects in it.
+func (s *Service) checkValue(c *call, dec *json.Decoder) error {
+	start, err := dec.Token()
+	if err != nil {
+		return malformed("a member of it can't be read").Because(err)
+	}
+	if start != json.Delim('{') && start != json.Delim('[') {
+		return nil
+	}
+	for dec.More() {
+		if start == json.Delim('[') {
+			if err := s.checkValue(c, dec); err != nil {
+				return err
 			}
+			continue
 		}
+		key, err := dec.Token()
+		if err != nil {
+			return malformed("a member of it can't be read").Because(err)
+		}
+		if key != "company_id" {
+			if err := s.checkValue(c, dec); err != nil {
+				return err
+			}
+			continue
+		}
+		var value json.RawMessage
+		if err := dec.Decode(&value); err != nil {
+			return malformed("a member of it can't be read").Because(err)
+		}
+		if err := s.checkNamed(c, value); err != nil {
+			return err
+		}
+	}
+	_, err = dec.Token() // its end
+	return err
+}
+
+// mayChangeCompany keeps service accounts that are limited to certain projects from what
+// belongs to the whole company: its users could widen their limits.
+func (c *call) mayChangeCompany() error {
+	if c.limitedTo != 0 {
+		return problem.New(problem.Forbidden, "This service account is limited to certain projects and can't change the company or its users.")
 	}
 	return nil
 }

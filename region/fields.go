@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"mpr/company"
@@ -56,6 +57,9 @@ func (f *fields) text(name string, to *string, most int) {
 // name reads a text that must not be blank in the end, whether sent or not.
 func (f *fields) name(name string, to *string) {
 	f.text(name, to, maxName)
+	if strings.ContainsFunc(*to, unicode.IsControl) {
+		f.fail(name, "must not contain control characters")
+	}
 	f.present(name, *to)
 }
 
@@ -123,7 +127,7 @@ func (f *fields) problem() error {
 	if len(f.wrong) == 0 {
 		return nil
 	}
-	p := problem.New(problem.Invalid, "The object can't be saved: see \"errors\" for what is wrong with which field.")
+	p := problem.New(problem.Invalid, "The object can't be saved: some fields are wrong.")
 	p.Fields = f.wrong
 	return p
 }

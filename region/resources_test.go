@@ -97,6 +97,12 @@ func TestUsers(t *testing.T) {
 		t.Errorf("shows %+v", shown)
 	}
 	c.post(path, `{"user":{"login":"BOB@example.com","name":"Bob"}}`).refused(409, problem.Conflict)
+	for _, login := range []string{"one@example.com", "two@example.com"} { // an id isn't for clients to choose
+		if got := c.post(path, fmt.Sprintf(`{"user":{"id":1,"login":%q,"name":"N"}}`, login)).want(201).object(); got.ID != w.identity.known[login] {
+			t.Errorf("made %+v", got)
+		}
+	}
+	c.post(path, `{"user":{"login":"three@example.com","name":"a\u001b[31mb"}}`).refused(422, problem.Invalid)
 	c.patch(one, `{"user":{"last_name":"Adeyemi","login":"else@example.com"}}`).want(200)
 	c.patch(one, `{"user":{"job_title":null}}`).want(200)
 	if c.get(one).want(200).into(&shown); shown.LastName != "Adeyemi" || shown.FirstName != "Bob" || shown.JobTitle != "" || shown.Login != "bob@example.com" {

@@ -63,10 +63,12 @@ func (p *process) listen(address string) (net.Listener, error) {
 // serve answers a listener with a handler, over TLS where a configuration is given.
 func (p *process) serve(l net.Listener, h http.Handler, t *tls.Config) {
 	s := &http.Server{
-		Handler:           problem.Handler(h),
-		TLSConfig:         t,
-		ReadHeaderTimeout: p.gateway.HeaderTimeout,
-		IdleTimeout:       p.gateway.IdleTimeout,
+		Handler: problem.Handler(h),
+		// "OPTIONS *" is answered as everything else.
+		DisableGeneralOptionsHandler: true,
+		TLSConfig:                    t,
+		ReadHeaderTimeout:            p.gateway.HeaderTimeout,
+		IdleTimeout:                  p.gateway.IdleTimeout,
 		// The doors' limit lies below, and has a better answer; what stands behind them gets
 		// headers of ours on top.
 		MaxHeaderBytes: 4 * p.gateway.MaxHeader,
@@ -123,7 +125,9 @@ func (p *process) close() error {
 	var errs []error
 	for i := len(p.servers) - 1; i >= 0; i-- {
 		if err := p.servers[i].Shutdown(ctx); err != nil {
-			errs = append(errs, fmt.Errorf("calls were still running after %s and were cut off: %w", drainTime, err), p.servers[i].Close())
+			// Clients that don't come to an end are no fault of ours.
+			slog.Warn("calls were still running and are cut off", "after", drainTime, "reason", err)
+			errs = append(errs, p.servers[i].Close())
 		}
 	}
 	p.serving.Wait()

@@ -254,6 +254,8 @@ func TestForgedTokensAreRefused(t *testing.T) {
 		"stranger's key":        forge(t, jose.ES256, stranger, kid, body),
 		"stranger's kid":        forge(t, jose.ES256, stranger, "other", body),
 		"no kid":                forge(t, jose.ES256, stranger, "", body),
+		"another spelling":      good[:len(good)-1] + string(good[len(good)-1]+1),
+		"a line break":          good[:len(good)-9] + "\n" + good[len(good)-9:],
 		"no signature":          parts[0] + "." + parts[1] + ".",
 		"changed payload":       parts[0] + "." + encode(strings.Replace(string(payload), `"sub":"42"`, `"sub":"43"`, 1)) + "." + parts[2],
 		"another algorithm":     encode(`{"alg":"ES512","kid":"`+kid+`"}`) + "." + parts[1] + "." + parts[2],

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime/pprof"
 	"time"
 
 	"mpr/directory"
@@ -22,7 +23,7 @@ import (
 var asOf = time.Date(2019, 3, 1, 0, 0, 0, 0, time.UTC)
 
 // serve is a gateway process. It prints its address, and goes when its input ends.
-func serve(ctx context.Context, address, others string, counts bool) (err error) {
+func serve(ctx context.Context, address, others string, counts bool, profile string) (err error) {
 	dir, err := os.MkdirTemp("", "mpr-bench-gateway")
 	if err != nil {
 		return err
@@ -71,6 +72,16 @@ func serve(ctx context.Context, address, others string, counts bool) (err error)
 	if err != nil {
 		return err
 	}
+	if profile != "" {
+		f, err := os.Create(profile) //nolint:gosec // whoever starts this names it
+		if err != nil {
+			return err
+		}
+		if err := pprof.StartCPUProfile(f); err != nil {
+			return errors.Join(err, f.Close())
+		}
+		defer func() { pprof.StopCPUProfile(); err = errors.Join(err, f.Close()) }()
+	}
 	server := &http.Server{Handler: problem.Handler(service.Handler(rules.DoorLegacy)), ReadHeaderTimeout: time.Minute}
 	fmt.Println(l.Addr())
 	ended := make(chan error, 1)
@@ -81,6 +92,8 @@ func serve(ctx context.Context, address, others string, counts bool) (err error)
 	case <-ctx.Done():
 	}
 	err = server.Shutdown(context.WithoutCancel(ctx))
-	<-ended // http.ErrServerClosed
+	if e := <-ended; !errors.Is(e, http.ErrServerClosed) {
+		err = errors.Join(err, e)
+	}
 	return err
 }

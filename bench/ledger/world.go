@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -194,7 +195,10 @@ type contender struct {
 }
 
 func (w *world) start(ctx context.Context, counts bool) (*contender, error) {
-	cmd := exec.CommandContext(ctx, "taskset", "-c", "0", w.self, "--directory", w.server.Addr(), "--region", w.url, fmt.Sprintf("--counts=%t", counts))
+	cmd := exec.CommandContext(ctx, "env", "GOMAXPROCS=1", "taskset", "-c", "0", w.self, "--directory", w.server.Addr(), "--region", w.url)
+	if counts {
+		cmd.Args = append(cmd.Args, "--counts", "--profile", filepath.Join(w.dir, profileFile))
+	}
 	cmd.Stderr = os.Stderr
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	out, err := cmd.StdoutPipe()
@@ -212,6 +216,9 @@ func (w *world) start(ctx context.Context, counts bool) (*contender, error) {
 }
 
 func (g *contender) stop() {
+	if g.process.ProcessState != nil {
+		return
+	}
 	g.client.CloseIdleConnections()
 	if err := errors.Join(g.process.Process.Signal(syscall.SIGTERM), g.process.Wait()); err != nil {
 		fmt.Fprintln(os.Stderr, "bench/ledger: stop a gateway:", err)
@@ -224,6 +231,7 @@ func (w *world) round(ctx context.Context, g *contender, connections int, length
 	if err != nil {
 		return 0, err
 	}
+	parent := ctx
 	var calls atomic.Int64
 	ctx, cancel := context.WithTimeout(ctx, length)
 	defer cancel()
@@ -246,6 +254,9 @@ func (w *world) round(ctx context.Context, g *contender, connections int, length
 	case err := <-failed:
 		return 0, err
 	default:
+	}
+	if parent.Err() != nil {
+		return 0, parent.Err()
 	}
 	after, err := g.cpu()
 	return float64((after - before).Microseconds()) / float64(calls.Load()), err
@@ -272,23 +283,44 @@ func (w *world) call(g *contender, i int) error {
 	return err
 }
 
-// cpu is the time that the process has used on processors, in steps of 10 ms.
+// cpu is the time that the process's threads have used on processors.
 func (g *contender) cpu() (time.Duration, error) {
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", g.process.Process.Pid))
+	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", g.process.Process.Pid))
 	if err != nil {
 		return 0, err
 	}
-	// The second field is a name, which may hold spaces; utime and stime are fields 14 and 15.
-	fields := strings.Fields(string(data[strings.LastIndexByte(string(data), ')')+1:]))
-	var total int64
-	for _, f := range fields[11:13] {
-		ticks, err := strconv.ParseInt(f, 10, 64)
+	var total time.Duration
+	for _, file := range files {
+		data, err := os.ReadFile(file) //nolint:gosec // of the kernel
 		if err != nil {
 			return 0, err
 		}
-		total += ticks
+		used, _, _ := strings.Cut(string(data), " ")
+		n, err := strconv.ParseInt(used, 10, 64)
+		if err != nil {
+			return 0, err
+		}
+		total += time.Duration(n)
 	}
-	return time.Duration(total) * 10 * time.Millisecond, nil
+	return total, nil
+}
+
+const profileFile = "cpu.pprof"
+
+var accounted = regexp.MustCompile(`Showing nodes accounting for [^,]+, ([0-9.]+)% of`)
+
+// share is how much of the counting gateway's CPU time was spent below functions of the
+// ledger, in percent.
+func (w *world) share(ctx context.Context) (float64, error) {
+	out, err := exec.CommandContext(ctx, "go", "tool", "pprof", "-top", "-nodefraction=0", "-nodecount=100000", "-focus=^mpr/ledger", w.self, filepath.Join(w.dir, profileFile)).CombinedOutput() //nolint:gosec // our own files
+	if err != nil {
+		return 0, fmt.Errorf("read the profile: %w: %s", err, out)
+	}
+	match := accounted.FindSubmatch(out)
+	if match == nil {
+		return 0, fmt.Errorf("the profile says nothing of the ledger: %s", out)
+	}
+	return strconv.ParseFloat(string(match[1]), 64)
 }
 
 // await waits until the ledger has stored as many calls, and fails where it stores others.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"reflect"
@@ -69,7 +70,11 @@ func run(ctx context.Context, args []string, t *terminal) int {
 		return exitUsage
 	}
 	if err := command.Run(); err != nil {
-		t.fail(err)
+		if slices.Contains(args, "--json") {
+			t.failJSON(err)
+		} else {
+			t.fail(err)
+		}
 		var wrong usageError
 		if errors.As(err, &wrong) {
 			return exitUsage
@@ -109,6 +114,26 @@ func commandOf(err error) string {
 		}
 	}
 	return "mpr"
+}
+
+// failJSON tells an error to a program: one line on standard error.
+func (t *terminal) failJSON(err error) {
+	said := struct {
+		Code    problem.Code        `json:"code"`
+		Message string              `json:"message"`
+		Errors  map[string][]string `json:"errors,omitempty"`
+	}{"failed", err.Error(), nil}
+	var p *problem.Problem
+	var wrong usageError
+	switch {
+	case errors.As(err, &p):
+		said.Code, said.Message, said.Errors = p.Code, strings.Replace(err.Error(), p.Error(), p.Message, 1), p.Fields
+	case errors.As(err, &wrong):
+		said.Code = "usage"
+	}
+	enc := json.NewEncoder(t.err)
+	enc.SetEscapeHTML(false)
+	_ = enc.Encode(said) // where standard error is closed nobody can be told
 }
 
 // fail tells an error: a problem by its message and by what is wrong with each field.

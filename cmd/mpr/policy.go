@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/user"
 	"slices"
@@ -152,21 +153,34 @@ func day(t time.Time) string { return t.Format(time.DateOnly) }
 
 type policySetCommand struct {
 	operator
-	RegionsLive       time.Time `format:"2006-01-02" placeholder:"DAY" help:"First day (UTC) on which new companies need the required changes."`
-	LegacySunset      time.Time `format:"2006-01-02" placeholder:"DAY" help:"Last day (UTC) on which the legacy door works."`
-	AllowNewInDefault *bool     `name:"allow-new-in-default-region" placeholder:"true|false" help:"Whether the legacy door reaches new companies that live in the default region."`
+	RegionsLive       string `placeholder:"DAY" help:"First day (UTC) on which new companies need the required changes."`
+	LegacySunset      string `placeholder:"DAY" help:"Last day (UTC) on which the legacy door works."`
+	AllowNewInDefault *bool  `name:"allow-new-in-default-region" placeholder:"true|false" help:"Whether the legacy door reaches new companies that live in the default region."`
+}
+
+// readDay reads a day where one is given.
+func readDay(flag, text string, to *time.Time) error {
+	if text == "" {
+		return nil
+	}
+	d, err := time.Parse(time.DateOnly, text)
+	if err != nil {
+		return wrongUsage("%s must be a day such as 2019-06-30, not %q", flag, text)
+	}
+	*to = d
+	return nil
 }
 
 func (c *policySetCommand) Run(ctx context.Context, t *terminal) error {
-	if c.RegionsLive.IsZero() && c.LegacySunset.IsZero() && c.AllowNewInDefault == nil {
+	if c.RegionsLive == "" && c.LegacySunset == "" && c.AllowNewInDefault == nil {
 		return wrongUsage("nothing to set: add --regions-live DAY, --legacy-sunset DAY or --allow-new-in-default-region=true")
 	}
 	p, err := c.change(ctx, func(campaign *rules.Campaign) error {
-		if !c.RegionsLive.IsZero() {
-			campaign.RegionsLive = c.RegionsLive
+		if err := readDay("--regions-live", c.RegionsLive, &campaign.RegionsLive); err != nil {
+			return err
 		}
-		if !c.LegacySunset.IsZero() {
-			campaign.LegacySunset = c.LegacySunset
+		if err := readDay("--legacy-sunset", c.LegacySunset, &campaign.LegacySunset); err != nil {
+			return err
 		}
 		if c.AllowNewInDefault != nil {
 			campaign.AllowNewInDefault = *c.AllowNewInDefault
@@ -201,6 +215,9 @@ type brownoutAddCommand struct {
 }
 
 func (c *brownoutAddCommand) Run(ctx context.Context, t *terminal) error {
+	if math.IsNaN(c.Share) || math.IsInf(c.Share, 0) {
+		return wrongUsage("--share must be above 0 and at most 1, such as 0.1 for every tenth call")
+	}
 	return c.brownouts(ctx, t, func(list []rules.Brownout) ([]rules.Brownout, error) {
 		return append(list, rules.Brownout{Name: c.Name, From: c.From.UTC(), To: c.To.UTC(), Apps: c.App, Share: c.Share, Authentication: c.OAuth}), nil
 	})
