@@ -40,6 +40,7 @@ var mayImport = map[string]struct {
 
 	"stack": {slices.Concat(roleNeeds, roles, []string{"config", "sandbox"}), "the one place where roles are wired to one another"},
 	"cmd":   {append(slices.Clone(words), "config", "control", "stack"), "commands start a stack or call the admin API, by control's client"},
+	"bench": {slices.Concat(roleNeeds, []string{"gateway"}), "it measures a role as its operators run it, without the stack around it"},
 	"test":  {nil, "these tests stand outside, where the users stand"},
 	"deps":  {nil, "it only holds on to modules"},
 }
@@ -82,7 +83,7 @@ var onlyIn = []struct {
 	{"github.com/jackc/pgx", []string{"store"}, "one package knows the SQL engines"},
 	{"github.com/pressly/goose", []string{"store"}, "one package runs migrations"},
 	{"github.com/nats-io/nats-server", []string{"directory"}, "one package runs the embedded NATS server"},
-	{"github.com/nats-io/nats.go", []string{"directory", "token", "stack"}, "the roles see the directory and the tokens, not the bus behind them"},
+	{"github.com/nats-io/nats.go", []string{"directory", "token", "stack", "bench"}, "the roles see the directory and the tokens, not the bus behind them"},
 	{"github.com/go-jose/go-jose", []string{"token"}, "one package makes and reads signatures"},
 	{"github.com/alecthomas/kong", []string{"cmd"}, "only commands parse command lines"},
 	{"go.yaml.in/yaml", []string{"config"}, "one package reads the configuration"},
