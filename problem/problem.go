@@ -23,6 +23,8 @@ const (
 	InvalidToken          Code = "invalid_token"
 	MissingToken          Code = "missing_token"
 	WrongEnvironment      Code = "wrong_environment"
+	MoverReplaced         Code = "mover_replaced"
+	LogShortened          Code = "log_shortened"
 	WrongRegion           Code = "wrong_region"
 	RegionUnavailable     Code = "region_unavailable"
 	CompanyMoving         Code = "company_moving"
@@ -79,6 +81,8 @@ var statuses = map[Code]int{
 	InvalidToken:          401,
 	MissingToken:          401,
 	WrongEnvironment:      401,
+	MoverReplaced:         409,
+	LogShortened:          410,
 	WrongRegion:           421, // RFC 9110 section 15.5.20, Misdirected Request
 	EpochRefused:          421,
 	RegionUnavailable:     503,

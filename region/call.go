@@ -46,8 +46,25 @@ func (s *Service) answer(op operation) http.Handler {
 			s.refuse(w, r, err)
 			return
 		}
-		s.run(w, r, op, c)
+		s.run(w, r, s.still(op), c)
 	})
+}
+
+// still looks at the fence once more after a read: what was read before the company moved
+// away mustn't be answered after somebody has written to it elsewhere. Writes look at it in
+// their transaction.
+func (s *Service) still(op operation) operation {
+	return func(ctx context.Context, c *call) (int, any, error) {
+		status, body, err := op(ctx, c)
+		if err != nil || c.r.Method != http.MethodGet && c.r.Method != http.MethodHead {
+			return status, body, err
+		}
+		f, err := readFence(ctx, s.DB.Read(), c.company)
+		if err == nil {
+			err = f.admits(s.Code, c.epoch)
+		}
+		return status, body, err
+	}
 }
 
 func (s *Service) run(w http.ResponseWriter, r *http.Request, op operation, c *call) {

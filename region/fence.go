@@ -31,12 +31,14 @@ type fence struct {
 	// GoneRegion and GoneEpoch say where a company that left lives, as far as known.
 	GoneRegion company.Region `json:"gone_region,omitempty"`
 	GoneEpoch  company.Epoch  `json:"gone_epoch,omitempty"`
+	// Purged says that the rows of a company that left are deleted, or about to be.
+	Purged bool `json:"purged,omitempty"`
 }
 
-const fenceColumns = `state, epoch, version, gone_region, gone_epoch`
+const fenceColumns = `state, epoch, version, gone_region, gone_epoch, purged`
 
 func (f *fence) columns() []any {
-	return []any{&f.State, &f.Epoch, &f.Version, &f.GoneRegion, &f.GoneEpoch}
+	return []any{&f.State, &f.Epoch, &f.Version, &f.GoneRegion, &f.GoneEpoch, &f.Purged}
 }
 
 // readFence answers a company's fence; [notOwned] where the region has never heard of it.

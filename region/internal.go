@@ -34,6 +34,7 @@ func (s *Service) Internal() http.Handler {
 	}
 	mux.Handle("GET "+snapshotPath, s.streamInternal(s.internalSnapshot))
 	mux.Handle("PUT "+snapshotPath, s.streamInternal(s.internalLoad))
+	s.handleContract(mux)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { route(mux, s.answerInternal, w, r) })
 }
 

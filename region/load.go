@@ -203,7 +203,7 @@ func (l *load) insert(ctx context.Context, t *table, batch []snapshot.Row) error
 func (l *load) finish(ctx context.Context) error {
 	err := l.transact(ctx, func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, `INSERT INTO fence (company_id, epoch, state, version, gone_region, gone_epoch) VALUES ($1, $2, $3, $4, '', 0)
-			ON CONFLICT (company_id) DO UPDATE SET epoch = excluded.epoch, state = excluded.state, version = excluded.version, gone_region = '', gone_epoch = 0`,
+			ON CONFLICT (company_id) DO UPDATE SET epoch = excluded.epoch, state = excluded.state, version = excluded.version, gone_region = '', gone_epoch = 0, purged = 0`,
 			int64(l.company), int64(l.head.Epoch), l.state, l.version)
 		if err != nil {
 			return err

@@ -78,6 +78,8 @@ func run(m *testing.M) int {
 // ids of persons.
 type world struct {
 	t         *testing.T
+	code      company.Region
+	number    int
 	dsn       string
 	ring      *token.Ring
 	verifier  *token.Verifier
@@ -92,10 +94,16 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
+	return newWorldOf(t, code, number)
+}
+
+// newWorldOf is newWorld of another region.
+func newWorldOf(t *testing.T, code company.Region, number int) *world {
+	t.Helper()
 	environment := fmt.Sprintf("production-%d", environments.Add(1))
 	buckets, err := token.OpenBuckets(t.Context(), bus, environment, 1)
 	check(t, err)
-	w := &world{t: t, dsn: newDSN(t), identity: &identity{next: 1 << 40}}
+	w := &world{t: t, code: code, number: number, dsn: newDSN(t), identity: &identity{next: 1 << 40}}
 	w.ring, err = token.NewRing(t.Context(), &keys{}, buckets, token.RingOptions{Algorithm: "ES256", Lifetime: time.Hour, Now: time.Now})
 	check(t, err)
 	t.Cleanup(func() { check(t, w.ring.Close()) })
@@ -143,7 +151,7 @@ func (w *world) open() *store.DB {
 func (w *world) options() region.Options {
 	policy := rules.Seed()
 	return region.Options{
-		Code: code, Number: number, DB: w.db, Verifier: w.verifier, Policy: &policy, Publisher: w.publisher, Identity: w.identity,
+		Code: w.code, Number: w.number, DB: w.db, Verifier: w.verifier, Policy: &policy, Publisher: w.publisher, Identity: w.identity,
 		Secret: secret, MaxBody: maxBody, MaxPerPage: maxPerPage, Now: time.Now,
 	}
 }

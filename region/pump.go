@@ -140,7 +140,9 @@ func (s *Service) forgetOld(ctx context.Context) error {
 		var n int64
 		err := s.DB.Write(ctx, func(tx *sql.Tx) error {
 			done, err := tx.ExecContext(ctx, `DELETE FROM change_log WHERE (company_id, version) IN
-				(SELECT company_id, version FROM change_log WHERE at < $1 AND published = 1 ORDER BY at LIMIT $2)`, before, forgetAtOnce)
+				(SELECT company_id, version FROM change_log WHERE at < $1 AND published = 1
+					AND NOT EXISTS (SELECT 1 FROM moves m WHERE m.company_id = change_log.company_id AND m.keep_after >= 0 AND change_log.version > m.keep_after)
+				ORDER BY at LIMIT $2)`, before, forgetAtOnce)
 			if err != nil {
 				return err
 			}

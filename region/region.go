@@ -13,6 +13,7 @@ import (
 	"mpr/company"
 	"mpr/directory"
 	"mpr/rules"
+	"mpr/snapshot"
 	"mpr/store"
 	"mpr/token"
 )
@@ -70,6 +71,7 @@ type Service struct {
 	wakeUp chan struct{} // the change log has grown
 	// snapshots is a slot for each that is read at a time.
 	snapshots chan struct{}
+	inserter  snapshot.Inserter
 	cancel    context.CancelFunc
 	pump      sync.WaitGroup
 }

@@ -69,15 +69,8 @@ func (s *Service) internalRows(ctx context.Context, c *call) (int, any, error) {
 	if _, err := readCompany(ctx, s.DB.Read(), c.company); err != nil {
 		return 0, nil, err
 	}
-	counts := map[string]int64{}
-	for _, t := range moving() {
-		var n int64
-		if err := s.DB.Read().QueryRowContext(ctx, `SELECT COUNT(*) FROM `+t.name+` WHERE company_id = $1`, int64(c.company)).Scan(&n); err != nil {
-			return 0, nil, fmt.Errorf("count %s: %w", t.name, err)
-		}
-		counts[t.name] = n
-	}
-	return http.StatusOK, map[string]any{"rows": counts}, nil
+	counts, err := countRows(ctx, s.DB.Read(), c.company)
+	return http.StatusOK, map[string]any{"rows": counts}, err
 }
 
 // lastID is the last id that the region has given out.

@@ -53,6 +53,7 @@ var tables = []*table{
 	{name: "fence", key: []string{"company_id"}, stays: true},
 	{name: "creations", key: []string{"idempotency_key"}, stays: true},
 	{name: "arrivals", key: []string{"company_id"}, stays: true},
+	{name: "moves", key: []string{"company_id"}, stays: true},
 	{name: "change_log", key: []string{"company_id", "version"}, stays: true},
 }
 

@@ -10,48 +10,71 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 
 	"mpr/store"
 )
 
-// Inserter writes rows into the tables that they are from. Its zero value is ready.
+// Inserter writes rows into the tables that they are from. Its zero value is ready, and safe
+// for concurrent use.
 type Inserter struct {
+	mu      sync.Mutex
 	columns map[string][]string
 }
 
 // Insert writes rows of one table, whose name the caller has checked. Each must have
 // exactly the columns that the table has here, and those of want with these values.
 func (i *Inserter) Insert(ctx context.Context, tx *sql.Tx, table string, rows []Row, want map[string]int64) error {
+	_, err := i.insert(ctx, tx, table, "", rows, want)
+	if store.IsDuplicate(err) {
+		return Broken("a row of "+table+" is there already", err)
+	}
+	return err
+}
+
+// InsertOrLeave is Insert, but for rows whose key or what else is unique is there already:
+// these it leaves out. It answers how many it has written.
+func (i *Inserter) InsertOrLeave(ctx context.Context, tx *sql.Tx, table string, rows []Row, want map[string]int64) (int64, error) {
+	return i.insert(ctx, tx, table, " ON CONFLICT DO NOTHING", rows, want)
+}
+
+func (i *Inserter) insert(ctx context.Context, tx *sql.Tx, table, conflict string, rows []Row, want map[string]int64) (written int64, err error) {
 	columns, err := i.columnsOf(ctx, tx, table)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	marks := make([]string, len(columns))
 	for n := range marks {
 		marks[n] = fmt.Sprintf("$%d", n+1)
 	}
-	insert, err := tx.PrepareContext(ctx, `INSERT INTO `+table+` (`+strings.Join(columns, ", ")+`) VALUES (`+strings.Join(marks, ", ")+`)`)
+	insert, err := tx.PrepareContext(ctx, `INSERT INTO `+table+` (`+strings.Join(columns, ", ")+`) VALUES (`+strings.Join(marks, ", ")+`)`+conflict)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer insert.Close() //nolint:errcheck // it ends with the transaction
 	for _, row := range rows {
 		values, err := valuesOf(row, columns, want)
 		if err != nil {
-			return err
+			return written, err
 		}
-		if _, err := insert.ExecContext(ctx, values...); err != nil {
-			if store.IsDuplicate(err) {
-				return Broken("a row of "+table+" is there already", err)
-			}
-			return err
+		done, err := insert.ExecContext(ctx, values...)
+		if err != nil {
+			return written, err
 		}
+		n, err := done.RowsAffected()
+		if err != nil {
+			return written, err
+		}
+		written += n
 	}
-	return nil
+	return written, nil
 }
 
 func (i *Inserter) columnsOf(ctx context.Context, tx *sql.Tx, table string) ([]string, error) {
-	if known := i.columns[table]; known != nil {
+	i.mu.Lock()
+	known := i.columns[table]
+	i.mu.Unlock()
+	if known != nil {
 		return known, nil
 	}
 	rows, err := tx.QueryContext(ctx, `SELECT * FROM `+table+` WHERE 1 = 0`)
@@ -63,6 +86,8 @@ func (i *Inserter) columnsOf(ctx context.Context, tx *sql.Tx, table string) ([]s
 	if err := errors.Join(err, rows.Err()); err != nil {
 		return nil, err
 	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
 	if i.columns == nil {
 		i.columns = map[string][]string{}
 	}

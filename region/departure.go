@@ -1,0 +1,335 @@
+package region
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"mpr/company"
+	"mpr/problem"
+	"mpr/snapshot"
+)
+
+// The source's side of a move.
+
+// ownership is what operations on the fence answer.
+type ownership struct {
+	State   string        `json:"state"`
+	Epoch   company.Epoch `json:"epoch"`
+	Version int64         `json:"version"`
+}
+
+func (f *fence) ownership() ownership { return ownership{f.State, f.Epoch, f.Version} }
+
+// refused says that the fence stands otherwise than the operation needs it.
+func (f *fence) refused(id company.ID) error {
+	p := problem.New(problem.Conflict, "The fence of company %d is %s at epoch %d.", id, f.State, f.Epoch)
+	if f.State == gone {
+		p = problem.New(problem.Conflict, "Company %d has gone to %s at epoch %d.", id, f.GoneRegion, f.GoneEpoch)
+	}
+	return p
+}
+
+// lockFence reads the fence and keeps its row until the transaction ends.
+func lockFence(ctx context.Context, tx *sql.Tx, id company.ID) (*fence, error) {
+	var f fence
+	err := tx.QueryRowContext(ctx, `UPDATE fence SET version = version WHERE company_id = $1 RETURNING `+fenceColumns, int64(id)).Scan(f.columns()...)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, problem.New(problem.NotFound, "This region has never had company %d.", id)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("take the fence: %w", err)
+	}
+	return &f, nil
+}
+
+// changeFence reads and locks the fence, has f say what becomes of it, and writes that.
+func (s *Service) changeFence(ctx context.Context, c *moveCall, change func(*sql.Tx, *fence) error) (any, error) {
+	var now ownership
+	err := s.act(ctx, c, func(tx *sql.Tx) error {
+		f, err := lockFence(ctx, tx, c.company)
+		if err != nil {
+			return err
+		}
+		if err := change(tx, f); err != nil {
+			return err
+		}
+		now = f.ownership()
+		_, err = tx.ExecContext(ctx, `UPDATE fence SET epoch = $2, state = $3, gone_region = $4, gone_epoch = $5, purged = $6 WHERE company_id = $1`,
+			int64(c.company), int64(f.Epoch), f.State, string(f.GoneRegion), int64(f.GoneEpoch), number(f.Purged))
+		if err != nil {
+			return fmt.Errorf("change the fence: %w", err)
+		}
+		return nil
+	})
+	return now, err
+}
+
+// keepLog keeps the change log from the version after this one on.
+func keepLogAfter(ctx context.Context, tx *sql.Tx, id company.ID, version int64) error {
+	if _, err := tx.ExecContext(ctx, `UPDATE moves SET keep_after = $2 WHERE company_id = $1`, int64(id), version); err != nil {
+		return fmt.Errorf("keep the change log: %w", err)
+	}
+	return nil
+}
+
+// moveDepart begins a move away: from now on the change log is kept.
+func (s *Service) moveDepart(ctx context.Context, c *moveCall) (any, error) {
+	return s.changeFence(ctx, c, func(tx *sql.Tx, f *fence) error {
+		if f.State == gone || f.Epoch != c.Epoch {
+			return f.refused(c.company)
+		}
+		return keepLogAfter(ctx, tx, c.company, min(f.Version, max(c.Version, 0)))
+	})
+}
+
+// moveFreeze has the fence refuse everything: what the region has is all that there will be.
+// Writes that are under way end first, since they hold the fence's row.
+func (s *Service) moveFreeze(ctx context.Context, c *moveCall) (any, error) {
+	return s.changeFence(ctx, c, func(_ *sql.Tx, f *fence) error {
+		if f.State == gone || f.Epoch != c.Epoch {
+			return f.refused(c.company)
+		}
+		f.State = frozen
+		return nil
+	})
+}
+
+// moveThaw has the region own the company on, at a newer epoch: the move was given up.
+func (s *Service) moveThaw(ctx context.Context, c *moveCall) (any, error) {
+	return s.changeFence(ctx, c, func(tx *sql.Tx, f *fence) error {
+		if f.State == gone || f.Epoch > c.Epoch || f.State == frozen && f.Epoch == c.Epoch {
+			return f.refused(c.company)
+		}
+		f.State, f.Epoch = owned, c.Epoch
+		return keepLogAfter(ctx, tx, c.company, -1)
+	})
+}
+
+// moveLeave notes where the company went: the destination owns it at this epoch.
+func (s *Service) moveLeave(ctx context.Context, c *moveCall) (any, error) {
+	if _, err := company.ParseRegion(string(c.Region)); err != nil || c.Region == s.Code {
+		return nil, problem.New(problem.Invalid, "The body must name another region.")
+	}
+	return s.changeFence(ctx, c, func(tx *sql.Tx, f *fence) error {
+		if f.State == gone && f.GoneEpoch >= c.Epoch {
+			return nil
+		}
+		if f.State == owned || f.Epoch >= c.Epoch {
+			return f.refused(c.company)
+		}
+		f.State, f.GoneRegion, f.GoneEpoch = gone, c.Region, c.Epoch
+		return keepLogAfter(ctx, tx, c.company, -1)
+	})
+}
+
+// purgeAtOnce is how many rows one call of purge deletes at the most.
+const purgeAtOnce = 500
+
+// movePurge deletes some rows of a company that went elsewhere; Left says that there are
+// more. The fence stays: it tells gateways where the company went.
+func (s *Service) movePurge(ctx context.Context, c *moveCall) (any, error) {
+	said := struct {
+		Deleted int64 `json:"deleted"`
+		Left    bool  `json:"left"`
+	}{}
+	_, err := s.changeFence(ctx, c, func(tx *sql.Tx, f *fence) error {
+		if f.State != gone {
+			return f.refused(c.company)
+		}
+		f.Purged = true
+		said.Deleted, said.Left = 0, false
+		var err error
+		said.Deleted, said.Left, err = deleteSome(ctx, tx, c.company, purgeAtOnce)
+		return err
+	})
+	return said, err
+}
+
+// deleteSome deletes rows of a company, and what the change log has of them that the global
+// index has as well.
+func deleteSome(ctx context.Context, tx *sql.Tx, id company.ID, most int64) (deleted int64, left bool, err error) {
+	for _, t := range moving() {
+		key := strings.Join(t.key, ", ")
+		n, err := affected(tx.ExecContext(ctx, `DELETE FROM `+t.name+` WHERE (`+key+`) IN (SELECT `+key+` FROM `+t.name+` WHERE company_id = $1 LIMIT $2)`, int64(id), most-deleted))
+		if err != nil {
+			return 0, false, fmt.Errorf("delete from %s: %w", t.name, err)
+		}
+		if deleted += n; deleted == most {
+			return deleted, true, nil
+		}
+	}
+	n, err := affected(tx.ExecContext(ctx, `DELETE FROM change_log WHERE (company_id, version) IN
+		(SELECT company_id, version FROM change_log WHERE company_id = $1 AND published = 1 LIMIT $2)`, int64(id), most-deleted))
+	if err != nil {
+		return 0, false, fmt.Errorf("delete from the change log: %w", err)
+	}
+	deleted += n
+	return deleted, deleted == most, nil
+}
+
+func affected(done sql.Result, err error) (int64, error) {
+	if err != nil {
+		return 0, err
+	}
+	return done.RowsAffected()
+}
+
+// page is some rows of a table.
+type page struct {
+	Rows []json.RawMessage `json:"rows"`
+	// After is where the next page begins.
+	After string `json:"after"`
+	// Last says that there are no more rows of this table.
+	Last bool `json:"last"`
+	// Version is the fence's when the page was read.
+	Version int64 `json:"version"`
+}
+
+// errPageFull ends the reading of rows.
+var errPageFull = errors.New("the page is full")
+
+// moveRows reads rows of ?table= by their keys, from the one after ?after= on.
+func (s *Service) moveRows(ctx context.Context, c *moveCall) (any, error) {
+	t, err := movingTable(c.query.Get("table"))
+	if err != nil {
+		return nil, err
+	}
+	limit, err := c.number("limit", contractRows)
+	if err != nil {
+		return nil, err
+	}
+	where, args, err := t.afterKey(c.company, c.query.Get("after"))
+	if err != nil {
+		return nil, err
+	}
+	var p page
+	err = s.DB.Snapshot(ctx, func(tx *sql.Tx) error {
+		p = page{Rows: []json.RawMessage{}, After: c.query.Get("after"), Last: true}
+		f, err := readFence(ctx, tx, c.company)
+		if err != nil {
+			return err
+		}
+		if p.Version = f.Version; f.State == gone {
+			return f.refused(c.company)
+		}
+		bytes := 0
+		rows, err := tx.QueryContext(ctx, `SELECT * FROM `+t.name+` WHERE `+where+` ORDER BY `+strings.Join(t.key, ", ")+
+			fmt.Sprintf(` LIMIT %d`, min(max(limit, 1), contractRows)+1), args...)
+		err = snapshot.EachRow(rows, err, func(row map[string]any) error {
+			if int64(len(p.Rows)) == min(max(limit, 1), contractRows) || bytes >= contractBytes {
+				p.Last = false
+				return errPageFull
+			}
+			data, err := json.Marshal(row)
+			if err != nil {
+				return err
+			}
+			p.Rows, bytes = append(p.Rows, data), bytes+len(data)
+			p.After, err = t.keyOf(row)
+			return err
+		})
+		if errors.Is(err, errPageFull) {
+			return nil
+		}
+		return err
+	})
+	return p, err
+}
+
+// keyOf is the key of a row, without the company, as a JSON list.
+func (t *table) keyOf(row map[string]any) (string, error) {
+	values := make([]any, len(t.key)-1)
+	for i, column := range t.key[1:] {
+		values[i] = row[column]
+	}
+	data, err := json.Marshal(values)
+	return string(data), err
+}
+
+// afterKey is the condition for the rows of a company whose keys come after one; "" for all.
+func (t *table) afterKey(id company.ID, after string) (string, []any, error) {
+	if after == "" {
+		return `company_id = $1`, []any{int64(id)}, nil
+	}
+	var values []int64
+	if err := json.Unmarshal([]byte(after), &values); err != nil || len(values) != len(t.key)-1 {
+		return "", nil, problem.New(problem.BadRequest, "The parameter after isn't a key of %s.", t.name)
+	}
+	if len(values) == 0 {
+		return `company_id = $1 AND 1 = 0`, []any{int64(id)}, nil // its one row has been read
+	}
+	args, marks := []any{int64(id)}, make([]string, len(values))
+	for i, v := range values {
+		args, marks[i] = append(args, v), fmt.Sprintf("$%d", i+2)
+	}
+	return `company_id = $1 AND (` + strings.Join(t.key[1:], ", ") + `) > (` + strings.Join(marks, ", ") + `)`, args, nil
+}
+
+// loggedChange is an entry of the change log.
+type loggedChange struct {
+	Version int64           `json:"version"`
+	Table   string          `json:"table"`
+	Deleted bool            `json:"deleted"`
+	Row     json.RawMessage `json:"row"`
+}
+
+// moveChanges reads the change log after version ?after=, up to ?until=. It answers
+// log_shortened where not all of it is there any more.
+func (s *Service) moveChanges(ctx context.Context, c *moveCall) (any, error) {
+	after, err := c.number("after", 0)
+	if err != nil {
+		return nil, err
+	}
+	until, err := c.number("until", 1<<62)
+	if err != nil {
+		return nil, err
+	}
+	said := struct {
+		Changes []loggedChange `json:"changes"`
+		// Version is the fence's: the last change that there is.
+		Version int64 `json:"version"`
+	}{}
+	err = s.DB.Snapshot(ctx, func(tx *sql.Tx) error {
+		said.Changes = []loggedChange{}
+		f, err := readFence(ctx, tx, c.company)
+		if err != nil {
+			return err
+		}
+		said.Version = f.Version
+		next, bytes := after+1, 0
+		rows, err := tx.QueryContext(ctx, `SELECT version, name, deleted, data FROM change_log WHERE company_id = $1 AND version > $2 AND version <= $3
+			ORDER BY version LIMIT $4`, int64(c.company), after, min(until, f.Version), contractRows)
+		if err != nil {
+			return fmt.Errorf("read the change log: %w", err)
+		}
+		defer rows.Close()
+		for rows.Next() && bytes < contractBytes {
+			var l loggedChange
+			var data string
+			if err := rows.Scan(&l.Version, &l.Table, &l.Deleted, &data); err != nil {
+				return fmt.Errorf("read the change log: %w", err)
+			}
+			if l.Version != next {
+				return shortened(c.company, next)
+			}
+			l.Row, next, bytes = json.RawMessage(data), next+1, bytes+len(data)
+			said.Changes = append(said.Changes, l)
+		}
+		if err := rows.Err(); err != nil {
+			return fmt.Errorf("read the change log: %w", err)
+		}
+		if len(said.Changes) == 0 && after < min(until, f.Version) {
+			return shortened(c.company, next)
+		}
+		return nil
+	})
+	return said, err
+}
+
+func shortened(id company.ID, version int64) error {
+	return problem.New(problem.LogShortened, "The change log of company %d doesn't have version %d any more: copy all rows.", id, version)
+}
