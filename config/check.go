@@ -106,6 +106,8 @@ func (f *findings) checkLimits(c *Config) {
 	f.positive("gateway.stall_timeout", g.StallTimeout)
 	f.positive("gateway.connect_timeout", g.ConnectTimeout)
 	f.positive("gateway.answer_timeout", g.AnswerTimeout)
+	f.between("gateway.hold_timeout", int64(g.HoldTimeout), 0, int64(time.Minute))
+	f.between("gateway.hold_calls", int64(g.HoldCalls), 0, 1<<20)
 	f.between("gateway.upstream_connections", int64(g.UpstreamConns), 1, 1<<20)
 	f.between("gateway.remembered_tokens", int64(g.RememberedTokens), 0, 1<<27)
 	for i, s := range g.ForwardedFrom {

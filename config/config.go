@@ -86,6 +86,10 @@ type Gateway struct {
 	ConnectTimeout time.Duration `yaml:"connect_timeout"`
 	// AnswerTimeout is how long an upstream may take until its answer's header is there.
 	AnswerTimeout time.Duration `yaml:"answer_timeout"`
+	// HoldTimeout is how long a call waits for a company that is changing over to another region, and HoldCalls
+	// how many calls of a gateway wait at the same time; the others are refused (company_moving).
+	HoldTimeout time.Duration `yaml:"hold_timeout"`
+	HoldCalls   int           `yaml:"hold_calls"`
 	// UpstreamConns is the largest number of connections to one region.
 	UpstreamConns int `yaml:"upstream_connections"`
 	// RememberedTokens is how many verified tokens are remembered; with 0 every signature is checked anew.
@@ -252,6 +256,8 @@ func seedSystem() *Config {
 			IdleTimeout:      2 * time.Minute,
 			StallTimeout:     30 * time.Second,
 			ConnectTimeout:   3 * time.Second,
+			HoldTimeout:      10 * time.Second,
+			HoldCalls:        1000,
 			AnswerTimeout:    60 * time.Second,
 			UpstreamConns:    512,
 			RememberedTokens: 100_000,

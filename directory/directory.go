@@ -22,6 +22,8 @@ type Directory struct {
 	placements jetstream.KeyValue
 	regions    jetstream.KeyValue
 	policy     jetstream.KeyValue
+	holds      jetstream.KeyValue
+	gateways   jetstream.KeyValue
 }
 
 // writeTimeout bounds a write to the directory where the caller's context doesn't.
@@ -56,7 +58,27 @@ func Open(ctx context.Context, nc *nats.Conn, environment string, replicas int) 
 	if d.policy, err = bucket(ctx, js, BucketName("policy", environment), replicas, policyHistory); err != nil {
 		return nil, err
 	}
+	if d.holds, err = passing(ctx, js, BucketName("holds", environment), replicas, holdsKept, jetstream.FileStorage); err != nil {
+		return nil, err
+	}
+	if d.gateways, err = passing(ctx, js, BucketName("gateways", environment), replicas, leaseFor, jetstream.MemoryStorage); err != nil {
+		return nil, err
+	}
 	return d, nil
+}
+
+// passing opens, or makes, a bucket whose records are kept for a while only.
+func passing(ctx context.Context, js jetstream.JetStream, name string, replicas int, kept time.Duration, storage jetstream.StorageType) (jetstream.KeyValue, error) {
+	kv, err := js.KeyValue(ctx, name)
+	if errors.Is(err, jetstream.ErrBucketNotFound) {
+		kv, err = js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
+			Bucket: name, History: 1, Storage: storage, Replicas: replicas, TTL: kept,
+		})
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open the bucket %s: %w", name, Unavailable(err))
+	}
+	return kv, nil
 }
 
 // bucket opens a bucket, or makes it. history is how many values of each key are kept.

@@ -28,6 +28,8 @@ type Replica struct {
 	placements atomic.Pointer[table]
 	regions    atomic.Pointer[regionList]
 	campaign   atomic.Pointer[rules.Campaign]
+	held       atomic.Pointer[map[company.ID]*holding] // replaced, never changed; nil for none
+	gateway    atomic.Pointer[string]                  // the name of the gateway that it is of
 	// write orders the writers: the watches and Learn.
 	write    sync.Mutex
 	dirty    bool
@@ -67,6 +69,7 @@ func OpenReplica(nc *nats.Conn, environment, file string) (*Replica, error) {
 		Follow(nc, BucketName("regions", environment), r.applyRegion),
 		Follow(nc, BucketName("placements", environment), r.applyPlacement),
 		Follow(nc, BucketName("policy", environment), r.applyPolicy),
+		Follow(nc, BucketName("holds", environment), r.applyHold),
 	}
 	r.saving.Go(r.saveNowAndThen)
 	return r, nil

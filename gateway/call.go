@@ -158,6 +158,8 @@ func (c *call) route(facts rules.Call) error {
 	if err != nil {
 		return c.refuse(err)
 	}
+	var waiting patience
+	defer waiting.end(c.service)
 	for again := false; ; again = true {
 		c.company, c.filled = decision.Company, decision.Filled
 		switch decision.Action {
@@ -171,6 +173,17 @@ func (c *call) route(facts rules.Call) error {
 		default:
 			return c.refuse(decision.Problem)
 		}
+		if over := c.service.placements.Held(decision.Company); over != nil {
+			if !waiting.wait(c, over) {
+				return c.leave(decision.Placement)
+			}
+			if decision, err = c.decide(&facts); err != nil {
+				return c.refuse(err)
+			}
+			if decision.Action != rules.Forward {
+				continue
+			}
+		}
 		to, refusal := c.region(decision.Placement.Region)
 		if refusal != nil {
 			return c.refuse(refusal)
@@ -181,14 +194,33 @@ func (c *call) route(facts rules.Call) error {
 		}
 		refused := decision.Placement
 		c.learn(misdirected, refused)
+		if c.body != nil && !c.body.canReopen() {
+			return c.leave(refused)
+		}
 		if decision, err = c.decide(&facts); err != nil {
 			return c.refuse(err)
 		}
 		newer := decision.Action == rules.Refuse || decision.Placement.Epoch > refused.Epoch
-		if again || !newer || c.body != nil && !c.body.canReopen() {
-			return c.refuse(moving(refused))
+		if newer && !again {
+			continue
+		}
+		// The region says that the company is about to change over, or it has come to where it
+		// will live before that knows: the gateway hasn't heard of the hold, or not in time.
+		if misdirected.Get(movingHeader) == "" || !waiting.wait(c, nil) {
+			return c.leave(refused)
+		}
+		if decision, err = c.decide(&facts); err != nil {
+			return c.refuse(err)
 		}
 	}
+}
+
+// leave refuses a call whose company moves.
+func (c *call) leave(p company.Placement) error {
+	if c.ctx.Err() != nil {
+		return errClientGone
+	}
+	return c.refuse(moving(p))
 }
 
 // region finds the upstreams of a region.

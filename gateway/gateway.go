@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"mpr/company"
@@ -27,6 +28,9 @@ type Placements interface {
 	Regions() []company.RegionInfo
 	// Learn takes over a placement that a region told us of, if it is newer.
 	Learn(company.Placement)
+	// Held answers a channel that is closed once the company, which is changing over to
+	// another region, may be called again; nil where nothing holds its calls.
+	Held(company.ID) <-chan struct{}
 }
 
 // Options are what a gateway needs. All fields must be set.
@@ -62,6 +66,10 @@ type Limits struct {
 	ConnectTimeout time.Duration
 	// AnswerTimeout is how long an upstream may take until its answer's header is there.
 	AnswerTimeout time.Duration
+	// HoldTimeout is how long a call waits for a company that is changing over to another
+	// region, and HoldCalls how many calls wait at the same time.
+	HoldTimeout time.Duration
+	HoldCalls   int
 	// UpstreamConns is the largest number of connections to one region.
 	UpstreamConns int
 	// ForwardedFrom are the networks of proxies ahead of us whose X-Forwarded-For and
@@ -70,9 +78,9 @@ type Limits struct {
 }
 
 func (l Limits) check() error {
-	if l.MaxBody < 0 || l.UpstreamConns <= 0 ||
+	if l.MaxBody < 0 || l.UpstreamConns <= 0 || l.HoldTimeout < 0 || l.HoldCalls < 0 ||
 		l.IdleTimeout <= 0 || l.StallTimeout <= 0 || l.ConnectTimeout <= 0 || l.AnswerTimeout <= 0 {
-		return errors.New("start the gateway: every limit must be positive, but for the largest body, which may be 0")
+		return errors.New("start the gateway: every limit must be positive, but for the largest body and those of holds, which may be 0")
 	}
 	return nil
 }
@@ -90,6 +98,7 @@ type Service struct {
 	identity *group
 	login    *group
 
+	held    atomic.Int64 // calls that wait for companies that change over
 	buffers sync.Pool // *[]byte of copyBuffer bytes
 	tunnels tunnels
 	// projects are the companies of projects, for the legacy door.

@@ -94,7 +94,7 @@ func start(t *testing.T, upstreams handlers, setups ...setup) *gate {
 		IdentityURL: urls["identity"], LoginURL: urls["login"],
 		Limits: Limits{
 			MaxBody: 1 << 30, IdleTimeout: 10 * time.Second, StallTimeout: 10 * time.Second,
-			ConnectTimeout: 3 * time.Second, AnswerTimeout: 20 * time.Second, UpstreamConns: 64,
+			ConnectTimeout: 3 * time.Second, AnswerTimeout: 20 * time.Second, HoldTimeout: 10 * time.Second, HoldCalls: 100, UpstreamConns: 64,
 		},
 		Now: func() time.Time { return time.Date(2019, 6, 30, 23, 59, 59, 0, time.UTC) },
 	}

@@ -86,11 +86,24 @@ func (n *notOwned) Error() string { return "the fence doesn't own the company at
 const (
 	// EpochHeader stamps a call with the epoch of the placement that the gateway used.
 	EpochHeader = "Mpr-Epoch"
+	// MovingHeader says, on a 421, that the company is just changing over.
+	MovingHeader = "Mpr-Moving"
 	// RefusalHeader tells a gateway of a refusal that only the region can see.
 	RefusalHeader = "Mpr-Refusal"
 	// RegionHeader tells a gateway where a company lives, on a 421.
 	RegionHeader = "Mpr-Region"
 )
+
+// arriving says whether the company of a call that was refused is on its way here. Where
+// that can't be told it isn't.
+func (s *Service) arriving(r *http.Request) bool {
+	id, refusal := s.Policy.ReadHeader(r.Header.Values(s.Policy.CompanyHeader))
+	if refusal != nil || id == 0 {
+		return false
+	}
+	a, err := readArrival(r.Context(), s.DB.Read(), id)
+	return err == nil && a != nil
+}
 
 // refuse answers an error. A refusal of the fence becomes a 421 that tells the gateway
 // where to go (RFC 9110 section 15.5.20), a refusal of the token a challenge (RFC 6750
@@ -106,6 +119,9 @@ func (s *Service) refuse(w http.ResponseWriter, r *http.Request, err error) {
 			w.Header().Set(EpochHeader, strconv.FormatInt(int64(n.epoch), 10))
 		}
 		refusal := problem.New(problem.WrongRegion, "Region %s doesn't serve this company at this epoch.", s.Code)
+		if n.frozen || s.arriving(r) {
+			w.Header().Set(MovingHeader, "1")
+		}
 		if n.frozen {
 			refusal = problem.New(problem.WrongRegion, "Region %s doesn't serve this company just now: it is about to move.", s.Code)
 		}

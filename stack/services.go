@@ -142,7 +142,7 @@ func (s *system) startGateway(ed *edition) (api, legacy http.Handler, err error)
 		IdentityURL: "http://" + e.Identity.Internal, LoginURL: "http://" + e.Login.Listen,
 		Limits: gateway.Limits{
 			MaxBody: limits.MaxBody, IdleTimeout: limits.IdleTimeout, StallTimeout: limits.StallTimeout,
-			ConnectTimeout: limits.ConnectTimeout, AnswerTimeout: limits.AnswerTimeout, UpstreamConns: limits.UpstreamConns, ForwardedFrom: networks,
+			ConnectTimeout: limits.ConnectTimeout, AnswerTimeout: limits.AnswerTimeout, HoldTimeout: limits.HoldTimeout, HoldCalls: limits.HoldCalls, UpstreamConns: limits.UpstreamConns, ForwardedFrom: networks,
 		},
 		Now: s.rulesNow, Ledger: ed.counter(),
 	})

@@ -54,7 +54,7 @@ func serve(ctx context.Context, address, others string, counts bool, profile str
 		IdentityURL: others, LoginURL: others,
 		Limits: gateway.Limits{
 			MaxBody: 1 << 30, IdleTimeout: time.Minute, StallTimeout: 30 * time.Second,
-			ConnectTimeout: 5 * time.Second, AnswerTimeout: time.Minute, UpstreamConns: 512,
+			ConnectTimeout: 5 * time.Second, AnswerTimeout: time.Minute, HoldTimeout: 10 * time.Second, HoldCalls: 1000, UpstreamConns: 512,
 		},
 		Now: func() time.Time { return asOf },
 	}
