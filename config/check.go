@@ -115,6 +115,8 @@ func (f *findings) checkLimits(c *Config) {
 			f.add(fmt.Sprintf("gateway.forwarded_from[%d]", i), "%q is not a network: write it as 10.0.0.0/8, a single address as 10.0.0.7/32", s)
 		}
 	}
+	f.between("moves.at_once", int64(c.Moves.AtOnce), 1, 1000)
+	f.between("moves.retention", int64(c.Moves.Retention), 0, int64(365*24*time.Hour))
 	f.between("region.max_body_bytes", c.Region.MaxBody, 1<<10, 1<<30)
 	f.between("region.max_per_page", int64(c.Region.MaxPerPage), 1, 100_000)
 }

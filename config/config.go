@@ -35,6 +35,7 @@ type Config struct {
 	Login        Login         `yaml:"login"`
 	Gateway      Gateway       `yaml:"gateway"`
 	Region       Region        `yaml:"region"`
+	Moves        Moves         `yaml:"moves"`
 	Directory    Directory     `yaml:"directory"`
 	Control      Control       `yaml:"control"`
 	Environments []Environment `yaml:"environments"`
@@ -96,6 +97,14 @@ type Gateway struct {
 	RememberedTokens int `yaml:"remembered_tokens"`
 	// ForwardedFrom lists the networks (CIDR) of proxies ahead of us whose X-Forwarded-For is believed.
 	ForwardedFrom []string `yaml:"forwarded_from"`
+}
+
+// Moves sets how companies move between regions.
+type Moves struct {
+	// AtOnce is how many moves a region takes part in at the same time.
+	AtOnce int `yaml:"at_once"`
+	// Retention is how long a region keeps the rows of a company that has left it.
+	Retention time.Duration `yaml:"retention"`
 }
 
 // Region sets the limits of our own regions.
@@ -263,6 +272,7 @@ func seedSystem() *Config {
 			RememberedTokens: 100_000,
 		},
 		Region:       Region{MaxBody: 1 << 20, MaxPerPage: 1000},
+		Moves:        Moves{AtOnce: 4, Retention: 14 * 24 * time.Hour},
 		Directory:    Directory{Replicas: 1},
 		Environments: seedEnvironments(seed),
 	}

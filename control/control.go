@@ -11,6 +11,7 @@ import (
 
 	"mpr/company"
 	"mpr/intercom"
+	"mpr/move"
 	"mpr/problem"
 	"mpr/rules"
 )
@@ -76,6 +77,9 @@ type Options struct {
 	AdminToken string
 	// Now is the clock, time.Now where it is nil.
 	Now func() time.Time
+	// Moves is the queue of moves, and WakeMover has a mover look at it.
+	Moves     *move.Queue
+	WakeMover func()
 }
 
 // Service is the control role.
@@ -85,6 +89,8 @@ type Service struct {
 	secret       string // of our processes
 	now          func() time.Time
 	internal     *intercom.Caller
+	moves        *move.Queue
+	wakeMover    func()
 	mux          *http.ServeMux
 }
 
@@ -102,6 +108,8 @@ func New(_ context.Context, o Options) (*Service, error) {
 		secret:       o.Secret,
 		now:          o.Now,
 		internal:     intercom.NewCaller(nil, o.Secret),
+		moves:        o.Moves,
+		wakeMover:    o.WakeMover,
 		mux:          http.NewServeMux(),
 	}
 	s.routes()
@@ -138,6 +146,13 @@ func (s *Service) routes() {
 		"POST /keys/rotate":                       s.rotateKey,
 		"GET /policy":                             s.showPolicy,
 		"PUT /policy":                             s.setPolicy,
+		"POST /moves":                             s.startMove,
+		"GET /moves":                              s.listMoves,
+		"GET /moves/{move}":                       s.showMove,
+		"POST /moves/{move}/pause":                s.steer(func(ctx context.Context, m *move.Move, by string) error { return s.moves.Pause(ctx, m, true, by) }),
+		"POST /moves/{move}/resume":               s.steer(func(ctx context.Context, m *move.Move, by string) error { return s.moves.Pause(ctx, m, false, by) }),
+		"POST /moves/{move}/abort":                s.steer(s.moves.Abort),
+		"GET /companies/{company}/moves":          s.proveMoves,
 		"GET /ledger":                             s.showLedger,
 		"GET /ledger/impact":                      s.showImpact,
 	} {

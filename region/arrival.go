@@ -61,10 +61,9 @@ func (s *Service) moveArrive(ctx context.Context, c *moveCall) (any, error) {
 // newArrival says where an arrival begins.
 func (s *Service) newArrival(ctx context.Context, tx *sql.Tx, c *moveCall) (*arrival, error) {
 	a := &arrival{Move: c.Move, Started: s.Now(), Epoch: c.Epoch, Version: c.Version, Settled: c.Version}
-	f, err := readFence(ctx, tx, c.company)
-	var unknown *notOwned
+	f, err := lockFence(ctx, tx, c.company) // or its rows might be purged meanwhile
 	switch {
-	case errors.As(err, &unknown):
+	case errors.Is(err, problem.New(problem.NotFound, "")):
 	case err != nil:
 		return nil, err
 	case f.State != gone || f.GoneEpoch > c.Epoch:

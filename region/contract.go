@@ -186,9 +186,11 @@ func (s *Service) moveState(ctx context.Context, c *moveCall) (any, error) {
 			state.Tables = append(state.Tables, t.name)
 		}
 		if c.query.Get("rows") == "1" {
-			state.Rows, err = countRows(ctx, tx, c.company)
+			if state.Rows, err = countRows(ctx, tx, c.company); err != nil {
+				return err
+			}
 		}
-		return err
+		return nil
 	})
 	return state, err
 }

@@ -136,13 +136,25 @@ func (s *Service) movePurge(ctx context.Context, c *moveCall) (any, error) {
 		Deleted int64 `json:"deleted"`
 		Left    bool  `json:"left"`
 	}{}
-	_, err := s.changeFence(ctx, c, func(tx *sql.Tx, f *fence) error {
-		if f.State != gone {
-			return f.refused(c.company)
+	// No turn is asked for: rows of a company that is neither here nor on its way are of no use
+	// to any other move.
+	err := s.DB.Write(ctx, func(tx *sql.Tx) error {
+		f, err := lockFence(ctx, tx, c.company)
+		if err != nil {
+			return err
 		}
-		f.Purged = true
-		said.Deleted, said.Left = 0, false
-		var err error
+		a, err := readArrival(ctx, tx, c.company)
+		switch {
+		case err != nil:
+			return err
+		case f.State != gone:
+			return f.refused(c.company)
+		case a != nil:
+			return problem.New(problem.Conflict, "Company %d is on its way back here.", c.company)
+		}
+		if _, err := tx.ExecContext(ctx, `UPDATE fence SET purged = 1 WHERE company_id = $1`, int64(c.company)); err != nil {
+			return fmt.Errorf("note the purge: %w", err)
+		}
 		said.Deleted, said.Left, err = deleteSome(ctx, tx, c.company, purgeAtOnce)
 		return err
 	})

@@ -295,7 +295,7 @@ func TestReplacedMoversChangeNothing(t *testing.T) {
 		t.Errorf("the next mover begins anew: %+v", a)
 	}
 	for _, w := range []*world{us, eu} {
-		for _, verb := range []string{"depart", "freeze", "thaw", "leave", "purge", "arrive", "rows", "changes", "activate", "abandon", "settle"} {
+		for _, verb := range []string{"depart", "freeze", "thaw", "leave", "arrive", "rows", "changes", "activate", "abandon", "settle"} {
 			members := map[string]any{"epoch": 1, "version": 3, "region": "DE01", "table": "rfis", "rows": []any{}, "changes": []any{}}
 			old.post(w, verb, members).refused(409, problem.MoverReplaced)
 		}

@@ -89,6 +89,38 @@ func (d servedDirectory) PolicyHistory(ctx context.Context) ([]directory.PolicyR
 	return now.PolicyHistory(ctx)
 }
 
+func (d servedDirectory) Update(ctx context.Context, p company.Placement, revision uint64) (uint64, error) {
+	now, err := d.open(ctx)
+	if err != nil {
+		return 0, err
+	}
+	return now.Update(ctx, p, revision)
+}
+
+func (d servedDirectory) Gateways(ctx context.Context) ([]string, error) {
+	now, err := d.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return now.Gateways(ctx)
+}
+
+func (d servedDirectory) Hold(ctx context.Context, h directory.Hold) (<-chan string, func(), error) {
+	now, err := d.open(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	return now.Hold(ctx, h)
+}
+
+func (d servedDirectory) Release(ctx context.Context, move string, p company.Placement) error {
+	now, err := d.open(ctx)
+	if err != nil {
+		return err
+	}
+	return now.Release(ctx, move, p)
+}
+
 // Page answers from the replica.
 func (d servedDirectory) Page(after company.ID, limit int, region company.Region) []company.Placement {
 	return d.served.edition().replica.Page(after, limit, region)

@@ -2,6 +2,7 @@ package stack
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,6 +20,7 @@ import (
 	"mpr/intercom"
 	"mpr/ledger"
 	"mpr/login"
+	"mpr/move"
 	"mpr/problem"
 	"mpr/region"
 	"mpr/rules"
@@ -136,6 +138,7 @@ func (s *system) startGateway(ed *edition) (api, legacy http.Handler, err error)
 	if err != nil {
 		return nil, nil, err
 	}
+	sh.replica.Gate(rand.Text())
 	service, err := gateway.New(gateway.Options{
 		Policy:     sh.inForce,
 		Placements: sh.replica, Verifier: sh.verifier,
@@ -200,11 +203,23 @@ func (s *system) startControl(ctx context.Context) error {
 		return fmt.Errorf("control store: %w", err)
 	}
 	s.add(db)
+	if err := db.Also(ctx, "moves_version", move.Migrations()); err != nil {
+		return fmt.Errorf("control store: %w", err)
+	}
 	environments, err := s.controlled(ctx, db)
 	if err != nil {
 		return err
 	}
-	service, err := control.New(ctx, control.Options{Environments: environments, Secret: s.secret, AdminToken: adminToken, Now: s.rulesNow})
+	queue := &move.Queue{DB: db, Now: time.Now}
+	directories := map[string]move.Directory{}
+	for _, e := range environments {
+		directories[e.Name] = servedDirectory{s.served[e.Name]}
+	}
+	mover := move.New(move.Options{
+		Queue: queue, Directories: directories, Secret: s.secret, AtOnce: s.config.Moves.AtOnce, Retention: s.config.Moves.Retention,
+	})
+	s.add(mover)
+	service, err := control.New(ctx, control.Options{Environments: environments, Secret: s.secret, AdminToken: adminToken, Now: s.rulesNow, Moves: queue, WakeMover: mover.Wake})
 	if err != nil {
 		return err
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	_ "github.com/jackc/pgx/v5/stdlib" // the driver "pgx"
 	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/database"
 	"github.com/pressly/goose/v3/lock"
 	"modernc.org/sqlite" // the driver "sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
@@ -50,7 +51,7 @@ func Open(ctx context.Context, dsn string, migrations fs.FS) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := db.migrate(ctx, migrations); err != nil {
+	if err := db.migrate(ctx, goose.DefaultTablename, migrations); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
 	return db, nil
@@ -115,7 +116,13 @@ func openSQLite(ctx context.Context, path string, conns int, txlock string) (*sq
 	return pool, nil
 }
 
-func (db *DB) migrate(ctx context.Context, migrations fs.FS) error {
+// Also brings another part of the database's schema up to date, whose versions are counted
+// by themselves, in a table of this name.
+func (db *DB) Also(ctx context.Context, versions string, migrations fs.FS) error {
+	return db.migrate(ctx, versions, migrations)
+}
+
+func (db *DB) migrate(ctx context.Context, versions string, migrations fs.FS) error {
 	dialect, options := goose.DialectSQLite3, []goose.ProviderOption(nil)
 	if db.postgres {
 		// Of processes that start at the same time one migrates, and the others wait. A SQLite
@@ -126,7 +133,11 @@ func (db *DB) migrate(ctx context.Context, migrations fs.FS) error {
 		}
 		dialect, options = goose.DialectPostgres, []goose.ProviderOption{goose.WithSessionLocker(locker)}
 	}
-	provider, err := goose.NewProvider(dialect, db.write, migrations, options...)
+	table, err := database.NewStore(dialect, versions)
+	if err != nil {
+		return fmt.Errorf("read migrations: %w", err)
+	}
+	provider, err := goose.NewProvider("", db.write, migrations, append(options, goose.WithStore(table))...)
 	if err != nil {
 		return fmt.Errorf("read migrations: %w", err)
 	}

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"net/url"
 	"os"
+	"os/user"
 	"path/filepath"
 	"strings"
 
@@ -22,6 +23,26 @@ type admin struct {
 	Admin     string `placeholder:"URL" env:"MPR_ADMIN" help:"Base URL of the admin API, where it isn't found by its data folder."`
 	TokenFile string `placeholder:"FILE" env:"MPR_TOKEN_FILE" help:"File with the admin API's token."`
 	JSON      bool   `name:"json" help:"Print one line of JSON."`
+}
+
+// author are the flags of commands whose effects are recorded with who asked for them.
+type author struct {
+	admin
+	By string `placeholder:"NAME" env:"MPR_OPERATOR" help:"Who asks for it, for the record (default: you, on this machine)."`
+}
+
+func (o *author) who() string {
+	if o.By != "" {
+		return o.By
+	}
+	name := "somebody"
+	if u, err := user.Current(); err == nil {
+		name = u.Username
+	}
+	if host, err := os.Hostname(); err == nil {
+		name += "@" + host
+	}
+	return name
 }
 
 // runningFile is what a running control role leaves in its data folder, to be found by.

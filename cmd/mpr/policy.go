@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"os"
-	"os/user"
 	"slices"
 	"strconv"
 	"strings"
@@ -25,8 +23,7 @@ type policyCommands struct {
 
 // operator are the flags of commands that change the policy.
 type operator struct {
-	admin
-	By   string `placeholder:"NAME" env:"MPR_OPERATOR" help:"Who makes the change, for the record (default: you, on this machine)."`
+	author
 	Note string `placeholder:"TEXT" help:"Why, for the record."`
 }
 
@@ -48,26 +45,12 @@ func (o *operator) change(ctx context.Context, change func(*rules.Campaign) erro
 		if err := change(&now.Campaign); err != nil {
 			return now, err
 		}
-		set, err := client.SetPolicy(ctx, control.NewPolicy{Campaign: &now.Campaign, Revision: now.Revision, By: o.by(), Note: o.Note})
+		set, err := client.SetPolicy(ctx, control.NewPolicy{Campaign: &now.Campaign, Revision: now.Revision, By: o.who(), Note: o.Note})
 		if errors.Is(err, problem.New(problem.Conflict, "")) && try < policyTries {
 			continue
 		}
 		return set, err
 	}
-}
-
-func (o *operator) by() string {
-	if o.By != "" {
-		return o.By
-	}
-	name := "somebody"
-	if u, err := user.Current(); err == nil {
-		name = u.Username
-	}
-	if host, err := os.Hostname(); err == nil {
-		name += "@" + host
-	}
-	return name
 }
 
 type policyShowCommand struct {

@@ -31,14 +31,15 @@ var mayImport = map[string]struct {
 	"token":     {append(slices.Clone(words), "directory"), "a verifier follows its buckets as the directory does, and works without the stores and the login service"},
 
 	"snapshot": {[]string{"problem", "store"}, "it carries rows from one store to another, whatever they say"},
+	"move":     {append(slices.Clone(words), "directory", "intercom", "store"), "it reaches regions by their contract and the directory by its own small interface, so that it needs no role"},
 	"sandbox":  {[]string{"company", "problem", "intercom"}, "it reaches regions and login services by their internal listeners, and directories through its own small interface, so that it needs none of them"},
 
 	"login":   {append(slices.Clone(roleNeeds), "snapshot"), aRole},
 	"gateway": {roleNeeds, aRole},
 	"region":  {append(slices.Clone(roleNeeds), "snapshot"), aRole},
-	"control": {append(slices.Clone(roleNeeds), "sandbox"), aRole},
+	"control": {append(slices.Clone(roleNeeds), "move", "sandbox"), aRole},
 
-	"stack": {slices.Concat(roleNeeds, roles, []string{"config", "sandbox"}), "the one place where roles are wired to one another"},
+	"stack": {slices.Concat(roleNeeds, roles, []string{"config", "move", "sandbox"}), "the one place where roles are wired to one another"},
 	"cmd":   {append(slices.Clone(words), "config", "control", "stack"), "commands start a stack or call the admin API, by control's client"},
 	"bench": {slices.Concat(roleNeeds, []string{"gateway"}), "it measures a role as its operators run it, without the stack around it"},
 	"test":  {nil, "these tests stand outside, where the users stand"},

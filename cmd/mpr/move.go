@@ -1,0 +1,362 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"mpr/company"
+	"mpr/control"
+)
+
+type moveCommands struct {
+	Start  moveStartCommand  `cmd:"" help:"Move a company to another region, while it is in use."`
+	Back   moveBackCommand   `cmd:"" help:"Move a company back to where it came from, with all that was written since."`
+	Status moveStatusCommand `cmd:"" help:"Show how far a move is."`
+	List   moveListCommand   `cmd:"" help:"List moves."`
+	Pause  movePauseCommand  `cmd:"" help:"Keep a move from going on; the company stays where it is."`
+	Resume moveResumeCommand `cmd:"" help:"Have a paused move go on."`
+	Abort  moveAbortCommand  `cmd:"" help:"Give a move up, where it hasn't been committed."`
+	Proof  moveProofCommand  `cmd:"" help:"Show what moved when, by whose wish, with which checksums, and where copies remain."`
+}
+
+// schedule are the flags of commands that start a move.
+type schedule struct {
+	At     time.Time     `placeholder:"TIME" help:"When the company changes over, at the earliest, such as 2026-01-15T03:00:00Z. The copying begins at once."`
+	Window time.Duration `placeholder:"TIME" help:"How long after --at it may change over, such as 2h; a move that isn't ready by then is given up."`
+	Rate   int           `placeholder:"ROWS" help:"How many rows are copied each second at the most."`
+	DryRun bool          `help:"Only say what would be moved, how long it would take, and which apps would break."`
+	Wait   bool          `help:"Show the progress until the company has changed over."`
+}
+
+type moveStartCommand struct {
+	author
+	schedule
+	Company company.ID `arg:"" help:"The company's id."`
+	To      string     `required:"" placeholder:"REGION" help:"The region to move it to."`
+}
+
+func (c *moveStartCommand) Run(ctx context.Context, t *terminal) error {
+	return c.schedule.start(ctx, t, &c.author, control.NewMove{}, c.Company, c.To)
+}
+
+type moveBackCommand struct {
+	author
+	schedule
+	Company company.ID `arg:"" help:"The company's id."`
+}
+
+func (c *moveBackCommand) Run(ctx context.Context, t *terminal) error {
+	return c.schedule.start(ctx, t, &c.author, control.NewMove{Back: true}, c.Company, "")
+}
+
+func (s *schedule) start(ctx context.Context, t *terminal, m *author, in control.NewMove, id company.ID, to string) error {
+	if s.Window != 0 && s.At.IsZero() {
+		return wrongUsage("--window needs --at TIME, when it begins")
+	}
+	client, err := m.client()
+	if err != nil {
+		return err
+	}
+	in.Company, in.To, in.By, in.NotBefore, in.Rate = id, company.Region(to), m.who(), s.At.UTC(), s.Rate
+	if s.Window > 0 {
+		in.NotAfter = s.At.Add(s.Window).UTC()
+	}
+	if s.DryRun {
+		plan, err := client.PlanMove(ctx, in)
+		if err != nil {
+			return err
+		}
+		return t.answer(m.JSON, plan, func(w io.Writer) { showMovePlan(w, plan, m.environmentFlag()) })
+	}
+	begun, err := client.StartMove(ctx, in)
+	if err != nil {
+		return err
+	}
+	if s.Wait {
+		return watchMove(ctx, t, client, &begun, m.JSON)
+	}
+	return t.answer(m.JSON, begun, func(w io.Writer) {
+		_, _ = fmt.Fprintf(w, "Company %d is queued to move from %s to %s. It goes on without you.\n", begun.Company, begun.From, begun.To)
+		next(w, "mpr move status %d --wait%s", begun.Company, m.environmentFlag())
+	})
+}
+
+func showMovePlan(w io.Writer, p control.MovePlan, flags string) {
+	_, _ = fmt.Fprintf(w, "Company %d would move from %s to %s: %d rows, copied in about %s.\n\n", p.Company, p.From, p.To, p.Total,
+		time.Duration(p.Seconds*float64(time.Second)).Round(time.Millisecond))
+	tables := make([]string, 0, len(p.Rows))
+	for name := range p.Rows {
+		tables = append(tables, name)
+	}
+	slices.Sort(tables)
+	rows := make([][]string, len(tables))
+	for i, name := range tables {
+		rows[i] = []string{name, strconv.FormatInt(p.Rows[name], 10)}
+	}
+	table(w, []string{"TABLE", "ROWS"}, rows)
+	for _, o := range p.Obstacles {
+		_, _ = fmt.Fprintf(w, "\nIN THE WAY: %s\n", o)
+	}
+	if len(p.Breaking) == 0 {
+		_, _ = fmt.Fprintln(w, "\nBy the calls of the last 14 days, no app would break.")
+	} else {
+		_, _ = fmt.Fprintln(w, "\nThese apps would break, by their calls of the last 14 days:")
+		for _, a := range p.Breaking {
+			name := p.Names[a.ClientID]
+			if name == "" {
+				name = "-"
+			}
+			_, _ = fmt.Fprintf(w, "  %s  %s\n", printable([]string{name})[0], a.ClientID)
+		}
+	}
+	if len(p.Obstacles) == 0 {
+		next(w, "mpr move start %d --to %s --wait%s", p.Company, p.To, flags)
+	}
+}
+
+// watchMove shows a move until the company has changed over, or the move is given up.
+func watchMove(ctx context.Context, t *terminal, client *control.Client, m *control.Move, asJSON bool) error {
+	tick := time.NewTicker(watchEvery)
+	defer tick.Stop()
+	said := ""
+	for {
+		if state := string(m.Phase) + m.Problem; asJSON && state != said {
+			said = state
+			if err := t.answer(true, m, nil); err != nil {
+				return err
+			}
+		} else if !asJSON && t.erasable() {
+			_, _ = fmt.Fprintf(t.err, "\r\x1b[K%s", moveBar(m))
+		}
+		if m.Phase.Over() {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return errors.New("stopped watching; the move goes on: see `mpr move status`")
+		case <-tick.C:
+		}
+		now, err := client.Move(ctx, m.ID)
+		if err != nil {
+			return fmt.Errorf("%w\nThe move may go on: see `mpr move status`", err)
+		}
+		m = &now
+	}
+	if !asJSON {
+		if t.erasable() {
+			_, _ = fmt.Fprint(t.err, "\r\x1b[K")
+		}
+		err := t.answer(false, m, func(w io.Writer) { showMove(w, m) })
+		if err != nil {
+			return err
+		}
+	}
+	if m.Committed.IsZero() {
+		return fmt.Errorf("company %d stays in %s: the move was given up", m.Company, m.From)
+	}
+	return nil
+}
+
+// moveBar draws how far a move is.
+func moveBar(m *control.Move) string {
+	const width = 24
+	full := 0
+	if m.Rows > 0 {
+		full = int(min(m.Copied, m.Rows) * width / m.Rows)
+	}
+	text := fmt.Sprintf("[%s%s] %s, %d of %d rows, %d changes behind", strings.Repeat("#", full), strings.Repeat(".", width-full), m.Phase, m.Copied, m.Rows, m.Lag)
+	if took := time.Since(m.Started); m.Phase == "copying" && !m.Started.IsZero() && m.Copied > 0 && took > time.Second {
+		rate := float64(m.Copied) / took.Seconds()
+		text += fmt.Sprintf(", %.0f rows/s, %s left", rate, time.Duration(float64(max(m.Rows-m.Copied, 0))/rate*float64(time.Second)).Round(time.Second))
+	}
+	if m.Paused {
+		text += ", paused"
+	}
+	if m.Problem != "" {
+		text += ": " + printable([]string{m.Problem})[0]
+	}
+	return text
+}
+
+func showMove(w io.Writer, m *control.Move) {
+	rows, changed := fmt.Sprintf("%d of %d copied, %d changes behind", m.Copied, m.Rows, m.Lag), ""
+	if m.Reused {
+		rows = "still there from before; only changes were brought"
+	}
+	if !m.Committed.IsZero() {
+		changed = fmt.Sprintf("%s, at version %d; nobody owned the company for %s; %d of %d gateways held its calls", m.Committed.Format(time.RFC3339),
+			m.Final, m.Pause.Round(100*time.Microsecond), m.Held, m.Gateways)
+	}
+	verified := ""
+	if m.Verified > 0 {
+		verified = fmt.Sprintf("both sides compared at version %d: %d tables are the same", m.Verified, len(m.Checksums))
+	}
+	phase := string(m.Phase)
+	if m.Paused {
+		phase += ", paused"
+	}
+	list(w, "move", m.ID, "company", m.Company.String(), "from", string(m.From), "to", string(m.To), "phase", phase, "asked for", m.Requested.Format(time.RFC3339)+" by "+m.By,
+		"not before", instantOrNone(m.NotBefore), "not after", instantOrNone(m.NotAfter), "rows", rows, "verified", verified, "changed over", changed,
+		"retained", retained(m), "problem", m.Problem)
+}
+
+func retained(m *control.Move) string {
+	switch {
+	case m.RetainedUntil.IsZero():
+		return ""
+	case m.Purged > 0:
+		return fmt.Sprintf("%d rows are deleted at %s", m.Purged, m.From)
+	}
+	return fmt.Sprintf("%s keeps the rows until %s", m.From, m.RetainedUntil.Format(time.RFC3339))
+}
+
+func instantOrNone(at time.Time) string {
+	if at.IsZero() {
+		return ""
+	}
+	return at.Format(time.RFC3339)
+}
+
+type moveStatusCommand struct {
+	admin
+	Move string `arg:"" help:"The id of a move, or of a company: then its last move."`
+	Wait bool   `help:"Show the progress until the company has changed over."`
+}
+
+func (c *moveStatusCommand) Run(ctx context.Context, t *terminal) error {
+	client, err := c.client()
+	if err != nil {
+		return err
+	}
+	m, err := client.Move(ctx, c.Move)
+	if err != nil {
+		return err
+	}
+	if c.Wait {
+		return watchMove(ctx, t, client, &m, c.JSON)
+	}
+	return t.answer(c.JSON, m, func(w io.Writer) { showMove(w, &m) })
+}
+
+type moveListCommand struct {
+	admin
+	Active bool `help:"Only those that are under way."`
+}
+
+func (c *moveListCommand) Run(ctx context.Context, t *terminal) error {
+	client, err := c.client()
+	if err != nil {
+		return err
+	}
+	moves, err := client.Moves(ctx, c.Active)
+	if err != nil {
+		return err
+	}
+	return t.answer(c.JSON, moves, func(w io.Writer) {
+		rows := make([][]string, len(moves.Moves))
+		for i, m := range moves.Moves {
+			phase := string(m.Phase)
+			if m.Paused {
+				phase += ", paused"
+			}
+			rows[i] = []string{m.Company.String(), string(m.From), string(m.To), phase, fmt.Sprintf("%d/%d", m.Copied, m.Rows), m.Requested.Format(time.RFC3339), m.By, m.ID}
+		}
+		table(w, []string{"COMPANY", "FROM", "TO", "PHASE", "ROWS", "ASKED FOR", "BY", "MOVE"}, rows)
+		if len(rows) == 0 {
+			next(w, "mpr move start COMPANY --to REGION --dry-run%s", c.environmentFlag())
+		}
+	})
+}
+
+// steering is a command that steers a move.
+type steering struct {
+	author
+	Move string `arg:"" help:"The id of a move, or of a company: then its last move."`
+}
+
+func (c *steering) steer(ctx context.Context, t *terminal, verb, said string) error {
+	client, err := c.client()
+	if err != nil {
+		return err
+	}
+	m, err := client.SteerMove(ctx, c.Move, verb, c.who())
+	if err != nil {
+		return err
+	}
+	return t.answer(c.JSON, m, func(w io.Writer) {
+		_, _ = fmt.Fprintf(w, said+"\n", m.Company)
+		next(w, "mpr move status %d%s", m.Company, c.environmentFlag())
+	})
+}
+
+type movePauseCommand struct{ steering }
+
+func (c *movePauseCommand) Run(ctx context.Context, t *terminal) error {
+	return c.steer(ctx, t, "pause", "The move of company %d is paused, unless it is just changing over.")
+}
+
+type moveResumeCommand struct{ steering }
+
+func (c *moveResumeCommand) Run(ctx context.Context, t *terminal) error {
+	return c.steer(ctx, t, "resume", "The move of company %d goes on.")
+}
+
+type moveAbortCommand struct{ steering }
+
+func (c *moveAbortCommand) Run(ctx context.Context, t *terminal) error {
+	return c.steer(ctx, t, "abort", "The move of company %d is given up, if it isn't committed by now.")
+}
+
+type moveProofCommand struct {
+	admin
+	Company company.ID `arg:"" help:"The company's id."`
+}
+
+func (c *moveProofCommand) Run(ctx context.Context, t *terminal) error {
+	client, err := c.client()
+	if err != nil {
+		return err
+	}
+	proof, err := client.ProveMoves(ctx, c.Company)
+	if err != nil {
+		return err
+	}
+	return t.answer(c.JSON, proof, func(w io.Writer) {
+		if len(proof.Moves) == 0 {
+			_, _ = fmt.Fprintf(w, "Company %d has never moved.\n\n", proof.Company)
+		}
+		for _, m := range proof.Moves {
+			showMove(w, m.Move)
+			events := make([][]string, len(m.Events))
+			for i, e := range m.Events {
+				events[i] = []string{"  " + e.At.Format(time.RFC3339Nano), string(e.Phase), e.Note}
+			}
+			table(w, []string{"  AT", "PHASE", "NOTE"}, events)
+			sums := make([][]string, 0, len(m.Checksums))
+			for name, sum := range m.Checksums {
+				sums = append(sums, []string{"  " + name, strconv.FormatInt(sum.Rows, 10), sum.Sum})
+			}
+			slices.SortFunc(sums, func(a, b []string) int { return strings.Compare(a[0], b[0]) })
+			table(w, []string{"  TABLE", "ROWS", "CHECKSUM"}, sums)
+			_, _ = fmt.Fprintln(w)
+		}
+		copies := make([][]string, len(proof.Copies))
+		for i, one := range proof.Copies {
+			what := "unreachable copy"
+			if one.Serves {
+				what = "lives there"
+			}
+			if one.Problem != "" {
+				what = one.Problem
+			}
+			copies[i] = []string{string(one.Region), strconv.FormatInt(one.Rows, 10), what}
+		}
+		table(w, []string{"REGION", "ROWS", "COPY"}, copies)
+	})
+}

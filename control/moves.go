@@ -1,0 +1,327 @@
+package control
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+	"unicode"
+
+	"mpr/company"
+	"mpr/ledger"
+	"mpr/move"
+	"mpr/problem"
+)
+
+// Moves as the admin API shows them.
+type (
+	// NewMove asks for a move.
+	NewMove struct {
+		move.Request
+		// Back asks to move the company back to where it came from.
+		Back bool `json:"back,omitempty"`
+		// DryRun only says what would be moved and broken.
+		DryRun bool `json:"dry_run,omitempty"`
+	}
+	// Move is a move as it stands.
+	Move = move.Move
+	// MoveList lists moves, the newest first.
+	MoveList struct {
+		Moves []*move.Move `json:"moves"`
+	}
+	// MovePlan is what a move would do.
+	MovePlan struct {
+		Company company.ID       `json:"company"`
+		From    company.Region   `json:"from"`
+		To      company.Region   `json:"to"`
+		Rows    map[string]int64 `json:"rows"`
+		Total   int64            `json:"total"`
+		// Seconds estimates how long the copying takes.
+		Seconds float64 `json:"seconds"`
+		// Obstacles are why the move can't begin; none is good.
+		Obstacles []string `json:"obstacles"`
+		// Breaking are the apps that the company would lose.
+		Breaking []ledger.Impact   `json:"breaking"`
+		Names    map[string]string `json:"names"`
+	}
+	// MoveProof is what is known of a company's moves.
+	MoveProof struct {
+		Company company.ID   `json:"company"`
+		Moves   []ProvenMove `json:"moves"`
+		// Copies lists where rows of the company are.
+		Copies []MoveCopy `json:"copies"`
+	}
+	// ProvenMove is a move and what became of it.
+	ProvenMove struct {
+		*move.Move
+		Events []move.Event `json:"events"`
+	}
+	// MoveCopy says that a region has rows of a company.
+	MoveCopy struct {
+		Region company.Region `json:"region"`
+		// Serves says that the company lives there; other copies are unreachable.
+		Serves bool  `json:"serves"`
+		Rows   int64 `json:"rows"`
+		// Problem is why the region couldn't be asked.
+		Problem string `json:"problem,omitempty"`
+	}
+	// Steering is what an operator asks of a move.
+	Steering struct {
+		By string `json:"by"`
+	}
+)
+
+// copyRate is how many rows a second are copied, for estimates: what a small machine does.
+const copyRate = 20_000
+
+const (
+	movesListed = 500
+	maxBy       = 200
+)
+
+func checkBy(by string) error {
+	if strings.TrimSpace(by) == "" || len(by) > maxBy || strings.ContainsFunc(by, unicode.IsControl) {
+		return invalid("by", "must say who asks for it, in one line of at most 200 bytes")
+	}
+	return nil
+}
+
+// startMove queues a move, or says what it would do.
+func (s *Service) startMove(r *http.Request, e *Environment) (int, any, error) {
+	var in NewMove
+	if err := readJSON(r, &in); err != nil {
+		return 0, nil, err
+	}
+	if in.Company <= 0 {
+		return 0, nil, invalid("company", "must be the id of a company")
+	}
+	placement, err := e.placement(r.Context(), in.Company)
+	if err != nil {
+		return 0, nil, err
+	}
+	if in.Back {
+		if in.To, err = s.cameFrom(r.Context(), e, placement); err != nil {
+			return 0, nil, err
+		}
+	}
+	if err := e.movable(r.Context(), placement, in.To); err != nil {
+		return 0, nil, err
+	}
+	if in.Rate < 0 {
+		return 0, nil, invalid("rate", "must be a number of rows a second, or 0 for no limit")
+	}
+	if !in.NotAfter.IsZero() && !in.NotAfter.After(in.NotBefore) {
+		return 0, nil, invalid("not_after", "must come after not_before")
+	}
+	if in.DryRun {
+		plan, err := s.planMove(r.Context(), e, placement, in.To)
+		return http.StatusOK, plan, err
+	}
+	if err := checkBy(in.By); err != nil {
+		return 0, nil, err
+	}
+	m, err := s.moves.Add(r.Context(), e.Name, placement.Region, in.Request)
+	if err != nil {
+		return 0, nil, err
+	}
+	s.wakeMover()
+	return http.StatusAccepted, m, nil
+}
+
+// movable wants the company to live elsewhere, and both regions to take part in moves.
+func (e *Environment) movable(ctx context.Context, p company.Placement, to company.Region) error {
+	if _, err := company.ParseRegion(string(to)); err != nil {
+		return invalid("to", err.Error())
+	}
+	if p.Region == to {
+		return problem.New(problem.Conflict, "Company %d lives in %s already.", p.Company, to)
+	}
+	for _, code := range []company.Region{to, p.Region} {
+		info, err := e.region(ctx, code)
+		if err != nil {
+			return err
+		}
+		if info.Internal == "" {
+			return problem.New(problem.Conflict, "The region %s takes no part in moves: it has no internal address. Give it one with mpr region add --internal URL.", code)
+		}
+	}
+	return nil
+}
+
+// cameFrom is the region that a company came from by its last move.
+func (s *Service) cameFrom(ctx context.Context, e *Environment, p company.Placement) (company.Region, error) {
+	last, err := s.moves.Last(ctx, e.Name, p.Company)
+	if err != nil {
+		return "", err
+	}
+	if !last.Phase.Over() || last.Phase == move.Aborted || last.To != p.Region {
+		return "", problem.New(problem.Conflict, "The last move of company %d isn't one that can be gone back on: it is %s.", p.Company, last.Phase)
+	}
+	return last.From, nil
+}
+
+func (s *Service) planMove(ctx context.Context, e *Environment, p company.Placement, to company.Region) (*MovePlan, error) {
+	plan := &MovePlan{Company: p.Company, From: p.Region, To: to, Rows: map[string]int64{}, Obstacles: []string{}, Names: map[string]string{}}
+	var counted struct {
+		Rows map[string]int64 `json:"rows"`
+	}
+	if err := s.atCompany(ctx, e, p.Company, http.MethodGet, "/rows", nil, &counted); err != nil {
+		return nil, err
+	}
+	for table, n := range counted.Rows {
+		plan.Rows[table] = n
+		plan.Total += n
+	}
+	plan.Seconds = float64(plan.Total) / copyRate
+	info, err := e.region(ctx, to)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := s.internal.Call(ctx, http.MethodGet, info.Internal+"/internal/status", nil, nil); err != nil {
+		plan.Obstacles = append(plan.Obstacles, fmt.Sprintf("The region %s doesn't answer: %v", to, err))
+	}
+	if last, err := s.moves.Last(ctx, e.Name, p.Company); err == nil && !last.Phase.Over() {
+		plan.Obstacles = append(plan.Obstacles, fmt.Sprintf("The company is moving to %s already.", last.To))
+	}
+	if plan.Breaking, err = e.Ledger.ImpactOfMove(ctx, e.InForce(), p.Company, to); err != nil {
+		return nil, err
+	}
+	for _, a := range plan.Breaking {
+		s.name(ctx, e, plan.Names, a.ClientID)
+	}
+	return plan, nil
+}
+
+func (s *Service) listMoves(r *http.Request, e *Environment) (int, any, error) {
+	list, err := s.moves.List(r.Context(), e.Name, r.URL.Query().Get("active") == "1", movesListed)
+	return http.StatusOK, MoveList{list}, err
+}
+
+// ofMove finds the move in the path: by its id, or a company's last one.
+func (s *Service) ofMove(r *http.Request, e *Environment) (*move.Move, error) {
+	name := r.PathValue("move")
+	if id, err := company.ParseID(name); err == nil {
+		return s.moves.Last(r.Context(), e.Name, id)
+	}
+	return s.moves.Get(r.Context(), e.Name, name)
+}
+
+func (s *Service) showMove(r *http.Request, e *Environment) (int, any, error) {
+	m, err := s.ofMove(r, e)
+	return http.StatusOK, m, err
+}
+
+// steer has an operator pause, resume or abort a move.
+func (s *Service) steer(do func(context.Context, *move.Move, string) error) handler {
+	return func(r *http.Request, e *Environment) (int, any, error) {
+		var in Steering
+		if err := readJSON(r, &in); err != nil {
+			return 0, nil, err
+		}
+		if err := checkBy(in.By); err != nil {
+			return 0, nil, err
+		}
+		m, err := s.ofMove(r, e)
+		if err != nil {
+			return 0, nil, err
+		}
+		if err := do(r.Context(), m, in.By); err != nil {
+			return 0, nil, err
+		}
+		s.wakeMover()
+		m, err = s.moves.Get(r.Context(), e.Name, m.ID)
+		return http.StatusOK, m, err
+	}
+}
+
+func (s *Service) proveMoves(r *http.Request, e *Environment) (int, any, error) {
+	id, err := pathCompany(r)
+	if err != nil {
+		return 0, nil, err
+	}
+	placement, err := e.placement(r.Context(), id)
+	if err != nil {
+		return 0, nil, err
+	}
+	list, err := s.moves.OfCompany(r.Context(), e.Name, id)
+	if err != nil {
+		return 0, nil, err
+	}
+	proof := MoveProof{Company: id, Moves: []ProvenMove{}, Copies: []MoveCopy{}}
+	for _, m := range list {
+		events, err := s.moves.Events(r.Context(), m.ID)
+		if err != nil {
+			return 0, nil, err
+		}
+		proof.Moves = append(proof.Moves, ProvenMove{m, events})
+	}
+	regions, err := e.Regions.Regions(r.Context())
+	if err != nil {
+		return 0, nil, err
+	}
+	for _, info := range regions {
+		if info.Internal == "" {
+			continue
+		}
+		c := MoveCopy{Region: info.Code, Serves: info.Code == placement.Region}
+		var state struct {
+			Rows map[string]int64 `json:"rows"`
+		}
+		ctx, cancel := context.WithTimeout(r.Context(), 10*time.Second)
+		_, err := s.internal.Call(ctx, http.MethodGet, fmt.Sprintf("%s/contract/v1/companies/%d/state?rows=1", info.Internal, id), nil, &state)
+		cancel()
+		if err != nil {
+			c.Problem = "it can't be asked: " + problem.From(err).Message
+		}
+		for _, n := range state.Rows {
+			c.Rows += n
+		}
+		if c.Rows > 0 || c.Serves || c.Problem != "" {
+			proof.Copies = append(proof.Copies, c)
+		}
+	}
+	return http.StatusOK, proof, nil
+}
+
+// StartMove asks for a move.
+func (c *Client) StartMove(ctx context.Context, in NewMove) (out Move, err error) {
+	err = c.do(ctx, http.MethodPost, "/moves", in, &out)
+	return out, err
+}
+
+// PlanMove says what a move would do.
+func (c *Client) PlanMove(ctx context.Context, in NewMove) (out MovePlan, err error) {
+	in.DryRun = true
+	err = c.do(ctx, http.MethodPost, "/moves", in, &out)
+	return out, err
+}
+
+// Moves lists the last moves; those under way only where active is set.
+func (c *Client) Moves(ctx context.Context, active bool) (out MoveList, err error) {
+	path := "/moves"
+	if active {
+		path += "?active=1"
+	}
+	err = c.do(ctx, http.MethodGet, path, nil, &out)
+	return out, err
+}
+
+// Move answers a move by its id, or the last one of a company.
+func (c *Client) Move(ctx context.Context, name string) (out Move, err error) {
+	err = c.do(ctx, http.MethodGet, "/moves/"+url.PathEscape(name), nil, &out)
+	return out, err
+}
+
+// SteerMove has a move paused, resumed or aborted: verb is "pause", "resume" or "abort".
+func (c *Client) SteerMove(ctx context.Context, name, verb, by string) (out Move, err error) {
+	err = c.do(ctx, http.MethodPost, "/moves/"+url.PathEscape(name)+"/"+verb, Steering{by}, &out)
+	return out, err
+}
+
+// ProveMoves answers what is known of a company's moves.
+func (c *Client) ProveMoves(ctx context.Context, id company.ID) (out MoveProof, err error) {
+	err = c.do(ctx, http.MethodGet, "/companies/"+id.String()+"/moves", nil, &out)
+	return out, err
+}

@@ -1,0 +1,132 @@
+package move
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/url"
+
+	"mpr/company"
+	"mpr/intercom"
+	"mpr/problem"
+)
+
+// side is the contract of a region (docs/region-contract.md), for one company and on behalf
+// of one mover of one move.
+type side struct {
+	caller *intercom.Caller
+	base   string
+	region company.Region
+	move   *Move
+}
+
+type fence struct {
+	State     string         `json:"state"`
+	Epoch     company.Epoch  `json:"epoch"`
+	Version   int64          `json:"version"`
+	GoneTo    company.Region `json:"gone_region"`
+	GoneEpoch company.Epoch  `json:"gone_epoch"`
+	Purged    bool           `json:"purged"`
+}
+
+type arrival struct {
+	Move    string `json:"move"`
+	Table   string `json:"table"`
+	After   string `json:"after"`
+	Copied  bool   `json:"copied"`
+	Version int64  `json:"version"`
+}
+
+type state struct {
+	Fence   *fence           `json:"fence"`
+	Arrival *arrival         `json:"arrival"`
+	Turn    int64            `json:"turn"`
+	Rows    map[string]int64 `json:"rows"`
+	Tables  []string         `json:"tables"`
+}
+
+type rowPage struct {
+	Rows    []json.RawMessage `json:"rows"`
+	After   string            `json:"after"`
+	Last    bool              `json:"last"`
+	Version int64             `json:"version"`
+}
+
+type changeBatch struct {
+	Changes []json.RawMessage `json:"changes"`
+	Version int64             `json:"version"`
+}
+
+type checksum struct {
+	Version int64          `json:"version"`
+	Tables  map[string]Sum `json:"tables"`
+}
+
+func (s *side) url(verb string, query url.Values) string {
+	u := fmt.Sprintf("%s/contract/v1/companies/%d/%s", s.base, s.move.Company, verb)
+	if len(query) > 0 {
+		u += "?" + query.Encode()
+	}
+	return u
+}
+
+// post has the region do something.
+func (s *side) post(ctx context.Context, verb string, members map[string]any, out any) error {
+	all := map[string]any{"move": s.move.ID, "turn": s.move.turn}
+	maps.Copy(all, members)
+	_, err := s.caller.Call(ctx, http.MethodPost, s.url(verb, nil), all, out)
+	return s.wrap(err)
+}
+
+func (s *side) wrap(err error) error {
+	if err == nil {
+		return nil
+	}
+	if errors.Is(err, problem.New(problem.MoverReplaced, "")) {
+		return fmt.Errorf("%w: %w", errReplaced, err)
+	}
+	return fmt.Errorf("region %s: %w", s.region, err)
+}
+
+func (s *side) get(ctx context.Context, verb string, query url.Values, out any) error {
+	_, err := s.caller.Call(ctx, http.MethodGet, s.url(verb, query), nil, out)
+	return s.wrap(err)
+}
+
+func (s *side) state(ctx context.Context, rows bool) (st state, err error) {
+	query := url.Values{}
+	if rows {
+		query.Set("rows", "1")
+	}
+	return st, s.get(ctx, "state", query, &st)
+}
+
+func (s *side) rows(ctx context.Context, table, after string, limit int) (p rowPage, err error) {
+	return p, s.get(ctx, "rows", url.Values{"table": {table}, "after": {after}, "limit": {fmt.Sprint(limit)}}, &p)
+}
+
+func (s *side) changes(ctx context.Context, after, until int64) (b changeBatch, err error) {
+	query := url.Values{"after": {fmt.Sprint(after)}}
+	if until > 0 {
+		query.Set("until", fmt.Sprint(until))
+	}
+	return b, s.get(ctx, "changes", query, &b)
+}
+
+// checksum sums up all rows; where since isn't negative, those that were changed after that
+// version. It takes as long as it takes.
+func (s *side) checksum(ctx context.Context, since int64) (c checksum, err error) {
+	query := url.Values{}
+	if since >= 0 {
+		query.Set("since", fmt.Sprint(since))
+	}
+	body, err := s.caller.Open(ctx, http.MethodGet, s.url("checksum", query), nil)
+	if err != nil {
+		return c, s.wrap(err)
+	}
+	err = json.NewDecoder(body).Decode(&c)
+	return c, s.wrap(errors.Join(err, body.Close()))
+}

@@ -1,0 +1,287 @@
+package move
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"mpr/company"
+	"mpr/problem"
+	"mpr/store"
+)
+
+//go:embed migrations
+var migrations embed.FS
+
+// Migrations are the schema of a queue's store.
+func Migrations() fs.FS {
+	sub, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		panic(err) // the folder is compiled in
+	}
+	return sub
+}
+
+// Queue keeps moves in a database, which several processes may share.
+type Queue struct {
+	DB  *store.DB
+	Now func() time.Time
+}
+
+const columns = `id, environment, company_id, source, destination, phase, paused, aborting, details, turn, wake`
+
+func scan(row interface{ Scan(...any) error }) (*Move, error) {
+	var m Move
+	var details string
+	var wake int64
+	err := row.Scan(&m.ID, &m.Environment, &m.Company, &m.From, &m.To, &m.Phase, &m.Paused, &m.Aborting, &details, &m.turn, &wake)
+	if err != nil {
+		return nil, err
+	}
+	if err := json.Unmarshal([]byte(details), &m.Details); err != nil {
+		return nil, fmt.Errorf("read move %s: %w", m.ID, err)
+	}
+	m.wake = store.Time(wake)
+	m.Details.Company, m.Details.To = m.Company, m.To
+	return &m, nil
+}
+
+// Add queues a move. A company that moves already is [problem.Conflict].
+func (q *Queue) Add(ctx context.Context, environment string, from company.Region, r Request) (*Move, error) {
+	m := &Move{ID: rand.Text(), Environment: environment, Company: r.Company, From: from, To: r.To, Phase: Queued, Details: Details{Request: r, Requested: q.Now().UTC()}}
+	details, err := json.Marshal(m.Details)
+	if err != nil {
+		return nil, fmt.Errorf("queue a move: %w", err)
+	}
+	err = q.DB.Write(ctx, func(tx *sql.Tx) error {
+		// Regions know the turns of earlier moves of the company.
+		var seq, turn int64
+		if err := tx.QueryRowContext(ctx, `SELECT COALESCE(MAX(seq), 0) + 1 FROM moves`).Scan(&seq); err != nil {
+			return err
+		}
+		if err := tx.QueryRowContext(ctx, `SELECT COALESCE(MAX(turn), 0) FROM moves WHERE environment = $1 AND company_id = $2`, environment, int64(r.Company)).Scan(&turn); err != nil {
+			return err
+		}
+		_, err := tx.ExecContext(ctx, `INSERT INTO moves (id, seq, environment, company_id, source, destination, phase, active, waits, turn, lease, wake, paused, aborting, details)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, 1, 1, $8, 0, 0, 0, 0, $9)`,
+			m.ID, seq, environment, int64(r.Company), string(from), string(r.To), string(Queued), turn, string(details))
+		if err != nil {
+			return err
+		}
+		return note(ctx, tx, m.ID, q.Now(), Queued, "asked for by "+r.By)
+	})
+	if store.IsDuplicate(err) {
+		return nil, problem.New(problem.Conflict, "Company %d is moving already. See `mpr move status %d`, and abort that move first.", r.Company, r.Company)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("queue a move: %w", err)
+	}
+	return m, nil
+}
+
+func note(ctx context.Context, tx *sql.Tx, id string, at time.Time, phase Phase, text string) error {
+	_, err := tx.ExecContext(ctx, `INSERT INTO move_events (move_id, n, at, phase, note)
+		SELECT $1, COALESCE(MAX(n), 0) + 1, $2, $3, $4 FROM move_events WHERE move_id = $1`, id, store.Micros(at), string(phase), text)
+	if err != nil {
+		return fmt.Errorf("note what became of a move: %w", err)
+	}
+	return nil
+}
+
+// Get reads a move by its id.
+func (q *Queue) Get(ctx context.Context, environment, id string) (*Move, error) {
+	m, err := scan(q.DB.Read().QueryRowContext(ctx, `SELECT `+columns+` FROM moves WHERE environment = $1 AND id = $2`, environment, id))
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, problem.New(problem.NotFound, "There is no move %s.", id)
+	}
+	return m, err
+}
+
+// Last reads a company's last move.
+func (q *Queue) Last(ctx context.Context, environment string, id company.ID) (*Move, error) {
+	m, err := scan(q.DB.Read().QueryRowContext(ctx, `SELECT `+columns+` FROM moves WHERE environment = $1 AND company_id = $2 ORDER BY seq DESC LIMIT 1`, environment, int64(id)))
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, problem.New(problem.NotFound, "Company %d has never moved.", id)
+	}
+	return m, err
+}
+
+// List reads the last moves, the newest first; only those that aren't over where active is
+// set.
+func (q *Queue) List(ctx context.Context, environment string, active bool, limit int) (list []*Move, err error) {
+	where := ``
+	if active {
+		where = ` AND active = 1`
+	}
+	rows, err := q.DB.Read().QueryContext(ctx, `SELECT `+columns+` FROM moves WHERE environment = $1`+where+` ORDER BY seq DESC LIMIT $2`, environment, limit)
+	return collect(rows, err)
+}
+
+// OfCompany reads all moves of a company, the oldest first.
+func (q *Queue) OfCompany(ctx context.Context, environment string, id company.ID) ([]*Move, error) {
+	rows, err := q.DB.Read().QueryContext(ctx, `SELECT `+columns+` FROM moves WHERE environment = $1 AND company_id = $2 ORDER BY seq`, environment, int64(id))
+	return collect(rows, err)
+}
+
+func collect(rows *sql.Rows, err error) (list []*Move, _ error) {
+	if err != nil {
+		return nil, fmt.Errorf("list moves: %w", err)
+	}
+	defer rows.Close()
+	list = []*Move{}
+	for rows.Next() {
+		m, err := scan(rows)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, m)
+	}
+	return list, rows.Err()
+}
+
+// Events tells what became of a move.
+func (q *Queue) Events(ctx context.Context, id string) (list []Event, err error) {
+	rows, err := q.DB.Read().QueryContext(ctx, `SELECT at, phase, note FROM move_events WHERE move_id = $1 ORDER BY n`, id)
+	if err != nil {
+		return nil, fmt.Errorf("list events: %w", err)
+	}
+	defer rows.Close()
+	list = []Event{}
+	for rows.Next() {
+		var e Event
+		var at int64
+		if err := rows.Scan(&at, &e.Phase, &e.Note); err != nil {
+			return nil, fmt.Errorf("list events: %w", err)
+		}
+		e.At = store.Time(at)
+		list = append(list, e)
+	}
+	return list, rows.Err()
+}
+
+// Pause keeps a move from going on, or has it go on. By says who asks.
+func (q *Queue) Pause(ctx context.Context, m *Move, paused bool, by string) error {
+	word := map[bool]string{true: "paused by ", false: "resumed by "}[paused]
+	return q.steer(ctx, m, `UPDATE moves SET paused = $2, wake = 0 WHERE id = $1 AND active = 1`, word+by, flag(paused))
+}
+
+// Abort has a move given up, if it hasn't been committed by then.
+func (q *Queue) Abort(ctx context.Context, m *Move, by string) error {
+	return q.steer(ctx, m, `UPDATE moves SET aborting = $2, paused = 0, wake = 0 WHERE id = $1 AND active = 1`, "abort asked for by "+by, 1)
+}
+
+func (q *Queue) steer(ctx context.Context, m *Move, update, text string, value int64) error {
+	return q.DB.Write(ctx, func(tx *sql.Tx) error {
+		done, err := tx.ExecContext(ctx, update, m.ID, value)
+		if err != nil {
+			return fmt.Errorf("steer a move: %w", err)
+		}
+		if n, err := done.RowsAffected(); err != nil || n == 0 {
+			return errors.Join(err, problem.New(problem.Conflict, "The move is over already."))
+		}
+		return note(ctx, tx, m.ID, q.Now(), m.Phase, text)
+	})
+}
+
+func flag(b bool) int64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// errReplaced says that another mover has taken the move up.
+var errReplaced = errors.New("another mover has taken the move up")
+
+// claim takes up a move that waits and that no living mover has, with the next turn; nil
+// where there is none. busy says which regions have as many moves as they may.
+func (q *Queue) claim(ctx context.Context, lease time.Duration, limit int) (*Move, error) {
+	var claimed *Move
+	err := q.DB.Write(ctx, func(tx *sql.Tx) error {
+		claimed = nil
+		now := store.Micros(q.Now())
+		// Of two moves that wait the older one goes first. Those that have begun hold a place in
+		// both regions.
+		rows, err := tx.QueryContext(ctx, `SELECT `+columns+` FROM moves m WHERE waits = 1 AND lease < $1 AND wake <= $1 AND (paused = 0 OR aborting = 1)
+			AND (phase <> 'queued' OR aborting = 1 OR
+				(SELECT COUNT(*) FROM moves o WHERE o.environment = m.environment AND o.active = 1 AND o.phase <> 'queued' AND (o.source IN (m.source, m.destination) OR o.destination IN (m.source, m.destination))) < $2)
+			ORDER BY seq LIMIT 1`, now, limit)
+		list, err := collect(rows, err)
+		if err != nil || len(list) == 0 {
+			return err
+		}
+		m := list[0]
+		done, err := tx.ExecContext(ctx, `UPDATE moves SET turn = turn + 1, lease = $3 WHERE id = $1 AND turn = $2`, m.ID, m.turn, now+lease.Microseconds())
+		if err != nil {
+			return err
+		}
+		if n, err := done.RowsAffected(); err != nil || n == 0 {
+			return err // somebody else was faster
+		}
+		m.turn++
+		claimed = m
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("take up a move: %w", err)
+	}
+	return claimed, nil
+}
+
+// save writes how the move stands, keeps or ends the lease, and tells what an operator has
+// asked for meanwhile. text, where it isn't empty, is noted as an event.
+func (q *Queue) save(ctx context.Context, m *Move, lease time.Duration, text string) error {
+	details, err := json.Marshal(m.Details)
+	if err != nil {
+		return fmt.Errorf("save a move: %w", err)
+	}
+	err = q.DB.Write(ctx, func(tx *sql.Tx) error {
+		until := int64(0)
+		if lease > 0 {
+			until = store.Micros(q.Now()) + lease.Microseconds()
+		}
+		waits := m.Phase != Done && m.Phase != Aborted
+		err := tx.QueryRowContext(ctx, `UPDATE moves SET phase = $3, active = $4, waits = $5, lease = $6, wake = $7, details = $8 WHERE id = $1 AND turn = $2
+			RETURNING paused, aborting`,
+			m.ID, m.turn, string(m.Phase), flag(!m.Phase.Over()), flag(waits), until, store.Micros(m.wake), string(details)).Scan(&m.Paused, &m.Aborting)
+		if errors.Is(err, sql.ErrNoRows) {
+			return errReplaced
+		}
+		if err != nil || text == "" {
+			return err
+		}
+		return note(ctx, tx, m.ID, q.Now(), m.Phase, text)
+	})
+	if err != nil {
+		return fmt.Errorf("save move %s: %w", m.ID, err)
+	}
+	return nil
+}
+
+// overtake raises the turn above one that a region knows from a move that the queue has
+// forgotten.
+func (q *Queue) overtake(ctx context.Context, m *Move, known int64) error {
+	if m.turn > known {
+		return nil
+	}
+	err := q.DB.Write(ctx, func(tx *sql.Tx) error {
+		done, err := tx.ExecContext(ctx, `UPDATE moves SET turn = $3 WHERE id = $1 AND turn = $2`, m.ID, m.turn, known+1)
+		if err != nil {
+			return err
+		}
+		if n, err := done.RowsAffected(); err != nil || n == 0 {
+			return errors.Join(err, errReplaced)
+		}
+		return nil
+	})
+	if err == nil {
+		m.turn = known + 1
+	}
+	return err
+}
