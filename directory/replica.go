@@ -37,6 +37,7 @@ type Replica struct {
 
 	nc       *nats.Conn
 	watches  []*Follower
+	saveNow  chan struct{} // holds a token while the file should be written soon
 	stop     chan struct{}
 	saving   sync.WaitGroup
 	stopOnce sync.Once
@@ -56,7 +57,7 @@ const saveEvery = 10 * time.Second
 // That the directory can't be reached is no error. A copy that can't be read is left
 // out, with a warning.
 func OpenReplica(nc *nats.Conn, environment, file string) (*Replica, error) {
-	r := &Replica{environment: environment, file: file, nc: nc, stop: make(chan struct{})}
+	r := &Replica{environment: environment, file: file, nc: nc, stop: make(chan struct{}), saveNow: make(chan struct{}, 1)}
 	r.placements.Store(newTable(0))
 	r.regions.Store(&regionList{})
 	switch err := r.load(); {
@@ -289,6 +290,10 @@ func (r *Replica) applyPolicy(e Entry) {
 	defer r.write.Unlock()
 	r.campaign.Store(campaign)
 	r.dirty = true
+	select { // what an operator was told is in force must be so after a restart as well
+	case r.saveNow <- struct{}{}:
+	default:
+	}
 }
 
 func (r *Replica) saveNowAndThen() {
@@ -299,9 +304,10 @@ func (r *Replica) saveNowAndThen() {
 		case <-r.stop:
 			return
 		case <-t.C:
-			if err := r.save(); err != nil {
-				slog.Error("write the copy of the directory", "file", r.file, "error", err)
-			}
+		case <-r.saveNow:
+		}
+		if err := r.save(); err != nil {
+			slog.Error("write the copy of the directory", "file", r.file, "error", err)
 		}
 	}
 }

@@ -209,8 +209,9 @@ func (b *body) fill(p []byte, r *bodyReader) (int, error) {
 	return n, b.err
 }
 
-// peek reads the body ahead, and returns it if all of it fits into what is kept.
-func (b *body) peek() ([]byte, error) {
+// peek reads the body ahead, and returns it or, where it is larger than what is kept, its
+// beginning; whole says which.
+func (b *body) peek() (content []byte, whole bool, err error) {
 	b.reading.Lock()
 	defer b.reading.Unlock()
 	buf := make([]byte, 4<<10)
@@ -218,13 +219,13 @@ func (b *body) peek() ([]byte, error) {
 		// Never more than is kept, so that the body can be sent from its start.
 		_, err := b.fill(buf[:min(len(buf), keepBody-int(b.total))], nil)
 		if errors.Is(err, io.EOF) {
-			return b.kept, nil
+			return b.kept, true, nil
 		}
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 	}
-	return nil, nil
+	return b.kept, false, nil
 }
 
 func bodyTooLarge(limit int64) *problem.Problem {

@@ -27,6 +27,7 @@ type call struct {
 	client  string
 	company company.ID
 	filled  bool
+	bare    bool // it came through the legacy door without the company header
 	status  int
 	refusal problem.Code
 
@@ -129,7 +130,7 @@ func (c *call) serve() error {
 	}
 	if c.door == rules.DoorLegacy {
 		facts.ClientID, facts.Lot = claims.ClientID, rand.Float64() //nolint:gosec // a lot is no secret
-		if len(facts.Header) == 0 {
+		if c.bare = len(facts.Header) == 0; c.bare {
 			if facts.Hinted, err = c.hint(); err != nil {
 				return c.refuse(err)
 			}
@@ -282,6 +283,12 @@ func (c *call) refuse(err error) error {
 // refuseToken answers a call without a valid access token, with the challenge that RFC
 // 6750 section 3 asks for.
 func (c *call) refuseToken(err error) error {
+	if c.door == rules.DoorLegacy {
+		// A token wouldn't help.
+		if closed := c.policy.ClosedToAll(c.service.now()); closed != nil {
+			return c.refuse(closed)
+		}
+	}
 	switch p := problem.From(err); p.Code {
 	case problem.MissingToken:
 		// "If the request lacks any authentication information [...], the resource server

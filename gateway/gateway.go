@@ -99,7 +99,7 @@ type Service struct {
 	login    *group
 
 	held    atomic.Int64 // calls that wait for companies that change over
-	buffers sync.Pool // *[]byte of copyBuffer bytes
+	buffers sync.Pool    // *[]byte of copyBuffer bytes
 	tunnels tunnels
 	// projects are the companies of projects, for the legacy door.
 	projects projects

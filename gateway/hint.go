@@ -54,9 +54,9 @@ func (c *call) named(name string) (string, error) {
 	if read == nil {
 		return "", nil
 	}
-	content, err := c.body.peek()
-	if err != nil {
-		return "", err
+	content, whole, err := c.body.peek()
+	if err != nil || !whole && kind != "application/json" {
+		return "", err // of a form the last field could be cut
 	}
 	return read(content), nil
 }
@@ -77,15 +77,29 @@ func inForm(form, name string) string {
 
 // inJSON finds a member of a JSON object, a number or a string.
 func inJSON(content []byte, name string) string {
-	var object map[string]json.RawMessage
-	if json.Unmarshal(content, &object) != nil {
+	dec := json.NewDecoder(bytes.NewReader(content))
+	if start, err := dec.Token(); err != nil || start != json.Delim('{') {
 		return ""
 	}
-	var text string
-	if json.Unmarshal(object[name], &text) == nil {
-		return text
+	for dec.More() {
+		key, err := dec.Token()
+		if err != nil {
+			return ""
+		}
+		var value json.RawMessage
+		if dec.Decode(&value) != nil || dec.InputOffset() == int64(len(content)) {
+			return "" // the rest of it isn't there
+		}
+		if key != name {
+			continue
+		}
+		var text string
+		if json.Unmarshal(value, &text) == nil {
+			return text
+		}
+		return string(value)
 	}
-	return string(object[name])
+	return ""
 }
 
 // inMultipart finds a field of a form with parts.

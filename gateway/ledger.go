@@ -54,7 +54,9 @@ func (c *call) account() {
 	if kind, ok := kinds[c.refusal]; ok {
 		count(kind, true)
 	}
-	if c.filled {
-		count(ledger.MissingHeader, false)
+	// What is refused for something else lacks the header all the same: whoever follows the
+	// report must not find that out next.
+	if c.filled || c.bare && c.refusal != "" && c.refusal != problem.MissingCompanyHeader {
+		count(ledger.MissingHeader, c.refusal != "")
 	}
 }

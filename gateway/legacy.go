@@ -58,26 +58,35 @@ func (c *call) decide(facts *rules.Call) (rules.Decision, error) {
 		facts.Hinted = owner
 		decision = c.policy.Decide(*facts, c.service.placements)
 	}
-	if decision.Action == rules.Refuse && decision.Problem.Code == problem.LegacyForbidden && !c.mayKnow(decision.Company) {
-		decision.Problem = c.policy.NoAccess(facts.Token)
+	if decision.Action == rules.Refuse && decision.Problem.Code == problem.LegacyForbidden {
+		may, err := c.mayKnow(decision.Company)
+		if err != nil {
+			return decision, err
+		}
+		if !may {
+			decision.Problem = c.policy.NoAccess(facts.Token)
+		}
 	}
 	return decision, nil
 }
 
 // mayKnow says whether the caller has a part in a company and may hear where and since
-// when it is a customer. Whoever hasn't, or can't be asked about, may not.
-func (c *call) mayKnow(id company.ID) bool {
+// when it is a customer. Where its region can't be asked, that is the answer.
+func (c *call) mayKnow(id company.ID) (bool, error) {
 	placement, ok := c.service.placements.Placement(id)
 	if !ok {
-		return false
+		return false, nil
 	}
 	to, refusal := c.region(placement.Region)
 	if refusal != nil {
-		return false
+		return false, refusal
 	}
 	h := c.forwardedHeader(&rules.Decision{Company: id, Placement: placement})
 	yes, _, err := c.ask(to, questionAccess, h)
-	return err == nil && yes
+	if err != nil {
+		return false, unreachable("The region "+string(placement.Region), problem.RegionUnavailable).In(string(placement.Region)).Because(err)
+	}
+	return yes, nil
 }
 
 // ownerOf finds the company of a project: first in the region whose number stands in the

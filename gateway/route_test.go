@@ -117,7 +117,10 @@ func TestLegacyHints(t *testing.T) {
 		"not a company":      {"GET", "/rest/v1.0/companies/x/users", "", "", 400},
 		"another body":       {"POST", "/rest/v1.0/projects", "text/plain", `{"company_id":4711}`, 400},
 		"malformed JSON":     {"POST", "/rest/v1.0/projects", js, `{"company_id":4711`, 400},
-		"a large body":       {"POST", "/rest/v1.0/projects", js, `{"company_id":4711,"x":"` + strings.Repeat("x", 100<<10) + `"}`, 400},
+		"a large body":       {"POST", "/rest/v1.0/projects", js, `{"company_id":4711,"x":"` + strings.Repeat("x", 100<<10) + `"}`, 200},
+		"late in it":         {"POST", "/rest/v1.0/projects", js, `{"x":"` + strings.Repeat("x", 100<<10) + `","company_id":4711}`, 400},
+		"cut within it":      {"POST", "/rest/v1.0/projects", js, `{"x":"` + strings.Repeat("x", keepBody-len(`{"x":"","company_id":47`)) + `","company_id":4711}`, 400},
+		"a large form":       {"POST", "/rest/v1.0/projects", "application/x-www-form-urlencoded", "company_id=4711&x=" + strings.Repeat("x", 100<<10), 400},
 		"another region":     {"GET", "/rest/v1.0/companies/598134325779301/users", "", "", 403},
 		"no such company":    {"GET", "/rest/v1.0/companies/999/users", "", "", 403},
 		"exempt, no company": {"GET", "/rest/v1.0/me", "", "", 503}, // identity is away in this test

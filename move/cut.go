@@ -21,7 +21,7 @@ const (
 	// confirmWithin is how long gateways may take to say that they hold.
 	confirmWithin = 100 * time.Millisecond
 	// maxAttempts is how many change-overs may fail.
-	maxAttempts = 5
+	maxAttempts = 4
 )
 
 // cut changes the company over. Where that fails before the commit, the source owns the
@@ -171,7 +171,7 @@ func (j *journey) undo(ctx context.Context, d Directory, why error) error {
 	if err := j.enter(ctx, Following, "the change-over was undone: %v", why); err != nil {
 		return err
 	}
-	j.note(func(m *Move) { m.Problem, m.wake = why.Error(), j.Queue.Now().Add(retryAfter<<m.Attempts) })
+	j.note(func(m *Move) { m.Problem, m.wake = why.Error(), j.Queue.Now().Add(retryAfter<<(m.Attempts-1)) })
 	return errWaits
 }
 

@@ -36,10 +36,14 @@ type Options struct {
 	AtOnce int
 	// Retention is how long the source keeps the rows of a company that has left.
 	Retention time.Duration
-	// Step, where it is set, is called before each step of a change-over; tests let a mover die
-	// or wait there. Its error ends the mover's work on the move.
+	// Step, where it is set, is called before each of [Steps] and before each sign of life
+	// ("beat"); tests let a mover die or wait there. Its error ends the mover's work on the move.
 	Step func(ctx context.Context, m *Move, name string) error
 }
+
+// Steps are what a mover does to regions and to the directory, in the order in which a move
+// comes by them; the last two undo a change-over.
+var Steps = []string{"depart", "arrive", "rows", "changes", "hold", "freeze", "last changes", "commit", "activate", "release", "leave", "new epoch", "thaw"}
 
 const (
 	// leaseFor is how long a mover is taken to be alive after its last word, which it gives
@@ -170,6 +174,9 @@ func (j *journey) beat(ctx context.Context, replaced context.CancelCauseFunc) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+		}
+		if j.step(ctx, "beat") != nil {
+			return
 		}
 		if err := j.save(ctx, ""); errors.Is(err, errReplaced) {
 			replaced(errReplaced)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -159,6 +160,12 @@ func (p *Policy) closed(app string, lot float64, authentication bool, now time.T
 		return p.legacyBrownout(b, now)
 	}
 	return nil
+}
+
+// ClosedToAll says why the legacy door serves no call whatsoever at that time, so that those
+// who come without a valid token hear of it too; nil where it serves some.
+func (p *Policy) ClosedToAll(now time.Time) *problem.Problem {
+	return p.closed("", math.Nextafter(1, 0), false, now)
 }
 
 // Authentication is what the rules need to know about a request for authentication.

@@ -170,7 +170,7 @@ func (r *Refresher) begin(ctx context.Context, may func(*State) error) (Run, err
 			return err
 		}
 		if s.Building != 0 && now.Before(s.Run.Alive) {
-			return problem.New(problem.Conflict, "%s is being refreshed since %s.", r.To.Name, s.Run.Started.Format(time.RFC3339))
+			return problem.New(problem.Conflict, "%s is being refreshed since %s. If that refresh has died, another one can begin at %s.", r.To.Name, s.Run.Started.Format(time.RFC3339), s.Run.Alive.UTC().Format(time.RFC3339))
 		}
 		s.Highest++
 		s.Building = s.Highest

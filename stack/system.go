@@ -205,7 +205,7 @@ func (s *system) otherIssuers(e *config.Environment) map[string]token.Environmen
 	others := map[string]token.Environment{}
 	for i := range s.config.Environments {
 		if o := &s.config.Environments[i]; o.Name != e.Name {
-			others[o.Issuer()] = token.Environment{Name: o.Called(), APIURL: o.API.BaseURL()}
+			others[o.Issuer()] = token.Environment{Name: o.Called(), APIURL: o.API.BaseURL(), LoginURL: o.Login.BaseURL()}
 		}
 	}
 	return others

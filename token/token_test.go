@@ -299,7 +299,7 @@ func TestWrongClaimsAreRefused(t *testing.T) {
 func TestTokensOfOtherEnvironments(t *testing.T) {
 	w := newWorld(t, "ES256")
 	const sandbox = "https://login-sandbox-monthly.procore.com"
-	w.verifier.Others(map[string]Environment{sandbox: {"the monthly sandbox", "https://api-monthly.procore.com"}})
+	w.verifier.Others(map[string]Environment{sandbox: {"the monthly sandbox", "https://api-monthly.procore.com", sandbox}})
 	c := w.claims()
 	c.Issuer = sandbox
 	of := w.sign(t, c)

@@ -79,8 +79,8 @@ func NewVerifier(issuer string, f *Follower, remember int, now func() time.Time)
 type Environment struct {
 	// Name is what sentences call it, such as "the monthly sandbox".
 	Name string
-	// APIURL is the base URL of its API.
-	APIURL string
+	// APIURL is the base URL of its API, LoginURL that of its login door.
+	APIURL, LoginURL string
 }
 
 // Others tells the verifier of the other environments, by the issuer of their tokens, so
@@ -99,7 +99,7 @@ func (v *Verifier) refuse(raw string, cause error) error {
 			err = json.Unmarshal(payload, &body)
 		}
 		if other, ok := v.others[body.Issuer]; err == nil && ok {
-			return problem.New(problem.WrongEnvironment, "The access token is invalid. This token belongs to %s: use %s", other.Name, other.APIURL).Because(cause)
+			return problem.New(problem.WrongEnvironment, "The access token is invalid. This token belongs to %s: use %s for calls and %s at /oauth", other.Name, other.APIURL, other.LoginURL).Because(cause)
 		}
 	}
 	return invalid(cause)

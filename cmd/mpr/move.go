@@ -42,7 +42,7 @@ type moveStartCommand struct {
 }
 
 func (c *moveStartCommand) Run(ctx context.Context, t *terminal) error {
-	return c.schedule.start(ctx, t, &c.author, control.NewMove{}, c.Company, c.To)
+	return c.start(ctx, t, &c.author, control.NewMove{}, c.Company, c.To)
 }
 
 type moveBackCommand struct {
@@ -52,7 +52,7 @@ type moveBackCommand struct {
 }
 
 func (c *moveBackCommand) Run(ctx context.Context, t *terminal) error {
-	return c.schedule.start(ctx, t, &c.author, control.NewMove{Back: true}, c.Company, "")
+	return c.start(ctx, t, &c.author, control.NewMove{Back: true}, c.Company, "")
 }
 
 func (s *schedule) start(ctx context.Context, t *terminal, m *author, in control.NewMove, id company.ID, to string) error {

@@ -308,6 +308,13 @@ type appRehearseCommand struct {
 	Stop bool      `help:"End the app's rehearsals now."`
 }
 
+func rehearsalStart(from time.Time) string {
+	if from.IsZero() {
+		return "now on"
+	}
+	return instant(from)
+}
+
 func (c *appRehearseCommand) Run(ctx context.Context, t *terminal) error {
 	if c.Stop == !c.To.IsZero() {
 		return wrongUsage("say when the rehearsal ends, --to TIME, or --stop to end it now")
@@ -335,7 +342,8 @@ func (c *appRehearseCommand) Run(ctx context.Context, t *terminal) error {
 			_, _ = fmt.Fprintf(w, "The app %s finds the legacy door as everybody else does.\n", app.Name)
 			return
 		}
-		_, _ = fmt.Fprintf(w, "Until %s the app %s finds the legacy door as it will be after %s.\n", instant(c.To), app.Name, day(p.Campaign.LegacySunset))
+		_, _ = fmt.Fprintf(w, "From %s to %s the app %s finds the legacy door as it will be after %s. An earlier rehearsal of it is over.\n",
+			rehearsalStart(c.From), instant(c.To), app.Name, day(p.Campaign.LegacySunset))
 		next(w, "mpr app rehearse %s --stop%s", c.App, c.environmentFlag())
 	})
 }

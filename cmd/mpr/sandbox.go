@@ -141,6 +141,8 @@ func (c *sandboxShowCommand) Run(ctx context.Context, t *terminal) error {
 		}
 		switch {
 		case now.Run == nil:
+		case now.Building != 0 && time.Now().After(now.Run.Alive):
+			failed = now.Run.Started.Format(time.RFC3339) + ", it broke off: run mpr sandbox refresh monthly again"
 		case now.Building != 0:
 			running = fmt.Sprintf("since %s, %s", now.Run.Started.Format(time.RFC3339), bar(*now.Run))
 		case now.Run.Error != "":

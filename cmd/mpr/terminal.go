@@ -37,6 +37,7 @@ func table(w io.Writer, header []string, rows [][]string) {
 	columns := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	_, _ = fmt.Fprintln(columns, strings.Join(header, "\t")) // a bufio.Writer keeps the error until Flush
 	for _, row := range rows {
+		row = append(row, make([]string, max(len(header)-len(row), 0))...)
 		_, _ = fmt.Fprintln(columns, strings.Join(printable(row), "\t"))
 	}
 	_ = columns.Flush()

@@ -1,0 +1,443 @@
+package stack
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"mpr/company"
+	"mpr/directory"
+	"mpr/gateway"
+	"mpr/move"
+	"mpr/problem"
+	"mpr/region"
+	"mpr/rules"
+	"mpr/store"
+	"mpr/token"
+)
+
+// site is a directory, two regions and a gateway, and a queue of moves.
+type site struct {
+	t         *testing.T
+	directory *directory.Directory
+	regions   map[company.Region]*store.DB
+	internal  map[company.Region]string
+	queue     *store.DB
+	api       string
+	token     string
+	company   company.ID
+}
+
+const (
+	siteSecret = "the-internal-secret-of-the-tests"
+	siteIssuer = "https://login.procore.com"
+	siteUser   = int64(11)
+	siteApp    = int64(21)
+)
+
+func newSite(t *testing.T) *site {
+	t.Helper()
+	ctx := t.Context()
+	s := &site{t: t, regions: map[company.Region]*store.DB{}, internal: map[company.Region]string{}}
+	server, err := directory.StartServer(directory.ServerOptions{Dir: t.TempDir()})
+	s.check(err)
+	t.Cleanup(server.Close)
+	nc, err := server.Connect("test")
+	s.check(err)
+	t.Cleanup(nc.Close)
+	s.directory, err = directory.Open(ctx, nc, "site", 1)
+	s.check(err)
+	buckets, err := token.OpenBuckets(ctx, nc, "site", 1)
+	s.check(err)
+	ring, err := token.NewRing(ctx, &keyring{}, buckets, token.RingOptions{Algorithm: "ES256", Lifetime: time.Hour, Now: time.Now})
+	s.check(err)
+	s.closeLater(ring)
+	follower, err := token.Follow(ctx, nc, "site", filepath.Join(t.TempDir(), "keys"))
+	s.check(err)
+	s.closeLater(follower)
+	s.check(follower.Ready(ctx))
+	verifier := token.NewVerifier(siteIssuer, follower, 100, time.Now)
+	now := time.Now().Truncate(time.Second)
+	s.token, err = ring.Sign(token.Claims{Issuer: siteIssuer, Subject: siteUser, ClientID: "web", App: siteApp, Kind: rules.UserToken,
+		Grant: "grant", ID: "id", IssuedAt: now, Expires: now.Add(time.Hour)})
+	s.check(err)
+	policy := rules.Seed()
+	for i, code := range []company.Region{"US02", "EU01"} {
+		db, err := store.Open(ctx, "sqlite:"+filepath.Join(t.TempDir(), "region.db"), region.Migrations())
+		s.check(err)
+		s.closeLater(db)
+		r, err := region.New(ctx, region.Options{Code: code, Number: 16 + i, DB: db, Verifier: verifier, Policy: &policy, Publisher: directory.OpenChanges(nc, "site", 1),
+			Secret: siteSecret, MaxBody: 1 << 20, MaxPerPage: 1000, Now: time.Now})
+		s.check(err)
+		s.closeLater(r)
+		s.regions[code], s.internal[code] = db, s.serve(r.Internal())
+		s.check(s.directory.PutRegion(ctx, company.RegionInfo{Code: code, Number: 16 + i, Upstreams: []string{s.serve(r.Handler())}, Internal: s.internal[code]}))
+	}
+	replica, err := directory.OpenReplica(nc, "site", "")
+	s.check(err)
+	s.closeLater(replica)
+	s.check(replica.Ready(ctx))
+	replica.Gate("one")
+	g, err := gateway.New(gateway.Options{Policy: func() *rules.Policy { return &policy }, Placements: replica, Verifier: verifier,
+		IdentityURL: "http://127.0.0.1:1", LoginURL: "http://127.0.0.1:1", Now: time.Now,
+		Limits: gateway.Limits{MaxBody: 1 << 20, IdleTimeout: time.Minute, StallTimeout: time.Minute, ConnectTimeout: 5 * time.Second, AnswerTimeout: time.Minute,
+			HoldTimeout: 30 * time.Second, HoldCalls: 100, UpstreamConns: 100}})
+	s.check(err)
+	s.closeLater(g)
+	s.api = s.serve(g.Handler(rules.DoorAPI))
+	s.queue, err = store.Open(ctx, "sqlite:"+filepath.Join(t.TempDir(), "moves.db"), move.Migrations())
+	s.check(err)
+	s.closeLater(s.queue)
+	s.found("US02")
+	for tick := time.NewTicker(time.Millisecond); ; <-tick.C {
+		if _, ok := replica.Placement(s.company); ok {
+			tick.Stop()
+			return s
+		}
+	}
+}
+
+type keyring struct{ all []token.StoredKey }
+
+func (k *keyring) SigningKeys(context.Context) ([]token.StoredKey, error) { return k.all, nil }
+func (k *keyring) AddSigningKey(_ context.Context, key token.StoredKey, _ bool) error {
+	k.all = append(k.all, key)
+	return nil
+}
+func (k *keyring) DeleteSigningKey(context.Context, string) error { return nil }
+
+func (s *site) check(err error) {
+	s.t.Helper()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *site) closeLater(c io.Closer) {
+	s.t.Cleanup(func() {
+		if err := c.Close(); err != nil {
+			s.t.Error(err)
+		}
+	})
+}
+
+func (s *site) serve(h http.Handler) string {
+	server := httptest.NewServer(problem.Handler(h))
+	s.t.Cleanup(server.Close)
+	return server.URL
+}
+
+// found makes the company of the test, with a member and an app.
+func (s *site) found(code company.Region) {
+	s.t.Helper()
+	base := s.internal[code] + "/internal/companies"
+	var made struct{ ID company.ID }
+	s.put("POST", base, `{"name":"One","onboarded":"2016-03-01","idempotency_key":"one"}`, &made)
+	s.company = made.ID
+	s.put("PUT", fmt.Sprintf("%s/%d/users/%d", base, made.ID, siteUser), `{"login":"a@example.com","name":"A"}`, nil)
+	s.put("PUT", fmt.Sprintf("%s/%d/apps/%d", base, made.ID, siteApp), `{"client_id":"web","name":"Web","kind":"web"}`, nil)
+	s.check(s.directory.Create(s.t.Context(), company.Placement{Company: made.ID, Region: code, Epoch: 1, Onboarded: time.Date(2016, 3, 1, 0, 0, 0, 0, time.UTC)}))
+}
+
+func (s *site) put(method, url, body string, out any) {
+	s.t.Helper()
+	status, data, err := send(method, url, siteSecret, 0, body)
+	s.check(err)
+	if status/100 != 2 {
+		s.t.Fatalf("%s %s: %d %s", method, url, status, data)
+	}
+	if out != nil {
+		s.check(json.Unmarshal(data, out))
+	}
+}
+
+func send(method, url, bearer string, id company.ID, body string) (int, []byte, error) {
+	req, err := http.NewRequestWithContext(context.Background(), method, url, strings.NewReader(body))
+	if err != nil {
+		return 0, nil, err
+	}
+	req.Header.Set("Authorization", "Bearer "+bearer)
+	req.Header.Set("Content-Type", "application/json")
+	if id != 0 {
+		req.Header.Set("Procore-Company-Id", id.String())
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return 0, nil, err
+	}
+	data, err := io.ReadAll(resp.Body)
+	return resp.StatusCode, data, errors.Join(err, resp.Body.Close())
+}
+
+// writers make projects through the gateway until they are told to stop.
+type siteTraffic struct {
+	stop atomic.Bool
+	work sync.WaitGroup
+	mu   sync.Mutex
+	made map[int64]bool
+	bad  []string
+}
+
+func (s *site) write() *siteTraffic {
+	x := &siteTraffic{made: map[int64]bool{}}
+	for n := range 2 {
+		x.work.Go(func() {
+			pace := time.NewTicker(20 * time.Millisecond) // what matters is the moment, not the number
+			defer pace.Stop()
+			for i := 0; !x.stop.Load(); i++ {
+				<-pace.C
+				status, data, err := send("POST", s.api+"/rest/v1.0/projects", s.token, s.company, fmt.Sprintf(`{"project":{"name":"writer %d, %d"}}`, n, i))
+				var p struct{ ID int64 }
+				x.mu.Lock()
+				if err == nil && status == 201 && json.Unmarshal(data, &p) == nil {
+					x.made[p.ID] = true
+				} else {
+					x.bad = append(x.bad, fmt.Sprint(status, string(data), err))
+				}
+				x.mu.Unlock()
+			}
+		})
+	}
+	s.t.Cleanup(x.end)
+	return x
+}
+
+func (x *siteTraffic) end() { x.stop.Store(true); x.work.Wait() }
+
+// mover starts a mover whose clock is ahead, so that it finds the leases of others over.
+func (s *site) mover(ahead time.Duration, step func(context.Context, *move.Move, string) error) *move.Mover {
+	return move.New(move.Options{
+		Queue:       &move.Queue{DB: s.queue, Now: func() time.Time { return time.Now().Add(ahead) }},
+		Directories: map[string]move.Directory{"site": s.directory}, Secret: siteSecret, AtOnce: 4, Retention: 24 * time.Hour, Step: step,
+	})
+}
+
+func (s *site) request(to company.Region) *move.Move {
+	s.t.Helper()
+	q := &move.Queue{DB: s.queue, Now: time.Now}
+	p, _, err := s.directory.Get(s.t.Context(), s.company)
+	s.check(err)
+	m, err := q.Add(s.t.Context(), "site", p.Region, move.Request{Company: s.company, To: to, By: "the test"})
+	s.check(err)
+	return m
+}
+
+// over waits until a move is over, and answers how it ended.
+func (s *site) over(id string) *move.Move {
+	s.t.Helper()
+	q := &move.Queue{DB: s.queue, Now: time.Now}
+	limit := time.Now().Add(40 * time.Second)
+	for tick := time.NewTicker(5 * time.Millisecond); ; <-tick.C {
+		m, err := q.Get(s.t.Context(), "site", id)
+		s.check(err)
+		if m.Phase.Over() {
+			tick.Stop()
+			return m
+		}
+		if time.Now().After(limit) {
+			s.t.Fatalf("the move doesn't end: %+v", m)
+		}
+	}
+}
+
+// one wants exactly one region to own the company, the directory's, and to have all that was
+// written.
+func (s *site) one(x *siteTraffic) {
+	s.t.Helper()
+	p, _, err := s.directory.Get(s.t.Context(), s.company)
+	s.check(err)
+	owners := 0
+	for code, db := range s.regions {
+		var state string
+		var epoch int64
+		err := db.Read().QueryRowContext(s.t.Context(), `SELECT COALESCE(MAX(state), ''), COALESCE(MAX(epoch), 0) FROM fence WHERE company_id = $1`, int64(s.company)).Scan(&state, &epoch)
+		s.check(err)
+		if state == "owned" {
+			owners++
+			if code != p.Region || company.Epoch(epoch) != p.Epoch {
+				s.t.Errorf("%s owns the company at epoch %d, and the directory says %s and %d", code, epoch, p.Region, p.Epoch)
+			}
+		}
+	}
+	if owners != 1 {
+		s.t.Errorf("%d regions own the company", owners)
+	}
+	rows, err := s.regions[p.Region].Read().QueryContext(s.t.Context(), `SELECT project_id FROM projects WHERE company_id = $1`, int64(s.company))
+	s.check(err)
+	defer rows.Close()
+	there := map[int64]bool{}
+	for rows.Next() {
+		var id int64
+		s.check(rows.Scan(&id))
+		there[id] = true
+	}
+	s.check(rows.Err())
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for id := range x.made {
+		if !there[id] {
+			s.t.Errorf("project %d was answered 201 and isn't there", id)
+		}
+	}
+	if len(there) != len(x.made) {
+		s.t.Errorf("%d projects were made, and %d are there", len(x.made), len(there))
+	}
+	for _, bad := range x.bad {
+		s.t.Error(bad)
+	}
+}
+
+// "Any number of movers; at most one acts on a company at a time, safe even if it is paused
+// for a minute and wakes up": at every step one mover falls asleep, with its lease; another
+// one finishes the move; then the first wakes up in the middle of what it was about to do.
+func TestMoversThatWakeUp(t *testing.T) {
+	for _, step := range move.Steps {
+		if step == "new epoch" || step == "thaw" {
+			continue // of change-overs that are undone; see below
+		}
+		t.Run(step, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t)
+			x := s.write()
+			asleep, awake := make(chan struct{}), make(chan struct{})
+			var once sync.Once
+			var sleeping atomic.Bool
+			first := s.mover(0, func(_ context.Context, _ *move.Move, name string) error {
+				if name == step {
+					once.Do(func() { sleeping.Store(true); close(asleep) })
+				}
+				if sleeping.Load() { // the whole process: its signs of life as well
+					<-awake
+				}
+				return nil
+			})
+			m := s.request("EU01")
+			first.Wake()
+			select {
+			case <-asleep:
+			case <-time.After(30 * time.Second):
+				close(awake)
+				t.Fatal("the step doesn't come")
+			}
+			second := s.mover(time.Hour, nil)
+			ended := s.over(m.ID)
+			close(awake)
+			s.check(first.Close())
+			s.check(second.Close())
+			x.end()
+			if ended.Phase != move.Retained || ended.Committed.IsZero() {
+				t.Errorf("ended as %+v", ended)
+			}
+			s.one(x)
+		})
+	}
+}
+
+// A mover that dies at any step leaves nothing that another one couldn't finish or give up.
+func TestMoversThatDie(t *testing.T) {
+	errDead := errors.New("dead")
+	for _, abort := range []bool{false, true} {
+		for _, step := range move.Steps {
+			t.Run(fmt.Sprintf("%s, aborted %v", step, abort), func(t *testing.T) {
+				t.Parallel()
+				s := newSite(t)
+				x := s.write()
+				dead := make(chan struct{})
+				var gone atomic.Bool
+				var first *move.Mover
+				undoing := step == "new epoch" || step == "thaw"
+				first = s.mover(0, func(ctx context.Context, _ *move.Move, name string) error {
+					if gone.Load() {
+						return errDead
+					}
+					if name == step {
+						gone.Store(true)
+						close(dead)
+						return errDead
+					}
+					if undoing && name == "commit" {
+						return errors.New("the change-over fails")
+					}
+					return nil
+				})
+				m := s.request("EU01")
+				first.Wake()
+				select {
+				case <-dead:
+				case <-time.After(30 * time.Second):
+					t.Fatal("the step doesn't come")
+				}
+				s.check(first.Close())
+				if abort {
+					q := &move.Queue{DB: s.queue, Now: time.Now}
+					if err := q.Abort(t.Context(), m, "the test"); err != nil && !errors.Is(err, problem.New(problem.Conflict, "")) {
+						t.Fatal(err)
+					}
+				}
+				second := s.mover(time.Hour, nil)
+				ended := s.over(m.ID)
+				s.check(second.Close())
+				x.end()
+				if !abort && ended.Phase != move.Retained {
+					t.Errorf("ended as %+v", ended)
+				}
+				s.one(x)
+			})
+		}
+	}
+}
+
+// "A difference aborts, thaws the source and says which table."
+func TestDifferencesGiveUp(t *testing.T) {
+	for _, when := range []string{"before all is compared", "after all was compared"} {
+		t.Run(when, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t)
+			x := s.write()
+			mover := s.mover(0, func(ctx context.Context, _ *move.Move, name string) error {
+				var query string
+				switch {
+				case name == "changes" && strings.HasPrefix(when, "before"):
+					query = `UPDATE memberships SET name = 'damaged' WHERE company_id = $1`
+				case name == "commit" && strings.HasPrefix(when, "after"): // whatever it was: the commit fails
+					return errors.New("the change-over fails")
+				}
+				if query == "" {
+					return nil
+				}
+				return s.regions["EU01"].Write(ctx, func(tx *sql.Tx) error {
+					_, err := tx.ExecContext(ctx, query, int64(s.company))
+					return err
+				})
+			})
+			m := s.request("EU01")
+			ended := s.over(m.ID)
+			s.check(mover.Close())
+			x.end()
+			q := &move.Queue{DB: s.queue, Now: time.Now}
+			events, err := q.Events(t.Context(), m.ID)
+			s.check(err)
+			want := map[string]string{"before all is compared": "table memberships differs", "after all was compared": "change-overs have failed"}[when]
+			if text := fmt.Sprint(events); ended.Phase != move.Aborted || !strings.Contains(text, want) {
+				t.Errorf("ended as %s: %s", ended.Phase, text)
+			}
+			s.one(x)
+			var left int
+			s.check(s.regions["EU01"].Read().QueryRowContext(t.Context(), `SELECT COUNT(*) FROM projects WHERE company_id = $1`, int64(s.company)).Scan(&left))
+			if left != 0 {
+				t.Errorf("%d rows are left at the destination", left)
+			}
+		})
+	}
+}
