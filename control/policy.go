@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"mpr/directory"
@@ -27,6 +28,8 @@ type Policy struct {
 	// History lists the campaigns that were set, the newest first. The configuration's,
 	// which is in force until one is set, isn't among them.
 	History []directory.PolicyRecord `json:"history,omitempty"`
+	// Now is the time by which the rules decide.
+	Now time.Time `json:"now"`
 }
 
 // NewPolicy asks for a campaign in place of the one of a revision.
@@ -46,7 +49,7 @@ func (s *Service) showPolicy(r *http.Request, e *Environment) (int, any, error) 
 	if record.Revision == 0 {
 		record.Campaign = e.Campaign
 	}
-	p := Policy{PolicyRecord: record}
+	p := Policy{PolicyRecord: record, Now: s.now().UTC()}
 	if r.URL.Query().Get("history") == "true" {
 		if p.History, err = e.Policies.PolicyHistory(r.Context()); err != nil {
 			return 0, nil, err
@@ -87,7 +90,7 @@ func (s *Service) setPolicy(r *http.Request, e *Environment) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	return http.StatusOK, Policy{PolicyRecord: record}, nil
+	return http.StatusOK, Policy{PolicyRecord: record, Now: s.now().UTC()}, nil
 }
 
 const maxPolicyText = 500

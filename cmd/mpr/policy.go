@@ -90,7 +90,7 @@ func showPolicy(w io.Writer, p control.Policy) {
 		"brownouts", strconv.Itoa(len(p.Campaign.Brownouts)), "rehearsals", strconv.Itoa(len(p.Campaign.Rehearsals)), "set by", by)
 	if len(p.Campaign.Brownouts) > 0 {
 		_, _ = fmt.Fprintln(w)
-		showBrownouts(w, p.Campaign.Brownouts)
+		showBrownouts(w, p.Campaign.Brownouts, p.Now)
 	}
 	if len(p.Campaign.Rehearsals) > 0 {
 		_, _ = fmt.Fprintln(w)
@@ -106,15 +106,20 @@ func showPolicy(w io.Writer, p control.Policy) {
 	}
 }
 
-func showBrownouts(w io.Writer, brownouts []rules.Brownout) {
+func showBrownouts(w io.Writer, brownouts []rules.Brownout, now time.Time) {
 	rows := make([][]string, len(brownouts))
 	for i, b := range brownouts {
 		apps, state := "all", "planned"
 		if len(b.Apps) > 0 {
 			apps = strings.Join(b.Apps, " ")
 		}
-		if b.Paused {
+		switch {
+		case !now.Before(b.To):
+			state = "over"
+		case b.Paused:
 			state = "paused"
+		case !now.Before(b.From):
+			state = "refusing"
 		}
 		rows[i] = []string{b.Name, instant(b.From), instant(b.To), strconv.FormatFloat(b.Share*100, 'g', -1, 64) + " %", map[bool]string{false: "left out", true: "too"}[b.Authentication], state, apps}
 	}
@@ -201,6 +206,19 @@ func (c *brownoutAddCommand) Run(ctx context.Context, t *terminal) error {
 	if math.IsNaN(c.Share) || math.IsInf(c.Share, 0) {
 		return wrongUsage("--share must be above 0 and at most 1, such as 0.1 for every tenth call")
 	}
+	if len(c.App) > 0 {
+		client, err := c.client()
+		if err != nil {
+			return err
+		}
+		for i, name := range c.App {
+			app, err := client.App(ctx, name)
+			if err != nil {
+				return err
+			}
+			c.App[i] = app.ClientID
+		}
+	}
 	return c.brownouts(ctx, t, func(list []rules.Brownout) ([]rules.Brownout, error) {
 		return append(list, rules.Brownout{Name: c.Name, From: c.From.UTC(), To: c.To.UTC(), Apps: c.App, Share: c.Share, Authentication: c.OAuth}), nil
 	})
@@ -216,7 +234,7 @@ func (o *operator) brownouts(ctx context.Context, t *terminal, change func([]rul
 		return err
 	}
 	return t.answer(o.JSON, p, func(w io.Writer) {
-		showBrownouts(w, p.Campaign.Brownouts)
+		showBrownouts(w, p.Campaign.Brownouts, p.Now)
 		next(w, "mpr brownout pause --all%s", o.environmentFlag())
 	})
 }
@@ -233,7 +251,7 @@ func (c *brownoutListCommand) Run(ctx context.Context, t *terminal) error {
 		return err
 	}
 	return t.answer(c.JSON, p.Campaign.Brownouts, func(w io.Writer) {
-		showBrownouts(w, p.Campaign.Brownouts)
+		showBrownouts(w, p.Campaign.Brownouts, p.Now)
 		next(w, "mpr brownout add NAME --from TIME --to TIME%s", c.environmentFlag())
 	})
 }
@@ -253,10 +271,14 @@ func (c *brownoutPauseCommand) Run(ctx context.Context, t *terminal) error {
 
 type brownoutResumeCommand struct {
 	operator
-	Name string `arg:"" help:"The brownout."`
+	Name string `arg:"" optional:"" help:"The brownout."`
+	All  bool   `help:"All brownouts."`
 }
 
 func (c *brownoutResumeCommand) Run(ctx context.Context, t *terminal) error {
+	if (c.Name == "") != c.All {
+		return wrongUsage("name one brownout, or say --all")
+	}
 	return c.brownouts(ctx, t, pause(c.Name, false))
 }
 

@@ -119,8 +119,15 @@ func bar(run control.SandboxRun) string {
 }
 
 func extent(run control.SandboxRun) string {
-	return fmt.Sprintf("%d companies with %d rows, %d users, %d apps, in %s", run.Copied, run.Rows, run.Users, run.Apps,
+	return fmt.Sprintf("%s with %d rows, %d users, %d apps, in %s", counted(run.Copied, "company", "companies"), run.Rows, run.Users, run.Apps,
 		run.Ended.Sub(run.Started).Round(time.Millisecond))
+}
+
+func counted(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return strconv.Itoa(n) + " " + many
 }
 
 type sandboxShowCommand struct{ admin }
