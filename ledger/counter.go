@@ -4,8 +4,12 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"log/slog"
+	"os"
 	"slices"
 	"strconv"
 	"sync"
@@ -22,6 +26,9 @@ type Publisher interface {
 const (
 	// shipEvery is how often counts are shipped: what a killed process loses.
 	shipEvery = 800 * time.Millisecond
+	// shipWithin bounds the shipping; what it didn't ship is kept in the file. Both together take
+	// less than a second.
+	shipWithin = 600 * time.Millisecond
 	// maxRows bounds the rows of a day, and maxStrangers those among them that clients can
 	// make up without a valid token. What is too much is counted in one row for each app.
 	maxRows      = 50_000
@@ -54,15 +61,25 @@ type Counter struct {
 	// to be stored: it is sent again as it is until it is, so that it can't be applied twice.
 	seq     int64
 	pending *directory.Message
+	// file keeps what can't be shipped; left are batches that an earlier process has left there.
+	file string
+	kept bool
+	left []directory.Message
 
 	stop chan struct{}
 	done sync.WaitGroup
 	once sync.Once
 }
 
-// NewCounter starts a counter. now is the clock that days are told by.
-func NewCounter(to Publisher, now func() time.Time) *Counter {
+// NewCounter starts a counter. now is the clock that days are told by. file is where counts
+// are kept while they can't be shipped, so that they survive the process; "" for nowhere. No
+// other counter may use it at the same time.
+func NewCounter(to Publisher, now func() time.Time, file string) *Counter {
 	c := newCounter(to, now)
+	c.file = file
+	if err := c.find(); err != nil {
+		slog.Warn("leaving out counts that an earlier process has kept", "file", file, "error", err)
+	}
 	c.done.Go(c.run)
 	return c
 }
@@ -184,16 +201,80 @@ func (c *Counter) run() {
 			return
 		case <-tick.C:
 		}
-		err := c.ship(context.Background())
+		ctx, cancel := context.WithTimeout(context.Background(), shipWithin)
+		err := c.ship(ctx)
+		cancel()
 		if err != nil && !told {
 			slog.Warn("the ledger's counts can't be shipped; they are kept until they can", "error", err)
 		}
 		told = err != nil
+		if err := c.keep(told); err != nil {
+			slog.Warn("the ledger's counts can't be kept", "file", c.file, "error", err)
+		}
 	}
+}
+
+// find reads what an earlier process has kept.
+func (c *Counter) find() error {
+	if c.file == "" {
+		return nil
+	}
+	data, err := os.ReadFile(c.file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	c.kept = true
+	return json.Unmarshal(data, &c.left)
+}
+
+// keep writes what can't be shipped to the file, or deletes that once it is. What is in the
+// file has the numbers that it will be shipped by, so that nothing is counted twice whether
+// this process ships it or the next one.
+func (c *Counter) keep(away bool) error {
+	if c.file == "" || !away && !c.kept {
+		return nil
+	}
+	if c.kept = away; !away {
+		return os.Remove(c.file)
+	}
+	all := slices.Clone(c.left)
+	if c.pending != nil {
+		all = append(all, *c.pending)
+	}
+	c.mu.Lock()
+	rows := make([]counted, len(c.dirty))
+	for i, t := range c.dirty {
+		rows[i] = counted{t.row, t.n}
+	}
+	c.mu.Unlock()
+	seq := c.seq
+	for some := range slices.Chunk(rows, maxBatch) {
+		seq++
+		m, err := c.message(seq, some)
+		if err != nil {
+			return err
+		}
+		all = append(all, m)
+	}
+	return directory.WriteFile(c.file, 0o600, func(w io.Writer) error { return json.NewEncoder(w).Encode(all) })
+}
+
+// message makes a batch.
+func (c *Counter) message(seq int64, rows []counted) (directory.Message, error) {
+	data, err := json.Marshal(batch{Boot: c.boot, Seq: seq, Rows: rows})
+	return directory.Message{ID: c.boot + "-" + strconv.FormatInt(seq, 10), Data: data}, err
 }
 
 // ship sends what waits, batch by batch.
 func (c *Counter) ship(ctx context.Context) error {
+	for ; len(c.left) > 0; c.left = c.left[1:] {
+		if err := c.to.Publish(ctx, c.left[0]); err != nil {
+			return err
+		}
+	}
 	for {
 		if c.pending == nil && !c.take() {
 			return nil
@@ -208,24 +289,24 @@ func (c *Counter) ship(ctx context.Context) error {
 // take makes the next batch the pending one; false if there is nothing to ship.
 func (c *Counter) take() bool {
 	c.mu.Lock()
-	b := batch{Boot: c.boot, Seq: c.seq + 1}
+	var rows []counted
 	taken := c.dirty[:min(len(c.dirty), maxBatch)]
 	for _, t := range taken {
-		b.Rows = append(b.Rows, counted{t.row, t.n})
+		rows = append(rows, counted{t.row, t.n})
 		t.n = 0
 	}
 	c.dirty = slices.Delete(c.dirty, 0, len(taken)) // keeps its room, which a day's rows bound
 	c.mu.Unlock()
-	if len(b.Rows) == 0 {
+	if len(rows) == 0 {
 		return false
 	}
-	data, err := json.Marshal(b)
+	m, err := c.message(c.seq+1, rows)
 	if err != nil {
 		slog.Error("the ledger's counts are lost", "error", err) // numbers and strings always marshal
 		return false
 	}
 	c.seq++
-	c.pending = &directory.Message{ID: c.boot + "-" + strconv.FormatInt(b.Seq, 10), Data: data}
+	c.pending = &m
 	return true
 }
 
@@ -233,8 +314,9 @@ func (c *Counter) take() bool {
 func (c *Counter) Close(ctx context.Context) error {
 	c.once.Do(func() { close(c.stop) })
 	c.done.Wait()
-	if err := c.ship(ctx); err != nil {
-		return fmt.Errorf("the ledger's last counts are lost: %w", err)
+	err := c.ship(ctx)
+	if kept := c.keep(err != nil); kept != nil || err != nil && c.file == "" {
+		return fmt.Errorf("the ledger's last counts are lost: %w", errors.Join(err, kept))
 	}
 	return nil
 }

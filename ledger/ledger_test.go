@@ -119,7 +119,7 @@ func execute(statement string) func(*sql.Tx) error {
 
 // counter starts a counter whose counts reach the book when flush is called.
 func (w *world) counter() (c *Counter, flush func()) {
-	c = NewCounter(w.wire, w.clock.now)
+	c = NewCounter(w.wire, w.clock.now, "")
 	return c, func() { w.t.Helper(); must(w.t, c.Close(w.t.Context())) }
 }
 
@@ -267,6 +267,51 @@ func TestRowsAreBounded(t *testing.T) {
 	if len(c.rows) != 1 || c.strangers != 0 {
 		t.Error("the rows of yesterday count today")
 	}
+}
+
+// "At most a second of counts is lost when a gateway is killed; nothing is counted twice",
+// also where nobody takes the counts just then.
+func TestCountsSurviveWhileNobodyTakesThem(t *testing.T) {
+	w := newWorld(t)
+	file := filepath.Join(t.TempDir(), "counts")
+	run := func(calls int) *Counter { // a process that will be killed: it is never closed
+		c := newCounter(w.wire, w.clock.now)
+		c.file = file
+		must(t, c.find())
+		for range calls {
+			c.Count(legacyCall)
+		}
+		return c
+	}
+	tick := func(c *Counter) {
+		t.Helper()
+		must(t, c.keep(c.ship(t.Context()) != nil))
+	}
+	w.wire.away.Store(true)
+	first := run(5)
+	tick(first)
+	first.Count(legacyCall)
+	tick(first) // one batch is on its way, another one is to follow
+	second := run(3)
+	tick(second)
+	// What was stored without our knowing is sent again, and counted once.
+	w.wire.away.Store(false)
+	w.wire.after.Store(true)
+	third := run(2)
+	tick(third)
+	w.wire.after.Store(false)
+	tick(third)
+	w.total(5 + 1 + 3 + 2)
+	if _, err := os.Stat(file); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the file is still there: %v", err)
+	}
+	must(t, run(0).ship(t.Context()))
+	w.total(11)
+	must(t, os.WriteFile(file, []byte("damaged"), 0o600))
+	c := NewCounter(w.wire, w.clock.now, file)
+	c.Count(legacyCall)
+	must(t, c.Close(t.Context()))
+	w.total(12)
 }
 
 func TestOldCountsAreDeleted(t *testing.T) {

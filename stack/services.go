@@ -44,7 +44,7 @@ func (s *system) startLogin(ctx context.Context, ed *edition) (http.Handler, err
 		ForwardedFrom: networks,
 		Issuer:        e.Issuer(), Product: s.config.Product, LoginURLs: loginURLs(e),
 		DB: db, Announcer: sh.follower.Announcer(buckets), Revoker: buckets, Changes: directory.OpenChanges(s.nats, ed.buckets, s.config.Directory.Replicas),
-		Verifier: sh.verifier, Policy: &sh.policy, InForce: sh.inForce, RulesNow: s.rulesNow, Ledger: ed.counter(), Secret: s.secret,
+		Verifier: sh.verifier, Policy: &sh.policy, InForce: sh.inForce, RulesNow: s.rulesNow, Ledger: ed.counter("login"), Secret: s.secret,
 		ClientPrefix: e.ClientPrefix(), ClientsOf: s.otherClients(e),
 		Algorithm: s.config.Tokens.Algorithm, KeyDelay: s.config.Tokens.KeyDelay,
 		AccessLifetime: s.config.Tokens.AccessLifetime, CodeLifetime: s.config.Tokens.CodeLifetime, RefreshGrace: s.config.Tokens.RefreshGrace,
@@ -147,7 +147,7 @@ func (s *system) startGateway(ed *edition) (api, legacy http.Handler, err error)
 			MaxBody: limits.MaxBody, IdleTimeout: limits.IdleTimeout, StallTimeout: limits.StallTimeout,
 			ConnectTimeout: limits.ConnectTimeout, AnswerTimeout: limits.AnswerTimeout, HoldTimeout: limits.HoldTimeout, HoldCalls: limits.HoldCalls, UpstreamConns: limits.UpstreamConns, ForwardedFrom: networks,
 		},
-		Now: s.rulesNow, Ledger: ed.counter(),
+		Now: s.rulesNow, Ledger: ed.counter("gateway"),
 	})
 	if err != nil {
 		return nil, nil, err
@@ -167,8 +167,9 @@ func (s *system) ledgerStream(e *config.Environment) *directory.LateStream {
 }
 
 // counter starts a counter for the environment's ledger, which is one for all generations.
-func (ed *edition) counter() *ledger.Counter {
-	c := ledger.NewCounter(ed.system.ledgerStream(ed.environment), ed.system.rulesNow)
+func (ed *edition) counter(role string) *ledger.Counter {
+	file := filepath.Join(store.GenerationFolder(ed.system.config.Folder(ed.environment), ed.generation), ed.name+"."+role+".counts")
+	c := ledger.NewCounter(ed.system.ledgerStream(ed.environment), ed.system.rulesNow, file)
 	ed.add(lastCount{c, ed.environment.Name})
 	return c
 }

@@ -16,7 +16,6 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	_ "github.com/jackc/pgx/v5/stdlib" // the driver "pgx"
 	"github.com/pressly/goose/v3"
-	"github.com/pressly/goose/v3/database"
 	"github.com/pressly/goose/v3/lock"
 	"modernc.org/sqlite" // the driver "sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
@@ -28,6 +27,7 @@ import (
 type DB struct {
 	read, write *sql.DB
 	postgres    bool
+	folder      string // of a SQLite file
 }
 
 // Pool limits of a database. PostgreSQL's default of 100 connections is shared by all
@@ -85,7 +85,7 @@ func connect(ctx context.Context, dsn string) (*DB, error) {
 	if err != nil {
 		return nil, errors.Join(err, write.Close())
 	}
-	return &DB{read: read, write: write}, nil
+	return &DB{read: read, write: write, folder: filepath.Dir(path)}, nil
 }
 
 func openSQLite(ctx context.Context, path string, conns int, txlock string) (*sql.DB, error) {
@@ -125,19 +125,19 @@ func (db *DB) Also(ctx context.Context, versions string, migrations fs.FS) error
 func (db *DB) migrate(ctx context.Context, versions string, migrations fs.FS) error {
 	dialect, options := goose.DialectSQLite3, []goose.ProviderOption(nil)
 	if db.postgres {
-		// Of processes that start at the same time one migrates, and the others wait. A SQLite
-		// file has one process.
+		// Of those that open it at the same time one migrates, and the others wait.
 		locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, migrationWait))
 		if err != nil {
 			return fmt.Errorf("lock migrations: %w", err)
 		}
 		dialect, options = goose.DialectPostgres, []goose.ProviderOption{goose.WithSessionLocker(locker)}
 	}
-	table, err := database.NewStore(dialect, versions)
+	release, err := db.lockFolder()
 	if err != nil {
-		return fmt.Errorf("read migrations: %w", err)
+		return fmt.Errorf("lock migrations: %w", err)
 	}
-	provider, err := goose.NewProvider("", db.write, migrations, append(options, goose.WithStore(table))...)
+	defer release()
+	provider, err := goose.NewProvider(dialect, db.write, migrations, append(options, goose.WithTableName(versions))...)
 	if err != nil {
 		return fmt.Errorf("read migrations: %w", err)
 	}
@@ -145,6 +145,22 @@ func (db *DB) migrate(ctx context.Context, versions string, migrations fs.FS) er
 		return fmt.Errorf("migrate: %w", err)
 	}
 	return nil
+}
+
+// lockFolder keeps others from migrating SQLite files in the same folder until release is
+// called. The lock is on the folder itself, so that it leaves nothing behind.
+func (db *DB) lockFolder() (release func(), err error) {
+	if db.postgres {
+		return func() {}, nil
+	}
+	folder, err := os.Open(db.folder)
+	if err != nil {
+		return nil, err
+	}
+	if err := lockFile(folder); err != nil {
+		return nil, errors.Join(err, folder.Close())
+	}
+	return func() { _ = folder.Close() }, nil // which ends the lock
 }
 
 // Close ends all connections. On SQLite it also folds the write-ahead log into the file.

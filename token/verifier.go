@@ -99,7 +99,7 @@ func (v *Verifier) refuse(raw string, cause error) error {
 			err = json.Unmarshal(payload, &body)
 		}
 		if other, ok := v.others[body.Issuer]; err == nil && ok {
-			return problem.New(problem.WrongEnvironment, "The access token is invalid. This token belongs to %s: use %s for calls and %s at /oauth", other.Name, other.APIURL, other.LoginURL).Because(cause)
+			return problem.New(problem.WrongEnvironment, "The access token is invalid: it was issued by %s. This token belongs to %s: use %s", other.LoginURL, other.Name, other.APIURL).Because(cause)
 		}
 	}
 	return invalid(cause)

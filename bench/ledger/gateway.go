@@ -59,7 +59,7 @@ func serve(ctx context.Context, address, others string, counts bool, profile str
 		Now: func() time.Time { return asOf },
 	}
 	if counts {
-		counter := ledger.NewCounter(directory.OpenLateStream(nc, ledgerKind, environment, 1), o.Now)
+		counter := ledger.NewCounter(directory.OpenLateStream(nc, ledgerKind, environment, 1), o.Now, filepath.Join(dir, "counts"))
 		defer func() { err = errors.Join(err, counter.Close(context.WithoutCancel(ctx))) }()
 		o.Ledger = counter
 	}

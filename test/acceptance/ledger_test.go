@@ -59,7 +59,7 @@ func TestLedger(t *testing.T) {
 	}
 	// "at most a second of counts is lost when a gateway is killed": they are on their way
 	// within half a second.
-	want := fmt.Sprint(map[string]int64{"legacy_login_host": 1, "legacy_api_host": 4, "missing_header": 3, "refused_for_region": 1},
+	want := fmt.Sprint(map[string]int64{"legacy_login_host": 1, "legacy_api_host": 4, "missing_header": 4, "refused_for_region": 1},
 		map[string]int64{"missing_header": 1, "company_mismatch": 1})
 	eventually(t, 10*time.Second, func() (bool, string) {
 		report = ledgerReport{}
