@@ -1,6 +1,7 @@
 package directory
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -204,6 +205,11 @@ func (d *Directory) Update(ctx context.Context, p company.Placement, revision ui
 	}
 	next, err := d.placements.Update(ctx, p.Company.String(), value, revision)
 	if errors.Is(err, jetstream.ErrKeyRevisionMismatch) {
+		// Where an answer is lost the client library sends the record once more, and is told
+		// that it has changed: by itself.
+		if now, err := d.placements.Get(ctx, p.Company.String()); err == nil && bytes.Equal(now.Value(), value) {
+			return now.Revision(), nil
+		}
 		return 0, changedMeanwhile(p.Company)
 	}
 	return next, Unavailable(err)

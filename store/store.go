@@ -77,6 +77,12 @@ func connect(ctx context.Context, dsn string) (*DB, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, fmt.Errorf("open SQLite: %w", err)
 	}
+	// A new file becomes one with a write-ahead log only while nobody else has it open.
+	release, err := lockFolder(filepath.Dir(path))
+	if err != nil {
+		return nil, fmt.Errorf("open SQLite: %w", err)
+	}
+	defer release()
 	write, err := openSQLite(ctx, path, 1, "immediate")
 	if err != nil {
 		return nil, err
@@ -132,11 +138,13 @@ func (db *DB) migrate(ctx context.Context, versions string, migrations fs.FS) er
 		}
 		dialect, options = goose.DialectPostgres, []goose.ProviderOption{goose.WithSessionLocker(locker)}
 	}
-	release, err := db.lockFolder()
-	if err != nil {
-		return fmt.Errorf("lock migrations: %w", err)
+	if !db.postgres {
+		release, err := lockFolder(db.folder)
+		if err != nil {
+			return fmt.Errorf("lock migrations: %w", err)
+		}
+		defer release()
 	}
-	defer release()
 	provider, err := goose.NewProvider(dialect, db.write, migrations, append(options, goose.WithTableName(versions))...)
 	if err != nil {
 		return fmt.Errorf("read migrations: %w", err)
@@ -147,13 +155,10 @@ func (db *DB) migrate(ctx context.Context, versions string, migrations fs.FS) er
 	return nil
 }
 
-// lockFolder keeps others from migrating SQLite files in the same folder until release is
-// called. The lock is on the folder itself, so that it leaves nothing behind.
-func (db *DB) lockFolder() (release func(), err error) {
-	if db.postgres {
-		return func() {}, nil
-	}
-	folder, err := os.Open(db.folder)
+// lockFolder keeps others from making and migrating SQLite files in the folder until release
+// is called. The lock is on the folder itself, so that it leaves nothing behind.
+func lockFolder(path string) (release func(), err error) {
+	folder, err := os.Open(path) //nolint:gosec // the operator names it
 	if err != nil {
 		return nil, err
 	}
