@@ -23,7 +23,7 @@ const (
 	// Compliant: no non-compliant call in the days of the trend.
 	Compliant State = "compliant"
 	// AtRisk: its non-compliant calls still work.
-	AtRisk State = "at_risk"
+	AtRisk State = "at risk"
 	// Breaking: some of its calls were refused for what they lack.
 	Breaking State = "breaking"
 )
