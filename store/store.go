@@ -27,6 +27,7 @@ import (
 type DB struct {
 	read, write *sql.DB
 	postgres    bool
+	folder      string // of a SQLite file
 }
 
 // Pool limits of a database. PostgreSQL's default of 100 connections is shared by all
@@ -50,7 +51,7 @@ func Open(ctx context.Context, dsn string, migrations fs.FS) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := db.migrate(ctx, migrations); err != nil {
+	if err := db.migrate(ctx, goose.DefaultTablename, migrations); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
 	return db, nil
@@ -76,6 +77,12 @@ func connect(ctx context.Context, dsn string) (*DB, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, fmt.Errorf("open SQLite: %w", err)
 	}
+	// A new file becomes one with a write-ahead log only while nobody else has it open.
+	release, err := lockFolder(filepath.Dir(path))
+	if err != nil {
+		return nil, fmt.Errorf("open SQLite: %w", err)
+	}
+	defer release()
 	write, err := openSQLite(ctx, path, 1, "immediate")
 	if err != nil {
 		return nil, err
@@ -84,7 +91,7 @@ func connect(ctx context.Context, dsn string) (*DB, error) {
 	if err != nil {
 		return nil, errors.Join(err, write.Close())
 	}
-	return &DB{read: read, write: write}, nil
+	return &DB{read: read, write: write, folder: filepath.Dir(path)}, nil
 }
 
 func openSQLite(ctx context.Context, path string, conns int, txlock string) (*sql.DB, error) {
@@ -115,18 +122,30 @@ func openSQLite(ctx context.Context, path string, conns int, txlock string) (*sq
 	return pool, nil
 }
 
-func (db *DB) migrate(ctx context.Context, migrations fs.FS) error {
+// Also brings another part of the database's schema up to date, whose versions are counted
+// by themselves, in a table of this name.
+func (db *DB) Also(ctx context.Context, versions string, migrations fs.FS) error {
+	return db.migrate(ctx, versions, migrations)
+}
+
+func (db *DB) migrate(ctx context.Context, versions string, migrations fs.FS) error {
 	dialect, options := goose.DialectSQLite3, []goose.ProviderOption(nil)
 	if db.postgres {
-		// Of processes that start at the same time one migrates, and the others wait. A SQLite
-		// file has one process.
+		// Of those that open it at the same time one migrates, and the others wait.
 		locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, migrationWait))
 		if err != nil {
 			return fmt.Errorf("lock migrations: %w", err)
 		}
 		dialect, options = goose.DialectPostgres, []goose.ProviderOption{goose.WithSessionLocker(locker)}
 	}
-	provider, err := goose.NewProvider(dialect, db.write, migrations, options...)
+	if !db.postgres {
+		release, err := lockFolder(db.folder)
+		if err != nil {
+			return fmt.Errorf("lock migrations: %w", err)
+		}
+		defer release()
+	}
+	provider, err := goose.NewProvider(dialect, db.write, migrations, append(options, goose.WithTableName(versions))...)
 	if err != nil {
 		return fmt.Errorf("read migrations: %w", err)
 	}
@@ -134,6 +153,19 @@ func (db *DB) migrate(ctx context.Context, migrations fs.FS) error {
 		return fmt.Errorf("migrate: %w", err)
 	}
 	return nil
+}
+
+// lockFolder keeps others from making and migrating SQLite files in the folder until release
+// is called. The lock is on the folder itself, so that it leaves nothing behind.
+func lockFolder(path string) (release func(), err error) {
+	folder, err := os.Open(path) //nolint:gosec // the operator names it
+	if err != nil {
+		return nil, err
+	}
+	if err := lockFile(folder); err != nil {
+		return nil, errors.Join(err, folder.Close())
+	}
+	return func() { _ = folder.Close() }, nil // which ends the lock
 }
 
 // Close ends all connections. On SQLite it also folds the write-ahead log into the file.
