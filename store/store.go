@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"embed"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -51,7 +52,7 @@ func Open(ctx context.Context, dsn string, migrations fs.FS) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := db.migrate(ctx, goose.DefaultTablename, migrations); err != nil {
+	if err := db.migrate(ctx, migrations); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
 	return db, nil
@@ -122,13 +123,16 @@ func openSQLite(ctx context.Context, path string, conns int, txlock string) (*sq
 	return pool, nil
 }
 
-// Also brings another part of the database's schema up to date, whose versions are counted
-// by themselves, in a table of this name.
-func (db *DB) Also(ctx context.Context, versions string, migrations fs.FS) error {
-	return db.migrate(ctx, versions, migrations)
+// Schema is the folder "migrations" of the files that a package is compiled with.
+func Schema(files embed.FS) fs.FS {
+	sub, err := fs.Sub(files, "migrations")
+	if err != nil {
+		panic(err) // the name is a valid path
+	}
+	return sub
 }
 
-func (db *DB) migrate(ctx context.Context, versions string, migrations fs.FS) error {
+func (db *DB) migrate(ctx context.Context, migrations fs.FS) error {
 	dialect, options := goose.DialectSQLite3, []goose.ProviderOption(nil)
 	if db.postgres {
 		// Of those that open it at the same time one migrates, and the others wait.
@@ -145,7 +149,7 @@ func (db *DB) migrate(ctx context.Context, versions string, migrations fs.FS) er
 		}
 		defer release()
 	}
-	provider, err := goose.NewProvider(dialect, db.write, migrations, append(options, goose.WithTableName(versions))...)
+	provider, err := goose.NewProvider(dialect, db.write, migrations, options...)
 	if err != nil {
 		return fmt.Errorf("read migrations: %w", err)
 	}
