@@ -27,8 +27,12 @@ type Directory struct {
 	gateways   jetstream.KeyValue
 }
 
-// writeTimeout bounds a write to the directory where the caller's context doesn't.
-const writeTimeout = 5 * time.Second
+const (
+	// writeTimeout bounds a write to the directory where the caller's context doesn't.
+	writeTimeout = 5 * time.Second
+	// openTimeout bounds the opening of a bucket, which a cluster may have to elect leaders for.
+	openTimeout = 3 * writeTimeout
+)
 
 // BucketName is the name of an environment's bucket. NATS allows letters, digits, "-"
 // and "_" in it; whatever else an environment's name has becomes "-".
@@ -68,32 +72,35 @@ func Open(ctx context.Context, nc *nats.Conn, environment string, replicas int) 
 	return d, nil
 }
 
-// passing opens, or makes, a bucket whose records are kept for a while only.
+// passing is [OpenBucket] for records that are kept for a while only.
 func passing(ctx context.Context, js jetstream.JetStream, name string, replicas int, kept time.Duration, storage jetstream.StorageType) (jetstream.KeyValue, error) {
-	kv, err := js.KeyValue(ctx, name)
-	if errors.Is(err, jetstream.ErrBucketNotFound) {
-		kv, err = js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
-			Bucket: name, History: 1, Storage: storage, Replicas: replicas, TTL: kept,
-		})
-	}
-	if err != nil {
-		return nil, fmt.Errorf("open the bucket %s: %w", name, Unavailable(err))
-	}
-	return kv, nil
+	return OpenBucket(ctx, js, jetstream.KeyValueConfig{Bucket: name, History: 1, Storage: storage, Replicas: replicas, TTL: kept})
 }
 
-// bucket opens a bucket, or makes it. history is how many values of each key are kept.
+// bucket is [OpenBucket] for records that stay. history is how many values of each key are
+// kept.
 func bucket(ctx context.Context, js jetstream.JetStream, name string, replicas int, history uint8) (jetstream.KeyValue, error) {
-	kv, err := js.KeyValue(ctx, name)
-	if errors.Is(err, jetstream.ErrBucketNotFound) {
-		kv, err = js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
-			Bucket: name, History: history, Storage: jetstream.FileStorage, Replicas: replicas,
-		})
+	return OpenBucket(ctx, js, jetstream.KeyValueConfig{Bucket: name, History: history, Storage: jetstream.FileStorage, Replicas: replicas})
+}
+
+// OpenBucket opens a bucket, or makes it as cfg says. Any number of processes may do so at
+// once: whoever finds that another one was faster opens what that one made.
+func OpenBucket(ctx context.Context, js jetstream.JetStream, cfg jetstream.KeyValueConfig) (jetstream.KeyValue, error) {
+	ctx, cancel := context.WithTimeout(ctx, openTimeout)
+	defer cancel()
+	for {
+		kv, err := js.KeyValue(ctx, cfg.Bucket)
+		if errors.Is(err, jetstream.ErrBucketNotFound) {
+			kv, err = js.CreateKeyValue(ctx, cfg)
+		}
+		if errors.Is(err, jetstream.ErrBucketExists) && pause(ctx, createRetry) == nil {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("open the bucket %s: %w", cfg.Bucket, Unavailable(err))
+		}
+		return kv, nil
 	}
-	if err != nil {
-		return nil, fmt.Errorf("open the bucket %s: %w", name, Unavailable(err))
-	}
-	return kv, nil
 }
 
 // placementBucket opens a bucket whose stream takes atomic batches, for [Directory.Load],

@@ -134,6 +134,26 @@ func TestOneOfManyWins(t *testing.T) {
 	}
 }
 
+func TestManyOpenANewEnvironmentAtOnce(t *testing.T) {
+	s, _ := start(t, t.TempDir())
+	for round := range 5 {
+		var openers sync.WaitGroup
+		for range 4 {
+			nc, err := s.Connect("test")
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(nc.Close)
+			openers.Go(func() {
+				if _, err := Open(t.Context(), nc, fmt.Sprintf("round-%d", round), 1); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		openers.Wait()
+	}
+}
+
 func TestReplicaFollowsAndOldEpochsNeverWin(t *testing.T) {
 	_, nc := start(t, t.TempDir())
 	d := openDirectory(t, nc)

@@ -21,13 +21,7 @@ import (
 var migrations embed.FS
 
 // Migrations are the schema of a book's store.
-func Migrations() fs.FS {
-	sub, err := fs.Sub(migrations, "migrations")
-	if err != nil {
-		panic(err) // the folder is compiled in
-	}
-	return sub
-}
+func Migrations() fs.FS { return store.Schema(migrations) }
 
 // Stream brings the counters' batches, each at least once.
 type Stream interface {

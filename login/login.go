@@ -27,13 +27,7 @@ import (
 var migrations embed.FS
 
 // Migrations are the schema of the identity store.
-func Migrations() fs.FS {
-	sub, err := fs.Sub(migrations, "migrations")
-	if err != nil {
-		panic(err) // the folder is compiled in
-	}
-	return sub
-}
+func Migrations() fs.FS { return store.Schema(migrations) }
 
 // Revoker makes revoked grants known to all verifiers.
 type Revoker interface {
@@ -260,18 +254,18 @@ func answer(h func(http.ResponseWriter, *http.Request) error) http.HandlerFunc {
 // baseURL is the base URL that the client called, if it is one of ours, and otherwise the
 // issuer: what a client sends as Host must not find its way into our answers.
 func (s *Service) baseURL(r *http.Request) string {
-	scheme, host := "http", strings.ToLower(r.Host)
+	scheme, host, header := "http", strings.ToLower(r.Host), r.Header
 	if r.TLS != nil {
 		// Whoever ends TLS here has no gateway in between. A proxy of the operator's may stand ahead.
 		scheme = "https"
 		if addr, ok := address(r.RemoteAddr); !ok || !s.believed(addr) {
-			r = &http.Request{}
+			header = nil
 		}
 	}
-	if forwarded := r.Header.Get("X-Forwarded-Host"); forwarded != "" {
+	if forwarded := header.Get("X-Forwarded-Host"); forwarded != "" {
 		host = forwarded
 	}
-	if forwarded := r.Header.Get("X-Forwarded-Proto"); forwarded != "" {
+	if forwarded := header.Get("X-Forwarded-Proto"); forwarded != "" {
 		scheme = forwarded
 	}
 	if base := scheme + "://" + host; s.LoginURLs[base] != "" {

@@ -20,13 +20,7 @@ import (
 var migrations embed.FS
 
 // Migrations are the schema of a queue's store.
-func Migrations() fs.FS {
-	sub, err := fs.Sub(migrations, "migrations")
-	if err != nil {
-		panic(err) // the folder is compiled in
-	}
-	return sub
-}
+func Migrations() fs.FS { return store.Schema(migrations) }
 
 // Queue keeps moves in a database, which several processes may share.
 type Queue struct {

@@ -244,11 +244,13 @@ func (s *Service) checkValue(c *call, dec *json.Decoder) error {
 	return err
 }
 
-// mayChangeCompany keeps service accounts that are limited to certain projects from what
+// companyWide keeps service accounts that are limited to certain projects from changing what
 // belongs to the whole company: its users could widen their limits.
-func (c *call) mayChangeCompany() error {
-	if c.limitedTo != 0 {
-		return problem.New(problem.Forbidden, "This service account is limited to certain projects and can't change the company or its users.")
+func companyWide(op operation) operation {
+	return func(ctx context.Context, c *call) (int, any, error) {
+		if c.limitedTo != 0 {
+			return 0, nil, problem.New(problem.Forbidden, "This service account is limited to certain projects and can't change the company or its users.")
+		}
+		return op(ctx, c)
 	}
-	return nil
 }

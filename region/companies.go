@@ -42,9 +42,6 @@ func (s *Service) companyBaseURL(_ context.Context, c *call) (int, any, error) {
 }
 
 func (s *Service) updateCompany(ctx context.Context, c *call) (int, any, error) {
-	if err := c.mayChangeCompany(); err != nil {
-		return 0, nil, err
-	}
 	return s.update(ctx, c, "company", "company_id", saveCompany)
 }
 

@@ -22,13 +22,7 @@ import (
 var migrations embed.FS
 
 // Migrations are the schema of a region's store.
-func Migrations() fs.FS {
-	sub, err := fs.Sub(migrations, "migrations")
-	if err != nil {
-		panic(err) // the folder is compiled in
-	}
-	return sub
-}
+func Migrations() fs.FS { return store.Schema(migrations) }
 
 // Verifier verifies access tokens.
 type Verifier interface {

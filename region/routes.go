@@ -18,14 +18,14 @@ func (s *Service) Handler() http.Handler {
 	mux := http.NewServeMux()
 	for pattern, h := range map[string]operation{
 		"GET /companies/{company_id}":   s.showCompany,
-		"PATCH /companies/{company_id}": s.updateCompany,
+		"PATCH /companies/{company_id}": companyWide(s.updateCompany),
 
 		"GET /companies/{company_id}/users":              s.listUsers,
-		"POST /companies/{company_id}/users":             s.createUser,
-		"PATCH /companies/{company_id}/users/sync":       s.syncUsers,
+		"POST /companies/{company_id}/users":             companyWide(s.createUser),
+		"PATCH /companies/{company_id}/users/sync":       companyWide(s.syncUsers),
 		"GET /companies/{company_id}/users/{user_id}":    s.showUser,
-		"PATCH /companies/{company_id}/users/{user_id}":  s.updateUser,
-		"DELETE /companies/{company_id}/users/{user_id}": s.deleteUser,
+		"PATCH /companies/{company_id}/users/{user_id}":  companyWide(s.updateUser),
+		"DELETE /companies/{company_id}/users/{user_id}": companyWide(s.deleteUser),
 
 		"GET /companies/{company_id}/app_installations":             s.listInstallations,
 		"GET /companies/{company_id}/app_installations/{app_id}":    s.showInstallation,

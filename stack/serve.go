@@ -96,10 +96,10 @@ func (p *process) serve(l net.Listener, h http.Handler, t *tls.Config) {
 // within ends a call whose body takes longer to arrive: whoever sends a byte now and then
 // would hold a connection, and what reads from it, for ever. The gateway has an eye on this
 // itself, since it passes bodies on of any size.
-func within(d time.Duration, h http.Handler) http.Handler {
+func (p *process) within(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Body != nil && r.Body != http.NoBody {
-			if err := http.NewResponseController(w).SetReadDeadline(time.Now().Add(d)); err != nil {
+			if err := http.NewResponseController(w).SetReadDeadline(time.Now().Add(p.gateway.StallTimeout)); err != nil {
 				slog.DebugContext(r.Context(), "a body without a time limit", "error", err)
 			}
 		}

@@ -54,10 +54,10 @@ func (s *system) startLogin(ctx context.Context, ed *edition) (http.Handler, err
 		return nil, err
 	}
 	ed.add(service)
-	if err := ed.serveInternal(&e.Identity.Internal, within(s.config.Gateway.StallTimeout, service.Internal())); err != nil {
+	if err := ed.serveInternal(&e.Identity.Internal, s.within(service.Internal())); err != nil {
 		return nil, err
 	}
-	return ed.serve(&e.Login.Listen, within(s.config.Gateway.StallTimeout, problem.LimitHeader(service.Handler(), s.config.Gateway.MaxHeader)))
+	return ed.serve(&e.Login.Listen, s.within(problem.LimitHeader(service.Handler(), s.config.Gateway.MaxHeader)))
 }
 
 // otherClients are the environments whose client ids the login service tells from its own.
@@ -103,7 +103,7 @@ func (s *system) startRegion(ctx context.Context, ed *edition, r *config.RegionC
 		return err
 	}
 	ed.add(service)
-	if err := ed.serveInternal(&r.Internal, within(s.config.Gateway.StallTimeout, service.Internal())); err != nil {
+	if err := ed.serveInternal(&r.Internal, s.within(service.Internal())); err != nil {
 		return err
 	}
 	// Its door stays closed until it knows the public keys: a region that refuses good
@@ -225,7 +225,7 @@ func (s *system) startControl(ctx context.Context) error {
 		return err
 	}
 	s.add(service)
-	if err := s.bindAndServe(&s.config.Control.Listen, within(s.config.Gateway.StallTimeout, service.Handler())); err != nil {
+	if err := s.bindAndServe(&s.config.Control.Listen, s.within(service.Handler())); err != nil {
 		return err
 	}
 	return s.noteRunning()

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"embed"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -120,6 +121,15 @@ func openSQLite(ctx context.Context, path string, conns int, txlock string) (*sq
 		return nil, errors.Join(fmt.Errorf("open SQLite %s: %w", path, err), pool.Close())
 	}
 	return pool, nil
+}
+
+// Schema is the folder "migrations" of the files that a package is compiled with.
+func Schema(files embed.FS) fs.FS {
+	sub, err := fs.Sub(files, "migrations")
+	if err != nil {
+		panic(err) // the name is a valid path
+	}
+	return sub
 }
 
 // Also brings another part of the database's schema up to date, whose versions are counted

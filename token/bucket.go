@@ -53,11 +53,11 @@ func openBuckets(ctx context.Context, nc *nats.Conn, environment string, replica
 	}
 	b := &buckets{}
 	for kind, kv := range map[string]*jetstream.KeyValue{keysBucket: &b.keys, revocationsBucket: &b.revocations} {
-		*kv, err = js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
+		*kv, err = directory.OpenBucket(ctx, js, jetstream.KeyValueConfig{
 			Bucket: directory.BucketName(kind, environment), History: 1, Storage: jetstream.FileStorage, Replicas: replicas, LimitMarkerTTL: markerTTL,
 		})
 		if err != nil {
-			return nil, fmt.Errorf("open the bucket of %s: %w", kind, directory.Unavailable(err))
+			return nil, err
 		}
 	}
 	return b, nil

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"reflect"
@@ -132,9 +131,7 @@ func (t *terminal) failJSON(err error) {
 	case errors.As(err, &wrong):
 		said.Code = "usage"
 	}
-	enc := json.NewEncoder(t.err)
-	enc.SetEscapeHTML(false)
-	_ = enc.Encode(said) // where standard error is closed nobody can be told
+	_ = writeLine(t.err, said) // where standard error is closed nobody can be told
 }
 
 // fail tells an error: a problem by its message and by what is wrong with each field.

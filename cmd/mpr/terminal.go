@@ -23,13 +23,18 @@ type terminal struct {
 // answer writes what a command has to say: v as JSON on one line, or the text.
 func (t *terminal) answer(asJSON bool, v any, text func(io.Writer)) error {
 	if asJSON {
-		enc := json.NewEncoder(t.out)
-		enc.SetEscapeHTML(false)
-		return enc.Encode(v)
+		return writeLine(t.out, v)
 	}
 	w := bufio.NewWriter(t.out)
 	text(w)
 	return w.Flush()
+}
+
+// writeLine writes v as one line of JSON.
+func writeLine(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	return enc.Encode(v)
 }
 
 // table writes rows below a header, in columns.
