@@ -15,7 +15,8 @@ const (
 	// pageRows is how many rows are brought at a time.
 	pageRows = 1000
 	// closeEnough is how many changes the destination may be behind when the company changes
-	// over: they are brought while its calls wait.
+	// over: they are brought while its calls wait. Where a company is written to without a
+	// pause there is no moment without any.
 	closeEnough = 50
 	// followEvery is how often changes are brought while a move waits for its time.
 	followEvery = time.Second
@@ -38,11 +39,13 @@ func (j *journey) copy(ctx context.Context) error {
 		return fmt.Errorf("region %s has forgotten the arrival", j.To)
 	}
 	j.note(func(m *Move) { m.Rows, m.Copied = total(from.Rows), total(to.Rows) })
-	limit := rate.Inf
+	limiter, most := rate.NewLimiter(rate.Inf, pageRows), pageRows
 	if j.Rate > 0 {
-		limit = rate.Limit(j.Rate)
+		// Pages of what a second may bring: whoever limits the rate doesn't want a burst.
+		most = min(j.Rate, pageRows)
+		limiter = rate.NewLimiter(rate.Limit(j.Rate), most)
 	}
-	limiter := rate.NewLimiter(limit, pageRows)
+	end := map[string]string{} // by table; what comes behind it is in the change log
 	for at := *to.Arrival; !at.Copied; {
 		if err := j.mayGoOn(); err != nil {
 			return err
@@ -50,9 +53,12 @@ func (j *journey) copy(ctx context.Context) error {
 		if at.Table == "" {
 			at.Table = from.Tables[0]
 		}
-		page, err := j.from.rows(ctx, at.Table, at.After, pageRows)
+		page, err := j.from.rows(ctx, at.Table, at.After, end[at.Table], most)
 		if err != nil {
 			return err
+		}
+		if end[at.Table] == "" {
+			end[at.Table] = page.End
 		}
 		if err := limiter.WaitN(ctx, len(page.Rows)); err != nil {
 			return err
@@ -191,7 +197,7 @@ func (j *journey) catchUp(ctx context.Context, behind, until int64) (int64, erro
 
 // follow brings the changes since the copying began, and compares both sides as a whole.
 func (j *journey) follow(ctx context.Context) error {
-	if _, err := j.catchUp(ctx, 0, 0); err != nil {
+	if _, err := j.catchUp(ctx, closeEnough, 0); err != nil {
 		return err
 	}
 	from, err := j.from.checksum(ctx, -1)
@@ -236,7 +242,7 @@ func (j *journey) ready(ctx context.Context) error {
 	case !j.NotAfter.IsZero() && now.After(j.NotAfter):
 		return &errAbort{"it wasn't ready within its window"}
 	case now.Before(j.NotBefore):
-		if _, err := j.catchUp(ctx, 0, 0); err != nil {
+		if _, err := j.catchUp(ctx, closeEnough, 0); err != nil {
 			return err
 		}
 		j.note(func(m *Move) { m.wake = now.Add(min(followEvery, j.NotBefore.Sub(now))) })

@@ -51,6 +51,7 @@ type state struct {
 type rowPage struct {
 	Rows    []json.RawMessage `json:"rows"`
 	After   string            `json:"after"`
+	End     string            `json:"end"`
 	Last    bool              `json:"last"`
 	Version int64             `json:"version"`
 }
@@ -104,8 +105,13 @@ func (s *side) state(ctx context.Context, rows bool) (st state, err error) {
 	return st, s.get(ctx, "state", query, &st)
 }
 
-func (s *side) rows(ctx context.Context, table, after string, limit int) (p rowPage, err error) {
-	return p, s.get(ctx, "rows", url.Values{"table": {table}, "after": {after}, "limit": {fmt.Sprint(limit)}}, &p)
+// rows reads a page after a key, up to another one; "" for all there are.
+func (s *side) rows(ctx context.Context, table, after, until string, limit int) (p rowPage, err error) {
+	query := url.Values{"table": {table}, "after": {after}, "limit": {fmt.Sprint(limit)}}
+	if until != "" {
+		query.Set("until", until)
+	}
+	return p, s.get(ctx, "rows", query, &p)
 }
 
 func (s *side) changes(ctx context.Context, after, until int64) (b changeBatch, err error) {

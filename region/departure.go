@@ -195,6 +195,8 @@ type page struct {
 	Rows []json.RawMessage `json:"rows"`
 	// After is where the next page begins.
 	After string `json:"after"`
+	// End is the key of the table's last row, where the reader hasn't said where to stop.
+	End string `json:"end,omitempty"`
 	// Last says that there are no more rows of this table.
 	Last bool `json:"last"`
 	// Version is the fence's when the page was read.
@@ -204,7 +206,9 @@ type page struct {
 // errPageFull ends the reading of rows.
 var errPageFull = errors.New("the page is full")
 
-// moveRows reads rows of ?table= by their keys, from the one after ?after= on.
+// moveRows reads rows of ?table= by their keys, from the one after ?after= on, up to the one
+// of ?until=. Rows that come while a table is copied are in the change log: a reader that is
+// slower than they come would never be done without an end.
 func (s *Service) moveRows(ctx context.Context, c *moveCall) (any, error) {
 	t, err := movingTable(c.query.Get("table"))
 	if err != nil {
@@ -214,7 +218,7 @@ func (s *Service) moveRows(ctx context.Context, c *moveCall) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	where, args, err := t.afterKey(c.company, c.query.Get("after"))
+	where, args, err := t.between(c.company, c.query.Get("after"), c.query.Get("until"))
 	if err != nil {
 		return nil, err
 	}
@@ -227,6 +231,11 @@ func (s *Service) moveRows(ctx context.Context, c *moveCall) (any, error) {
 		}
 		if p.Version = f.Version; f.State == gone {
 			return f.refused(c.company)
+		}
+		if !c.query.Has("until") {
+			if p.End, err = t.lastKey(ctx, tx, c.company); err != nil {
+				return err
+			}
 		}
 		bytes := 0
 		rows, err := tx.QueryContext(ctx, `SELECT * FROM `+t.name+` WHERE `+where+` ORDER BY `+strings.Join(t.key, ", ")+
@@ -262,23 +271,42 @@ func (t *table) keyOf(row map[string]any) (string, error) {
 	return string(data), err
 }
 
-// afterKey is the condition for the rows of a company whose keys come after one; "" for all.
-func (t *table) afterKey(id company.ID, after string) (string, []any, error) {
-	if after == "" {
-		return `company_id = $1`, []any{int64(id)}, nil
+// between is the condition for the rows of a company whose keys come after one and not after
+// another; "" for all.
+func (t *table) between(id company.ID, after, until string) (where string, args []any, err error) {
+	where, args = `company_id = $1`, []any{int64(id)}
+	for _, bound := range []struct{ name, key, is string }{{"after", after, ">"}, {"until", until, "<="}} {
+		if bound.key == "" {
+			continue
+		}
+		var values []int64
+		if err := json.Unmarshal([]byte(bound.key), &values); err != nil || len(values) != len(t.key)-1 {
+			return "", nil, problem.New(problem.BadRequest, "The parameter %s isn't a key of %s.", bound.name, t.name)
+		}
+		if len(values) == 0 { // the company's one row
+			if bound.is == ">" {
+				where += ` AND 1 = 0`
+			}
+			continue
+		}
+		marks := make([]string, len(values))
+		for i, v := range values {
+			args = append(args, v)
+			marks[i] = fmt.Sprintf("$%d", len(args))
+		}
+		where += ` AND (` + strings.Join(t.key[1:], ", ") + `) ` + bound.is + ` (` + strings.Join(marks, ", ") + `)`
 	}
-	var values []int64
-	if err := json.Unmarshal([]byte(after), &values); err != nil || len(values) != len(t.key)-1 {
-		return "", nil, problem.New(problem.BadRequest, "The parameter after isn't a key of %s.", t.name)
-	}
-	if len(values) == 0 {
-		return `company_id = $1 AND 1 = 0`, []any{int64(id)}, nil // its one row has been read
-	}
-	args, marks := []any{int64(id)}, make([]string, len(values))
-	for i, v := range values {
-		args, marks[i] = append(args, v), fmt.Sprintf("$%d", i+2)
-	}
-	return `company_id = $1 AND (` + strings.Join(t.key[1:], ", ") + `) > (` + strings.Join(marks, ", ") + `)`, args, nil
+	return where, args, nil
+}
+
+// lastKey is the highest key of a company's rows; "" where there are none.
+func (t *table) lastKey(ctx context.Context, tx *sql.Tx, id company.ID) (last string, err error) {
+	rows, err := tx.QueryContext(ctx, `SELECT * FROM `+t.name+` WHERE company_id = $1 ORDER BY `+strings.Join(t.key, " DESC, ")+` DESC LIMIT 1`, int64(id))
+	err = snapshot.EachRow(rows, err, func(row map[string]any) error {
+		last, err = t.keyOf(row)
+		return err
+	})
+	return last, err
 }
 
 // loggedChange is an entry of the change log.

@@ -3,6 +3,7 @@ package acceptance
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -298,10 +299,15 @@ func TestCommandsFindMprDev(t *testing.T) {
 	}
 }
 
+// commandWithin is how long a command may take, a move that is waited for among them.
+const commandWithin = 3 * time.Minute
+
 // mpr runs a command against this mpr dev and answers its standard output.
 func (d *dev) mpr(t *testing.T, args ...string) []byte {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), binary, append(args, "--data", d.data)...)
+	ctx, cancel := context.WithTimeout(t.Context(), commandWithin)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, binary, append(args, "--data", d.data)...)
 	cmd.Env = environ()
 	var complaint bytes.Buffer
 	cmd.Stderr = &complaint

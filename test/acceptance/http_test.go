@@ -46,8 +46,13 @@ var plain = &http.Client{
 	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 }
 
+// callWithin is how long a call may take: one that hangs is a failure, not a test without end.
+const callWithin = time.Minute
+
 // do sends the call.
 func (c call) do(ctx context.Context) (answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, callWithin)
+	defer cancel()
 	var body io.Reader = strings.NewReader(c.Body)
 	contentType := ""
 	switch {

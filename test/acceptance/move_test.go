@@ -58,23 +58,36 @@ func (d *dev) startTraffic(t *testing.T, company int64) *traffic {
 	return x
 }
 
-// writers write side by side.
-const writers = 4
+// writers write side by side, each of them so often at the most: as much as a busy company
+// does, and not as much as the machine bears.
+const (
+	writers    = 4
+	writeEvery = 50 * time.Millisecond
+)
+
+// paced calls f again and again until it says no or the test ends it.
+func (x *traffic) paced(f func(i int) bool) {
+	x.work.Go(func() {
+		tick := time.NewTicker(writeEvery)
+		defer tick.Stop()
+		for i := 0; f(i); i++ {
+			select {
+			case <-x.ctx.Done():
+				return
+			case <-tick.C:
+			}
+		}
+	})
+}
 
 func (x *traffic) begin() {
 	x.round++
 	x.failed = nil
 	x.ctx, x.stop = context.WithCancel(context.Background())
 	for n := range writers {
-		x.work.Go(func() {
-			for i := 0; x.ctx.Err() == nil && x.write(fmt.Sprintf("round %d, writer %d, project %d", x.round, n, i)); i++ {
-			}
-		})
+		x.paced(func(i int) bool { return x.write(fmt.Sprintf("round %d, writer %d, project %d", x.round, n, i)) })
 	}
-	x.work.Go(func() {
-		for x.ctx.Err() == nil && x.read() {
-		}
-	})
+	x.paced(func(int) bool { return x.read() })
 }
 
 func (x *traffic) end() { x.stop(); x.work.Wait() }
@@ -233,7 +246,13 @@ func TestKilledWhileMoving(t *testing.T) {
 	x := d.startTraffic(t, c.ID)
 	for round, to := range []string{"EU01", "US01", "US02"} {
 		x.waitFor(t, 50)
-		d.mpr(t, "move", "start", fmt.Sprint(c.ID), "--to", to, "--rate", fmt.Sprint(1000>>(4*round)))
+		// The copying takes two seconds or more, and the process dies within them or soon after.
+		var plan struct{ Total int }
+		dry := d.mpr(t, "move", "start", fmt.Sprint(c.ID), "--to", to, "--dry-run", "--json")
+		if err := json.Unmarshal(dry, &plan); err != nil || plan.Total == 0 {
+			t.Fatalf("the plan is %s %v", dry, err)
+		}
+		d.mpr(t, "move", "start", fmt.Sprint(c.ID), "--to", to, "--rate", fmt.Sprint(max(100, plan.Total/2)))
 		x.waitFor(t, 10+20*round)
 		d.Kill(t)
 		x.end() // what failed meanwhile has no promise
