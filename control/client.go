@@ -209,9 +209,13 @@ func (c *Client) SetPolicy(ctx context.Context, in NewPolicy) (out Policy, err e
 	return out, err
 }
 
-// Ledger says how apps stand.
-func (c *Client) Ledger(ctx context.Context) (out LedgerReport, err error) {
-	err = c.do(ctx, http.MethodGet, "/ledger", nil, &out)
+// Ledger says how apps stand: one app, by its client id or its id, or all where it is "".
+func (c *Client) Ledger(ctx context.Context, app string) (out LedgerReport, err error) {
+	path := "/ledger"
+	if app != "" {
+		path += "?" + url.Values{"client_id": {app}}.Encode()
+	}
+	err = c.do(ctx, http.MethodGet, path, nil, &out)
 	return out, err
 }
 

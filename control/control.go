@@ -49,6 +49,8 @@ type Environment struct {
 	Regions       Regions
 	Pages         Pages
 	Policies      Policies
+	// HasLegacyDoor says whether there is anything that dates, brownouts and rehearsals change.
+	HasLegacyDoor bool
 	// Campaign is the configuration's, which is in force until another one is set.
 	Campaign rules.Campaign
 	// InForce is the policy with the campaign in force.

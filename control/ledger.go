@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"time"
 
@@ -43,10 +44,36 @@ func (s *Service) showLedger(r *http.Request, e *Environment) (int, any, error) 
 		return 0, nil, err
 	}
 	out := LedgerReport{Report: report, Names: map[string]string{}}
+	if ref := r.URL.Query().Get("client_id"); ref != "" {
+		if err := s.onlyOf(r.Context(), e, report, ref); err != nil {
+			return 0, nil, err
+		}
+	}
 	for _, a := range report.Apps {
 		s.name(r.Context(), e, out.Names, a.ClientID)
 	}
 	return http.StatusOK, out, nil
+}
+
+// onlyOf leaves one app in a report, found by its client id or its id. An app that the ledger
+// has never heard of makes no non-compliant calls.
+func (s *Service) onlyOf(ctx context.Context, e *Environment, report *ledger.Report, ref string) error {
+	report.Strangers = []ledger.Stranger{}
+	clientID := ref
+	var app App
+	unknown := s.identity(ctx, e, http.MethodGet, "/internal/apps/"+url.PathEscape(ref), nil, &app)
+	if unknown == nil {
+		clientID = app.ClientID
+	}
+	report.Apps = slices.DeleteFunc(report.Apps, func(a ledger.AppReport) bool { return a.ClientID != clientID })
+	switch {
+	case len(report.Apps) > 0: // it needn't exist any more
+	case unknown != nil:
+		return unknown
+	default:
+		report.Apps = append(report.Apps, ledger.AppReport{ClientID: clientID, App: app.ID, State: ledger.Compliant, Kinds: []ledger.KindReport{}, Companies: []company.ID{}})
+	}
+	return nil
 }
 
 // maxNamed bounds the names that are looked up for one answer.

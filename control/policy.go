@@ -59,6 +59,9 @@ func (s *Service) showPolicy(r *http.Request, e *Environment) (int, any, error) 
 }
 
 func (s *Service) setPolicy(r *http.Request, e *Environment) (int, any, error) {
+	if !e.HasLegacyDoor {
+		return 0, nil, problem.New(problem.Conflict, "The environment %s has no legacy door: dates, brownouts and rehearsals would change nothing there.", e.Name)
+	}
 	var in struct {
 		NewPolicy
 		Campaign json.RawMessage `json:"campaign"`
@@ -70,7 +73,14 @@ func (s *Service) setPolicy(r *http.Request, e *Environment) (int, any, error) {
 	if err != nil {
 		return 0, nil, invalid("campaign", err.Error())
 	}
+	before, err := e.Policies.Policy(r.Context())
+	if err != nil {
+		return 0, nil, err
+	}
 	wrong := campaign.Check()
+	for field, why := range campaign.Past(&before.Campaign, s.now()) {
+		wrong[field] = append(wrong[field], why...)
+	}
 	for name, text := range map[string]string{"by": in.By, "note": in.Note} {
 		if !utf8.ValidString(text) || len(text) > maxPolicyText || strings.ContainsFunc(text, func(c rune) bool { return c < ' ' }) {
 			wrong[name] = []string{"must be one line of at most 500 bytes"}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
+	"slices"
 	"testing"
 
 	"mpr/company"
@@ -345,4 +346,40 @@ func TestContractRefusals(t *testing.T) {
 	}
 	j.post(eu, "activate", map[string]any{"epoch": 2, "version": at + 1}).refused(409, problem.Conflict)
 	us.call("GET", us.internal+j.path("state"), "", nil).want(401)
+}
+
+// Rows that are made while a table is read come by the change log: whoever reads more slowly
+// than they are made gets to an end.
+func TestRowsEnd(t *testing.T) {
+	w := newWorldOf(t, "US02", 16)
+	j := &journey{t: t, from: w, id: w.newCompany("one")}
+	a := w.callerAt(j.id, 1)
+	type page struct {
+		Rows       []struct{ Name string }
+		After, End string
+		Last       bool
+	}
+	read := func(query string) (p page) {
+		w.admin("GET", j.path("rows?table=projects&limit=1&"+query), "").want(200).into(&p)
+		return p
+	}
+	if p := read(""); p.End != "" || !p.Last || len(p.Rows) > 0 {
+		t.Errorf("the first page of an empty table is %+v", p)
+	}
+	a.newProject("p0")
+	a.newProject("p1")
+	p := read("")
+	var names []string
+	for end := p.End; ; p = read("after=" + p.After + "&until=" + end) {
+		a.newProject("late")
+		for _, r := range p.Rows {
+			names = append(names, r.Name)
+		}
+		if p.Last || len(names) > 2 {
+			break
+		}
+	}
+	if !slices.Equal(names, []string{"p0", "p1"}) {
+		t.Errorf("up to the end there are %v", names)
+	}
 }

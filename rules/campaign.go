@@ -115,6 +115,24 @@ func (c *Campaign) Check() map[string][]string {
 	return wrong
 }
 
+// Past says which brownouts and rehearsals are over at that time and weren't there before: a
+// mistake, since they would never do anything. It answers what is wrong by field, as Check.
+func (c *Campaign) Past(before *Campaign, now time.Time) map[string][]string {
+	wrong := map[string][]string{}
+	over := []string{"is over already: it is " + now.UTC().Format(time.RFC3339)}
+	for i, b := range c.Brownouts {
+		if !now.Before(b.To) && !slices.ContainsFunc(before.Brownouts, func(o Brownout) bool { return o.Name == b.Name && o.To.Equal(b.To) }) {
+			wrong[fmt.Sprintf("brownouts[%d].to", i)] = over
+		}
+	}
+	for i, r := range c.Rehearsals {
+		if !now.Before(r.To) && !slices.ContainsFunc(before.Rehearsals, func(o Rehearsal) bool { return o.App == r.App && o.To.Equal(r.To) }) {
+			wrong[fmt.Sprintf("rehearsals[%d].to", i)] = over
+		}
+	}
+	return wrong
+}
+
 // Gone says whether the legacy door's last day is over at that time. The day itself still
 // works.
 func (c *Campaign) Gone(now time.Time) bool { return !now.Before(c.SunsetAt()) }

@@ -161,6 +161,21 @@ func TestCampaignCheck(t *testing.T) {
 	}
 }
 
+// What is over when it is planned is a mistake; what has become so since stays.
+func TestPlansThatAreOver(t *testing.T) {
+	over := rules.Campaign{
+		Brownouts:  []rules.Brownout{{Name: "first", From: noon.Add(-time.Hour), To: noon}, {Name: "second", From: noon, To: noon.Add(1)}},
+		Rehearsals: []rules.Rehearsal{{App: app, To: noon}, {App: app, To: noon.Add(1)}},
+	}
+	wrong := over.Past(&rules.Campaign{}, noon)
+	if len(wrong) != 2 || wrong["brownouts[0].to"] == nil || wrong["rehearsals[0].to"] == nil {
+		t.Errorf("wrong are %v", wrong)
+	}
+	if wrong := over.Past(&over, noon); len(wrong) != 0 {
+		t.Errorf("what was there before is wrong: %v", wrong)
+	}
+}
+
 func TestCampaignAsJSON(t *testing.T) {
 	c := rules.Seed().Campaign
 	c.Brownouts = []rules.Brownout{{Name: "first", From: noon, To: noon.Add(time.Hour), Share: 0.5, Apps: []string{app}, Authentication: true, Paused: true}}

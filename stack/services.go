@@ -249,7 +249,7 @@ func (s *system) controlled(ctx context.Context, db *store.DB) ([]*control.Envir
 		s.add(book)
 		all = append(all, &control.Environment{
 			Name: e.Name, DefaultRegion: company.Region(s.config.DefaultRegion), Placements: d, Regions: d, Pages: d,
-			Policies: d, Campaign: v.edition().policy.Campaign, InForce: func() *rules.Policy { return v.edition().inForce() }, Ledger: book,
+			Policies: d, HasLegacyDoor: e.Legacy.Host != "", Campaign: v.edition().policy.Campaign, InForce: func() *rules.Policy { return v.edition().inForce() }, Ledger: book,
 			IdentityURL: "http://" + e.Identity.Internal, LoginURL: "http://" + e.Login.Listen,
 			PublicLogin: e.Login.BaseURL(), PublicAPI: e.API.BaseURL(), ClientPrefix: e.ClientPrefix(),
 		})

@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/alecthomas/kong"
 
@@ -55,6 +56,7 @@ func run(ctx context.Context, args []string, t *terminal) int {
 	parser, err := kong.New(&cli{}, kong.Name("mpr"), kong.Description(description),
 		kong.Writers(t.out, t.err), kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(t),
 		kong.TypeMapper(reflect.TypeFor[company.ID](), kong.MapperFunc(companyID)),
+		kong.TypeMapper(reflect.TypeFor[time.Time](), kong.MapperFunc(moment)),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}))
 	if err != nil {
 		t.fail(err)
@@ -95,6 +97,24 @@ func companyID(ctx *kong.DecodeContext, target reflect.Value) error {
 		return fmt.Errorf("%q is %w", text, err)
 	}
 	target.SetInt(int64(id))
+	return nil
+}
+
+// moment reads a time or, where the flag says so, a day.
+func moment(ctx *kong.DecodeContext, target reflect.Value) error {
+	var text string
+	if err := ctx.Scan.PopValueInto("time", &text); err != nil {
+		return err
+	}
+	layout, like := time.RFC3339, "a time such as 2019-04-01T14:00:00Z"
+	if ctx.Value.Format != "" {
+		layout, like = ctx.Value.Format, "a day such as 2019-04-01"
+	}
+	at, err := time.Parse(layout, text)
+	if err != nil {
+		return fmt.Errorf("%q is not %s", text, like)
+	}
+	target.Set(reflect.ValueOf(at))
 	return nil
 }
 

@@ -32,7 +32,7 @@ func (c *ledgerShowCommand) Run(ctx context.Context, t *terminal) error {
 	if c.CSV != "" {
 		return c.writeCSV(ctx, t, client)
 	}
-	report, err := client.Ledger(ctx)
+	report, err := client.Ledger(ctx, c.App)
 	if err != nil {
 		return err
 	}
@@ -63,26 +63,21 @@ func (c *ledgerShowCommand) Run(ctx context.Context, t *terminal) error {
 
 // showApp shows what one app must change.
 func (c *ledgerShowCommand) showApp(t *terminal, report control.LedgerReport) error {
-	for _, a := range report.Apps {
-		if a.ClientID != c.App {
-			continue
-		}
-		return t.answer(c.JSON, a, func(w io.Writer) {
-			list(w, "name", report.Names[a.ClientID], "client_id", a.ClientID, "state", string(a.State), "since", a.Since,
-				"14 days", bars(a.Trend[:])+"  "+report.Days[0]+" to "+report.Days[len(report.Days)-1],
-				"calls", strconv.FormatInt(a.Calls, 10), "refused", strconv.FormatInt(a.Refused, 10), "companies", joinIDs(a.Companies))
-			if len(a.Kinds) > 0 {
-				_, _ = fmt.Fprintln(w)
-				rows := make([][]string, len(a.Kinds))
-				for i, k := range a.Kinds {
-					rows[i] = []string{string(k.Kind), strconv.FormatInt(k.Calls, 10), k.Change}
-				}
-				table(w, []string{"KIND", "CALLS", "WHAT TO CHANGE"}, rows)
+	a := report.Apps[0]
+	return t.answer(c.JSON, a, func(w io.Writer) {
+		list(w, "name", report.Names[a.ClientID], "client_id", a.ClientID, "state", string(a.State), "since", orDash(a.Since),
+			"14 days", bars(a.Trend[:])+"  "+report.Days[0]+" to "+report.Days[len(report.Days)-1],
+			"calls", strconv.FormatInt(a.Calls, 10), "refused", strconv.FormatInt(a.Refused, 10), "companies", joinIDs(a.Companies))
+		if len(a.Kinds) > 0 {
+			_, _ = fmt.Fprintln(w)
+			rows := make([][]string, len(a.Kinds))
+			for i, k := range a.Kinds {
+				rows[i] = []string{string(k.Kind), strconv.FormatInt(k.Calls, 10), k.Change}
 			}
-			next(w, "mpr app rehearse %s --to TIME%s", a.ClientID, c.environmentFlag())
-		})
-	}
-	return fmt.Errorf("the ledger knows no app %q: see `mpr ledger`", c.App)
+			table(w, []string{"KIND", "CALLS", "WHAT TO CHANGE"}, rows)
+		}
+		next(w, "mpr app rehearse %s --to TIME%s", a.ClientID, c.environmentFlag())
+	})
 }
 
 func (c *ledgerShowCommand) writeCSV(ctx context.Context, t *terminal, client *control.Client) error {
@@ -100,7 +95,9 @@ func (c *ledgerShowCommand) writeCSV(ctx context.Context, t *terminal, client *c
 	if err := f.Close(); err != nil {
 		return fmt.Errorf("write the CSV: %w", err)
 	}
-	return nil
+	return t.answer(c.JSON, map[string]string{"file": c.CSV}, func(w io.Writer) {
+		_, _ = fmt.Fprintf(w, "The calls of the last %d days are in %s.\n", c.Days, c.CSV)
+	})
 }
 
 // bars draws numbers as a small bar chart, the largest as a full block.
