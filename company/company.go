@@ -87,6 +87,9 @@ type Placement struct {
 	// Onboarded is the UTC day on which the company became a customer. The rules of
 	// the legacy door depend on it. Kept to the day.
 	Onboarded time.Time `json:"onboarded"`
+	// Turn is the turn of the mover that placed the company; 0 where none has. Copies of the
+	// directory do without it.
+	Turn int64 `json:"turn,omitempty"`
 }
 
 // RegionInfo is what the directory says of a region.

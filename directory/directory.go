@@ -187,8 +187,9 @@ func (d *Directory) Get(ctx context.Context, id company.ID) (company.Placement, 
 }
 
 // Update replaces a placement if its record still has the revision; otherwise, and where
-// the epoch doesn't grow, it answers [problem.Conflict] and changes nothing. It answers
-// the new revision.
+// the epoch doesn't grow, it answers [problem.Conflict] and changes nothing; where a mover
+// with a later turn has placed the company, [problem.MoverReplaced]. It answers the new
+// revision.
 func (d *Directory) Update(ctx context.Context, p company.Placement, revision uint64) (uint64, error) {
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
@@ -202,6 +203,9 @@ func (d *Directory) Update(ctx context.Context, p company.Placement, revision ui
 	last, err := readPlacement(entry.Value())
 	if err != nil {
 		return 0, err
+	}
+	if p.Turn < last.Turn {
+		return 0, problem.New(problem.MoverReplaced, "A mover with a later turn than %d has placed company %d.", p.Turn, p.Company)
 	}
 	if p.Epoch <= last.Epoch {
 		return 0, problem.New(problem.Conflict, "Company %d is at epoch %d; a change must go beyond it, not to %d.", p.Company, last.Epoch, p.Epoch)

@@ -102,11 +102,23 @@ func TestPlacementsChangeByCompareAndSet(t *testing.T) {
 	if _, err := d.Update(t.Context(), place(7, "EU01", 1), revision); !errors.Is(err, conflict) {
 		t.Errorf("an epoch that doesn't grow: %v", err)
 	}
-	if _, err := d.Update(t.Context(), place(7, "EU01", 2), revision); err != nil {
+	updated, err := d.Update(t.Context(), place(7, "EU01", 2), revision)
+	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := d.Update(t.Context(), place(7, "US02", 3), revision); !errors.Is(err, conflict) {
 		t.Errorf("an old revision: %v", err)
+	}
+	// A mover that was asleep changes nothing, not even at the revision that it has just read.
+	late := place(7, "EU01", 3)
+	late.Turn = 2
+	turned, err := d.Update(t.Context(), late, updated)
+	if err != nil {
+		t.Fatal(err)
+	}
+	late.Turn, late.Epoch = 1, 4
+	if _, err := d.Update(t.Context(), late, turned); !errors.Is(err, problem.New(problem.MoverReplaced, "")) {
+		t.Errorf("an old turn: %v", err)
 	}
 	if _, err := d.Update(t.Context(), place(9, "US02", 3), 1<<40); !errors.Is(err, conflict) {
 		t.Errorf("a revision that never was: %v", err)

@@ -105,7 +105,7 @@ func (j *journey) depart(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := j.Queue.overtake(ctx, j.Move, max(from.Turn, to.Turn)); err != nil {
+	if err := j.Queue.overtake(ctx, j.Move, max(from.Turn, to.Turn, p.Turn)); err != nil {
 		return err
 	}
 	if from.Fence == nil || from.Fence.State == "gone" || from.Fence.Epoch != p.Epoch {
@@ -251,5 +251,6 @@ func (j *journey) ready(ctx context.Context) error {
 	if _, err := j.catchUp(ctx, closeEnough, 0); err != nil {
 		return err
 	}
+	j.note(func(m *Move) { m.Froze = true })
 	return j.enter(ctx, Cutting, "")
 }

@@ -89,7 +89,7 @@ func (j *journey) commit(ctx context.Context, d Directory, p company.Placement, 
 	}
 	next := p
 	next.Region, next.Epoch = j.To, p.Epoch+1
-	if _, err := d.Update(ctx, next, revision); err != nil {
+	if err := j.place(ctx, d, next, revision); err != nil {
 		return p, err
 	}
 	j.note(func(m *Move) { m.Final, m.Epoch = frozen.Version, p.Epoch })
@@ -175,8 +175,21 @@ func (j *journey) undo(ctx context.Context, d Directory, why error) error {
 	return errWaits
 }
 
-// giveBack has the source own the company under the next epoch, where it is frozen, and
-// answers the placement. Where the move turns out to be committed it changes nothing.
+// place changes the placement, unless a mover with a later turn has done so before: one that
+// was asleep since must not take the epoch away under which the company is owned.
+func (j *journey) place(ctx context.Context, d Directory, p company.Placement, revision uint64) error {
+	p.Turn = j.turn
+	_, err := d.Update(ctx, p, revision)
+	if errors.Is(err, problem.New(problem.MoverReplaced, "")) {
+		return fmt.Errorf("%w: %w", errReplaced, err)
+	}
+	return err
+}
+
+// giveBack has the source own the company under a new epoch, where it may have been asked to
+// freeze, and answers the placement. That it isn't frozen now is no reason to do without: a
+// request that seemed lost may still be on its way, and only a new epoch makes it harmless.
+// Where the move turns out to be committed it changes nothing.
 func (j *journey) giveBack(ctx context.Context, d Directory) (company.Placement, error) {
 	for {
 		p, revision, err := d.Get(ctx, j.Company)
@@ -187,19 +200,17 @@ func (j *journey) giveBack(ctx context.Context, d Directory) (company.Placement,
 		if err != nil {
 			return p, err
 		}
-		if st.Fence != nil && (st.Fence.State != "owned" || st.Fence.Epoch != p.Epoch) {
-			if st.Fence.Epoch >= p.Epoch {
-				if err := j.step(ctx, "new epoch"); err != nil {
-					return p, err
-				}
-				p.Epoch = st.Fence.Epoch + 1
-				_, err := d.Update(ctx, p, revision)
-				if errors.Is(err, problem.New(problem.Conflict, "")) {
-					continue // it was changed meanwhile: look again
-				}
-				if err != nil {
-					return p, err
-				}
+		if st.Fence != nil && (j.Froze || st.Fence.State != "owned" || st.Fence.Epoch != p.Epoch) {
+			if err := j.step(ctx, "new epoch"); err != nil {
+				return p, err
+			}
+			p.Epoch = max(p.Epoch, st.Fence.Epoch) + 1
+			err := j.place(ctx, d, p, revision)
+			if errors.Is(err, problem.New(problem.Conflict, "")) {
+				continue // it was changed meanwhile: look again
+			}
+			if err != nil {
+				return p, err
 			}
 			if err := j.step(ctx, "thaw"); err != nil {
 				return p, err
@@ -208,7 +219,7 @@ func (j *journey) giveBack(ctx context.Context, d Directory) (company.Placement,
 				return p, err
 			}
 		}
-		j.note(func(m *Move) { m.Epoch = p.Epoch })
+		j.note(func(m *Move) { m.Epoch, m.Froze = p.Epoch, false })
 		return p, d.Release(ctx, j.ID, p)
 	}
 }

@@ -102,6 +102,8 @@ type Details struct {
 	Held     int `json:"held,omitempty"`
 	// Pause is how long nobody owned the company at the change-over.
 	Pause time.Duration `json:"pause_ns,omitempty"`
+	// Froze says that the source may have been asked to freeze, and wasn't thawed since.
+	Froze bool `json:"froze,omitempty"`
 	// Attempts counts change-overs that failed and were undone.
 	Attempts int `json:"attempts,omitempty"`
 	// Problem is why the move doesn't go on; it is tried again.

@@ -17,7 +17,8 @@ import (
 // Directory says where companies live, and changes it.
 type Directory interface {
 	Get(context.Context, company.ID) (company.Placement, uint64, error)
-	// Update answers [problem.Conflict] where the record has another revision.
+	// Update answers [problem.Conflict] where the record has another revision, and
+	// [problem.MoverReplaced] where it is of a later turn.
 	Update(ctx context.Context, p company.Placement, revision uint64) (uint64, error)
 	Regions(context.Context) ([]company.RegionInfo, error)
 	Gateways(context.Context) ([]string, error)

@@ -162,7 +162,7 @@ func (q *Queue) Events(ctx context.Context, id string) (list []Event, err error)
 // Pause keeps a move from going on, or has it go on. By says who asks.
 func (q *Queue) Pause(ctx context.Context, m *Move, paused bool, by string) error {
 	word := map[bool]string{true: "paused by ", false: "resumed by "}[paused]
-	return q.steer(ctx, m, `UPDATE moves SET paused = $2, wake = 0 WHERE id = $1 AND active = 1`, word+by, flag(paused))
+	return q.steer(ctx, m, `UPDATE moves SET paused = $2, wake = 0 WHERE id = $1 AND active = 1`, word+by, bit(paused))
 }
 
 // Abort has a move given up, if it hasn't been committed by then.
@@ -183,7 +183,7 @@ func (q *Queue) steer(ctx context.Context, m *Move, update, text string, value i
 	})
 }
 
-func flag(b bool) int64 {
+func bit(b bool) int64 {
 	if b {
 		return 1
 	}
@@ -243,7 +243,7 @@ func (q *Queue) save(ctx context.Context, m *Move, lease time.Duration, text str
 		waits := m.Phase != Done && m.Phase != Aborted
 		err := tx.QueryRowContext(ctx, `UPDATE moves SET phase = $3, active = $4, waits = $5, lease = $6, wake = $7, details = $8 WHERE id = $1 AND turn = $2
 			RETURNING paused, aborting`,
-			m.ID, m.turn, string(m.Phase), flag(!m.Phase.Over()), flag(waits), until, store.Micros(m.wake), string(details)).Scan(&m.Paused, &m.Aborting)
+			m.ID, m.turn, string(m.Phase), bit(!m.Phase.Over()), bit(waits), until, store.Micros(m.wake), string(details)).Scan(&m.Paused, &m.Aborting)
 		if errors.Is(err, sql.ErrNoRows) {
 			return errReplaced
 		}

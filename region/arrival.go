@@ -60,6 +60,13 @@ func (s *Service) moveArrive(ctx context.Context, c *moveCall) (any, error) {
 
 // newArrival says where an arrival begins.
 func (s *Service) newArrival(ctx context.Context, tx *sql.Tx, c *moveCall) (*arrival, error) {
+	var abandoned int64
+	if err := tx.QueryRowContext(ctx, `SELECT abandoned FROM moves WHERE company_id = $1`, int64(c.company)).Scan(&abandoned); err != nil {
+		return nil, fmt.Errorf("read the move: %w", err)
+	}
+	if abandoned != 0 { // the request was on its way for long, or has come twice
+		return nil, problem.New(problem.Conflict, "The move %s of company %d was given up.", c.Move, c.company)
+	}
 	a := &arrival{Move: c.Move, Started: s.Now(), Epoch: c.Epoch, Version: c.Version, Settled: c.Version}
 	f, err := lockFence(ctx, tx, c.company) // or its rows might be purged meanwhile
 	switch {
@@ -277,6 +284,9 @@ func (s *Service) moveActivate(ctx context.Context, c *moveCall) (any, error) {
 func (s *Service) moveAbandon(ctx context.Context, c *moveCall) (any, error) {
 	begun := false
 	err := s.act(ctx, c, func(tx *sql.Tx) error {
+		if _, err := tx.ExecContext(ctx, `UPDATE moves SET abandoned = 1 WHERE company_id = $1`, int64(c.company)); err != nil {
+			return fmt.Errorf("note that the move was given up: %w", err)
+		}
 		a, err := readArrival(ctx, tx, c.company)
 		if begun = a != nil && a.Move == c.Move; err != nil || !begun {
 			return err

@@ -136,7 +136,9 @@ func (c *moveCall) number(name string, otherwise int64) (int64, error) {
 func (s *Service) act(ctx context.Context, c *moveCall, f func(*sql.Tx) error) error {
 	return s.DB.Write(ctx, func(tx *sql.Tx) error {
 		done, err := tx.ExecContext(ctx, `INSERT INTO moves (company_id, move_id, turn) VALUES ($1, $2, $3)
-			ON CONFLICT (company_id) DO UPDATE SET move_id = excluded.move_id, turn = excluded.turn WHERE moves.turn <= excluded.turn`,
+			ON CONFLICT (company_id) DO UPDATE SET move_id = excluded.move_id, turn = excluded.turn,
+				abandoned = CASE WHEN moves.move_id = excluded.move_id THEN moves.abandoned ELSE 0 END
+			WHERE moves.turn <= excluded.turn`,
 			int64(c.company), c.Move, c.Turn)
 		if err != nil {
 			return fmt.Errorf("take the turn: %w", err)

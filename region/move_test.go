@@ -286,6 +286,21 @@ func TestContractAbandoned(t *testing.T) {
 
 // "At most one acts on a company at a time, safe even if it is paused for a minute and wakes
 // up": who has been replaced changes nothing any more.
+// A request to arrive that was on its way for long must not bring back what was given up; the
+// next move of the company is another matter.
+func TestArriveAfterAbandon(t *testing.T) {
+	us, eu := newWorldOf(t, "US02", 16), newWorldOf(t, "EU01", 17)
+	j := &journey{t: t, from: us, to: eu, id: us.newCompany("one"), move: "move-1", turn: 1}
+	late := map[string]any{"epoch": 1, "version": 0}
+	j.post(eu, "abandon", nil).want(200)
+	j.post(eu, "arrive", late).refused(409, problem.Conflict)
+	if j.state(eu).Arrival != nil {
+		t.Error("it arrives all the same")
+	}
+	j.move, j.turn = "move-2", 2
+	j.post(eu, "arrive", late).want(200)
+}
+
 func TestReplacedMoversChangeNothing(t *testing.T) {
 	us, eu := newWorldOf(t, "US02", 16), newWorldOf(t, "EU01", 17)
 	id := us.newCompany("one")

@@ -6,6 +6,8 @@ CREATE TABLE moves (
     company_id BIGINT PRIMARY KEY,
     move_id    TEXT   NOT NULL,
     turn       BIGINT NOT NULL,
+    -- 1: the move was given up here, and must not begin to arrive again.
+    abandoned  BIGINT NOT NULL DEFAULT 0,
     -- The change log is kept from the version after this one on; -1: as long as any other.
     keep_after BIGINT NOT NULL DEFAULT -1
 );
