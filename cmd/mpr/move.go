@@ -17,6 +17,7 @@ import (
 type moveCommands struct {
 	Start  moveStartCommand  `cmd:"" help:"Move a company to another region, while it is in use."`
 	Back   moveBackCommand   `cmd:"" help:"Move a company back to where it came from, with all that was written since."`
+	Plan   movePlanCommand   `cmd:"" help:"Queue the moves that a file lists."`
 	Status moveStatusCommand `cmd:"" help:"Show how far a move is."`
 	List   moveListCommand   `cmd:"" help:"List moves."`
 	Pause  movePauseCommand  `cmd:"" help:"Keep a move from going on; the company stays where it is."`
@@ -31,12 +32,29 @@ type schedule struct {
 	Window time.Duration `placeholder:"TIME" help:"How long after --at it may change over, such as 2h; a move that isn't ready by then is given up."`
 	Rate   int           `placeholder:"ROWS" help:"How many rows are copied each second at the most."`
 	DryRun bool          `help:"Only say what would be moved, how long it would take, and which apps would break."`
-	Wait   bool          `help:"Show the progress until the company has changed over."`
+}
+
+// request asks for a company's move.
+func (s *schedule) request(m *author, in control.NewMove, id company.ID, to string) (control.NewMove, error) {
+	if s.Window != 0 && s.At.IsZero() {
+		return in, wrongUsage("--window needs --at TIME, when it begins")
+	}
+	in.Company, in.To, in.By, in.NotBefore, in.Rate = id, company.Region(to), m.who(), s.At.UTC(), s.Rate
+	if s.Window > 0 {
+		in.NotAfter = s.At.Add(s.Window).UTC()
+	}
+	return in, nil
+}
+
+// oneMove are the flags of commands that start the move of one company.
+type oneMove struct {
+	schedule
+	Wait bool `help:"Show the progress until the company has changed over."`
 }
 
 type moveStartCommand struct {
 	author
-	schedule
+	oneMove
 	Company company.ID `arg:"" help:"The company's id."`
 	To      string     `required:"" placeholder:"REGION" help:"The region to move it to."`
 }
@@ -47,7 +65,7 @@ func (c *moveStartCommand) Run(ctx context.Context, t *terminal) error {
 
 type moveBackCommand struct {
 	author
-	schedule
+	oneMove
 	Company company.ID `arg:"" help:"The company's id."`
 }
 
@@ -55,17 +73,14 @@ func (c *moveBackCommand) Run(ctx context.Context, t *terminal) error {
 	return c.start(ctx, t, &c.author, control.NewMove{Back: true}, c.Company, "")
 }
 
-func (s *schedule) start(ctx context.Context, t *terminal, m *author, in control.NewMove, id company.ID, to string) error {
-	if s.Window != 0 && s.At.IsZero() {
-		return wrongUsage("--window needs --at TIME, when it begins")
+func (s *oneMove) start(ctx context.Context, t *terminal, m *author, in control.NewMove, id company.ID, to string) error {
+	in, err := s.request(m, in, id, to)
+	if err != nil {
+		return err
 	}
 	client, err := m.client()
 	if err != nil {
 		return err
-	}
-	in.Company, in.To, in.By, in.NotBefore, in.Rate = id, company.Region(to), m.who(), s.At.UTC(), s.Rate
-	if s.Window > 0 {
-		in.NotAfter = s.At.Add(s.Window).UTC()
 	}
 	if s.DryRun {
 		plan, err := client.PlanMove(ctx, in)

@@ -18,6 +18,8 @@ type regionCommands struct {
 	Run  regionCommand     `cmd:"" default:"withargs" help:"Run a region (the word run may be left out)."`
 	Add  regionAddCommand  `cmd:"" help:"Tell the directory of a region, or of its new addresses."`
 	List regionListCommand `cmd:"" help:"List the regions."`
+
+	Drain regionDrainCommand `cmd:"" help:"Queue the moves of all companies of a region to other ones."`
 }
 
 type regionCommand struct {
