@@ -251,6 +251,5 @@ func (j *journey) ready(ctx context.Context) error {
 	if _, err := j.catchUp(ctx, closeEnough, 0); err != nil {
 		return err
 	}
-	j.note(func(m *Move) { m.Froze = true })
 	return j.enter(ctx, Cutting, "")
 }

@@ -41,6 +41,7 @@ func (j *journey) cut(ctx context.Context) error {
 	if p.Region != j.From {
 		return &errAbort{fmt.Sprintf("the company lives in %s, not in %s", p.Region, j.From)}
 	}
+	j.note(func(m *Move) { m.Froze = true }) // each mover that finds the move here says so again
 	limited, cancel := context.WithTimeout(ctx, cutWithin)
 	committed, err := j.commit(limited, d, p, revision)
 	cancel()

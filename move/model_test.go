@@ -455,12 +455,17 @@ func (w *model) act(i int, do func(string, func(*model))) {
 				w.enter(i, cutting)
 			}
 		})
-	case cutLook:
+	case cutLook, backLook:
 		do(name, func(w *model) {
 			m := &w.movers[i]
-			m.epoch, m.rev, m.at = w.dirEpoch, w.dirRev, cutFreeze
-			if w.dirRegion == m.to() {
+			look := m.at
+			switch m.epoch, m.rev = w.dirEpoch, w.dirRev; {
+			case w.dirRegion == m.to():
 				m.at = endLook
+			case look == cutLook:
+				m.at, w.froze = cutFreeze, w.froze || w.turn == m.turn
+			default:
+				m.at = backFence
 			}
 		})
 	case cutFreeze:
@@ -492,14 +497,6 @@ func (w *model) act(i int, do func(string, func(*model))) {
 		})
 	case cutActivate:
 		send(message{verb: activate, to: m.to(), epoch: m.epoch, version: m.version}, whether(endLook, endLook))
-	case backLook:
-		do(name, func(w *model) {
-			m := &w.movers[i]
-			m.epoch, m.rev, m.at = w.dirEpoch, w.dirRev, backFence
-			if w.dirRegion == m.to() {
-				m.at = endLook
-			}
-		})
 	case backFence:
 		do(name, func(w *model) {
 			m := &w.movers[i]
@@ -522,11 +519,22 @@ func (w *model) act(i int, do func(string, func(*model))) {
 			}
 		})
 	case backThaw:
-		send(message{verb: thaw, to: m.from(), epoch: m.epoch}, func(w *model, m *modelMover, a modelAnswer) {
+		thawed := message{verb: thaw, to: m.from(), epoch: m.epoch}
+		send(thawed, func(w *model, m *modelMover, a modelAnswer) {
 			if m.at = idle; a.ok {
 				w.givenBack(i)
 			}
 		})
+		if w.faults > 0 {
+			do(name+", the gateways can't be told", func(w *model) {
+				w.faults--
+				thawed.move, thawed.turn = m.move, m.turn
+				if w.deliver(thawed).ok && w.turn == m.turn {
+					w.froze = false
+				}
+				w.movers[i].at = idle
+			})
+		}
 	case abortAbandon:
 		send(message{verb: abandon, to: m.to()}, whether(abortSettle, idle))
 	case abortSettle:
@@ -580,7 +588,6 @@ func (w *model) enter(i int, p modelPhase) {
 		p = aborting
 	}
 	w.phase = p
-	w.froze = w.froze || p == cutting
 	next := modelMover{move: m.move, turn: m.turn}
 	switch p {
 	case following:

@@ -34,12 +34,12 @@ type schedule struct {
 	DryRun bool          `help:"Only say what would be moved, how long it would take, and which apps would break."`
 }
 
-// request asks for a company's move.
-func (s *schedule) request(m *author, in control.NewMove, id company.ID, to string) (control.NewMove, error) {
+// request asks for a move whose company is still to be said.
+func (s *schedule) request(m *author) (in control.NewMove, err error) {
 	if s.Window != 0 && s.At.IsZero() {
 		return in, wrongUsage("--window needs --at TIME, when it begins")
 	}
-	in.Company, in.To, in.By, in.NotBefore, in.Rate = id, company.Region(to), m.who(), s.At.UTC(), s.Rate
+	in.By, in.NotBefore, in.Rate = m.who(), s.At.UTC(), s.Rate
 	if s.Window > 0 {
 		in.NotAfter = s.At.Add(s.Window).UTC()
 	}
@@ -60,7 +60,7 @@ type moveStartCommand struct {
 }
 
 func (c *moveStartCommand) Run(ctx context.Context, t *terminal) error {
-	return c.start(ctx, t, &c.author, control.NewMove{}, c.Company, c.To)
+	return c.start(ctx, t, &c.author, c.Company, c.To, false)
 }
 
 type moveBackCommand struct {
@@ -70,14 +70,15 @@ type moveBackCommand struct {
 }
 
 func (c *moveBackCommand) Run(ctx context.Context, t *terminal) error {
-	return c.start(ctx, t, &c.author, control.NewMove{Back: true}, c.Company, "")
+	return c.start(ctx, t, &c.author, c.Company, "", true)
 }
 
-func (s *oneMove) start(ctx context.Context, t *terminal, m *author, in control.NewMove, id company.ID, to string) error {
-	in, err := s.request(m, in, id, to)
+func (s *oneMove) start(ctx context.Context, t *terminal, m *author, id company.ID, to string, back bool) error {
+	in, err := s.request(m)
 	if err != nil {
 		return err
 	}
+	in.Company, in.To, in.Back = id, company.Region(to), back
 	client, err := m.client()
 	if err != nil {
 		return err
@@ -146,8 +147,8 @@ func watchMove(ctx context.Context, t *terminal, client *control.Client, m *cont
 			if err := t.answer(true, m, nil); err != nil {
 				return err
 			}
-		} else if !asJSON && t.erasable() {
-			_, _ = fmt.Fprintf(t.err, "\r\x1b[K%s", moveBar(m))
+		} else if !asJSON {
+			t.progress(moveBar(m))
 		}
 		if m.Phase.Over() {
 			break
@@ -164,9 +165,7 @@ func watchMove(ctx context.Context, t *terminal, client *control.Client, m *cont
 		m = &now
 	}
 	if !asJSON {
-		if t.erasable() {
-			_, _ = fmt.Fprint(t.err, "\r\x1b[K")
-		}
+		t.progress("")
 		err := t.answer(false, m, func(w io.Writer) { showMove(w, m) })
 		if err != nil {
 			return err

@@ -159,14 +159,16 @@ func (s *schedule) startAll(ctx context.Context, t *terminal, m *author, client 
 			return wrongUsage("there is no region %s for company %d: see `mpr region list`", one.To, one.Company)
 		}
 	}
+	in, err := s.request(m)
+	if err != nil {
+		return err
+	}
 	for i, one := range list {
-		if t.erasable() && !m.JSON {
-			_, _ = fmt.Fprintf(t.err, "\r\x1b[K%d of %d companies", i, len(list))
+		if !m.JSON {
+			t.progress(fmt.Sprintf("%d of %d companies", i, len(list)))
 		}
-		in, err := s.request(m, control.NewMove{}, one.Company, string(one.To))
-		if err != nil {
-			return err
-		}
+		in.Company, in.To = one.Company, one.To
+		var err error
 		if s.DryRun {
 			var plan control.MovePlan
 			if plan, err = client.PlanMove(ctx, in); err == nil {
@@ -187,8 +189,8 @@ func (s *schedule) startAll(ctx context.Context, t *terminal, m *author, client 
 			return fmt.Errorf("%w\n%d of %d moves are queued and go on. Repeat the command: it leaves out what is queued", err, len(out.Queued), len(list))
 		}
 	}
-	if t.erasable() && !m.JSON {
-		_, _ = fmt.Fprint(t.err, "\r\x1b[K")
+	if !m.JSON {
+		t.progress("")
 	}
 	return t.answer(m.JSON, out, func(w io.Writer) {
 		if s.DryRun {

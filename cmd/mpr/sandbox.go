@@ -79,10 +79,8 @@ func (c *sandboxRefreshCommand) watch(ctx context.Context, client *control.Clien
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
 	for generation := run.Generation; ; {
-		if c.JSON || !t.erasable() {
-			// One line at the end is enough where lines can't be replaced.
-		} else if _, err := fmt.Fprintf(t.err, "\r\x1b[K%s", bar(run)); err != nil {
-			return run, err
+		if !c.JSON {
+			t.progress(bar(run))
 		}
 		if !run.Ended.IsZero() {
 			break
@@ -101,8 +99,8 @@ func (c *sandboxRefreshCommand) watch(ctx context.Context, client *control.Clien
 		}
 		run = *now.Run
 	}
-	if !c.JSON && t.erasable() {
-		_, _ = fmt.Fprint(t.err, "\r\x1b[K")
+	if !c.JSON {
+		t.progress("")
 	}
 	return run, nil
 }

@@ -79,10 +79,12 @@ func printable(cells []string) []string {
 	return out
 }
 
-// erasable says whether what was written to the error output can be written over.
-func (t *terminal) erasable() bool {
-	file, ok := t.err.(*os.File)
-	return ok && term.IsTerminal(int(file.Fd()))
+// progress shows a line in place of the one that it showed before; "" takes it away. Where
+// lines can't be replaced what comes at the end is enough.
+func (t *terminal) progress(line string) {
+	if file, ok := t.err.(*os.File); ok && term.IsTerminal(int(file.Fd())) {
+		_, _ = fmt.Fprint(file, "\r\x1b[K", line) // whoever has left misses nothing
+	}
 }
 
 // confirm asks a question that only a person may answer.
