@@ -31,8 +31,10 @@ type Hold struct {
 }
 
 const (
-	// holdsKept is for how long the record of a hold is kept: longer than any hold.
-	holdsKept = time.Hour
+	// holdsKept is for how long the record of a hold is kept, and longestHold bounds a hold: the
+	// clock of whoever asked for it may be ahead of ours.
+	holdsKept   = time.Hour
+	longestHold = 10 * time.Second
 	// leaseFor is how long a gateway is waited for after its last sign of life.
 	leaseFor  = 5 * time.Second
 	leaseBeat = time.Second
@@ -135,7 +137,7 @@ func (r *Replica) applyHold(e Entry) {
 		r.Learn(*h.Placement)
 		r.endHold(h.Company, "")
 	case left > 0:
-		r.beginHold(h, min(left, holdsKept))
+		r.beginHold(h, min(left, longestHold))
 		if name := r.gateway.Load(); name != nil {
 			// A gateway whose word doesn't arrive isn't waited for.
 			_ = r.nc.Publish(confirmations(BucketName("holds", r.environment), h), []byte(*name))

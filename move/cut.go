@@ -109,7 +109,7 @@ func (j *journey) hold(ctx context.Context, d Directory) error {
 	if err != nil {
 		return err
 	}
-	confirmed, end, err := d.Hold(ctx, directory.Hold{Company: j.Company, Move: j.ID + "-" + fmt.Sprint(j.turn, "-", j.Attempts), Until: time.Now().Add(holdFor)})
+	confirmed, end, err := d.Hold(ctx, directory.Hold{Company: j.Company, Move: j.ID + "-" + fmt.Sprint(j.turn, "-", j.Attempts), Until: j.Queue.Now().Add(holdFor)})
 	if err != nil {
 		return err
 	}

@@ -98,9 +98,14 @@ func (m *Mover) Wake() {
 func (m *Mover) look() {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
+	seen := sightings{}
 	for {
+		dead, err := seen.look(m.ctx, m.Queue)
+		if err != nil && m.ctx.Err() == nil {
+			slog.Warn("who works on moves can't be read; trying again", "error", err)
+		}
 		for m.ctx.Err() == nil && len(m.slots) < maxWork {
-			one, err := m.Queue.claim(m.ctx, leaseFor, m.AtOnce)
+			one, err := m.Queue.claim(m.ctx, leaseFor, m.AtOnce, dead)
 			if err != nil && m.ctx.Err() == nil {
 				slog.Warn("the queue of moves can't be read; trying again", "error", err)
 			}
@@ -120,6 +125,38 @@ func (m *Mover) look() {
 		case <-m.woken:
 		}
 	}
+}
+
+// sightings are the leases that stand in the queue, by the id of the move, and since when we
+// have seen them as they are. Clocks differ between machines, and jump: a lease that ends in
+// an hour says nothing, but one that isn't renewed any more does.
+type sightings map[string]sighting
+
+type sighting struct {
+	lease held
+	since time.Time // by our own monotonic clock
+}
+
+// look answers the leases that weren't renewed for as long as they are given.
+func (s sightings) look(ctx context.Context, q *Queue) (dead map[string]held, err error) {
+	now, err := q.leases(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for id := range s {
+		if _, ok := now[id]; !ok {
+			delete(s, id)
+		}
+	}
+	dead = map[string]held{}
+	for id, lease := range now {
+		if before, ok := s[id]; !ok || before.lease != lease {
+			s[id] = sighting{lease, time.Now()}
+		} else if time.Since(before.since) > leaseFor {
+			dead[id] = lease
+		}
+	}
+	return dead, nil
 }
 
 // carry works on a move until it is over, waits, or somebody else has taken it up.

@@ -193,19 +193,49 @@ func bit(b bool) int64 {
 // errReplaced says that another mover has taken the move up.
 var errReplaced = errors.New("another mover has taken the move up")
 
+// held is a mover's hold on a move: its turn, and until when it is taken to be alive.
+type held struct{ turn, until int64 }
+
+// leases are those of the moves that have a mover, alive or not, by the id of the move.
+func (q *Queue) leases(ctx context.Context) (map[string]held, error) {
+	rows, err := q.DB.Read().QueryContext(ctx, `SELECT id, turn, lease FROM moves WHERE waits = 1 AND lease > 0`)
+	if err != nil {
+		return nil, fmt.Errorf("read leases: %w", err)
+	}
+	defer rows.Close()
+	all := map[string]held{}
+	for rows.Next() {
+		var id string
+		var h held
+		if err := rows.Scan(&id, &h.turn, &h.until); err != nil {
+			return nil, fmt.Errorf("read leases: %w", err)
+		}
+		all[id] = h
+	}
+	return all, rows.Err()
+}
+
 // claim takes up a move that waits and that no living mover has, with the next turn; nil
-// where there is none. busy says which regions have as many moves as they may.
-func (q *Queue) claim(ctx context.Context, lease time.Duration, limit int) (*Move, error) {
+// where there is none. No region gets more than limit moves at the same time. dead are leases
+// that are over, whatever the clock says.
+func (q *Queue) claim(ctx context.Context, lease time.Duration, limit int, dead map[string]held) (*Move, error) {
 	var claimed *Move
 	err := q.DB.Write(ctx, func(tx *sql.Tx) error {
 		claimed = nil
+		for id, h := range dead {
+			if _, err := tx.ExecContext(ctx, `UPDATE moves SET lease = 0 WHERE id = $1 AND turn = $2 AND lease = $3`, id, h.turn, h.until); err != nil {
+				return err
+			}
+		}
 		now := store.Micros(q.Now())
 		// Of two moves that wait the older one goes first. Those that have begun hold a place in
-		// both regions.
-		rows, err := tx.QueryContext(ctx, `SELECT `+columns+` FROM moves m WHERE waits = 1 AND lease < $1 AND wake <= $1 AND (paused = 0 OR aborting = 1)
+		// both regions. Only what is kept waits for longer than a retry: a wait that does is one
+		// of a clock that jumped.
+		rows, err := tx.QueryContext(ctx, `SELECT `+columns+` FROM moves m WHERE waits = 1 AND lease < $1 AND (paused = 0 OR aborting = 1)
+			AND (wake <= $1 OR (wake > $3 AND phase <> 'retained'))
 			AND (phase <> 'queued' OR aborting = 1 OR
 				(SELECT COUNT(*) FROM moves o WHERE o.environment = m.environment AND o.active = 1 AND o.phase <> 'queued' AND (o.source IN (m.source, m.destination) OR o.destination IN (m.source, m.destination))) < $2)
-			ORDER BY seq LIMIT 1`, now, limit)
+			ORDER BY seq LIMIT 1`, now, limit, now+longestRetry.Microseconds())
 		list, err := collect(rows, err)
 		if err != nil || len(list) == 0 {
 			return err

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"mpr/company"
 	"mpr/config"
@@ -165,7 +164,7 @@ func (s *system) refreshSandboxes(ctx context.Context, environments map[string]*
 		refresher, err := sandbox.New(ctx, sandbox.Options{
 			From:   sandbox.Environment{Name: from.Name, Directory: servedDirectory{s.served[from.Name]}, IdentityURL: from.IdentityURL},
 			To:     sandbox.Environment{Name: e.Name, Directory: servedDirectory{v}, IdentityURL: environments[e.Name].IdentityURL},
-			Record: record, Begin: v.begin, Secret: s.secret, Now: time.Now,
+			Record: record, Begin: v.begin, Secret: s.secret, Now: s.now,
 		})
 		if err != nil {
 			return err

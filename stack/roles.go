@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"time"
 
 	"mpr/config"
+	"mpr/move"
 )
 
 // The roles that a process may have.
@@ -27,6 +29,10 @@ type RoleOptions struct {
 	Environment string
 	// Region is the code of the region, for RoleRegion.
 	Region string
+	// Now is the process's clock, and MoverStep sees the steps of the mover, for RoleControl
+	// ([move.Options]). Tests set them, to let clocks jump and movers wait; both may be nil.
+	Now       func() time.Time
+	MoverStep func(ctx context.Context, m *move.Move, name string) error
 }
 
 // RunRole runs one role in this process until the context ends.
@@ -44,6 +50,10 @@ func RunRole(ctx context.Context, o RoleOptions) (err error) {
 		slog.Info("stopping: calls in flight may end", "role", o.Role)
 		err = errors.Join(err, s.close())
 	}()
+	if o.Now != nil {
+		s.now, s.rulesNow = o.Now, o.Now
+	}
+	s.moverStep = o.MoverStep
 	if err := s.startRole(ctx, o); err != nil {
 		if ctx.Err() != nil {
 			slog.Info("stopped before it was ready", "role", o.Role, "waiting", err)

@@ -48,7 +48,7 @@ func (s *system) startLogin(ctx context.Context, ed *edition) (http.Handler, err
 		ClientPrefix: e.ClientPrefix(), ClientsOf: s.otherClients(e),
 		Algorithm: s.config.Tokens.Algorithm, KeyDelay: s.config.Tokens.KeyDelay,
 		AccessLifetime: s.config.Tokens.AccessLifetime, CodeLifetime: s.config.Tokens.CodeLifetime, RefreshGrace: s.config.Tokens.RefreshGrace,
-		SessionLifetime: s.config.Login.SessionLifetime, AttemptsPerMinute: s.config.Login.AttemptsPerMinute, Now: time.Now,
+		SessionLifetime: s.config.Login.SessionLifetime, AttemptsPerMinute: s.config.Login.AttemptsPerMinute, Now: s.now,
 	})
 	if err != nil {
 		return nil, err
@@ -97,7 +97,7 @@ func (s *system) startRegion(ctx context.Context, ed *edition, r *config.RegionC
 	service, err := region.New(ctx, region.Options{
 		Code: company.Region(r.Code), Number: r.Number, DB: db, Verifier: sh.verifier, Policy: &sh.policy, Publisher: directory.OpenChanges(s.nats, ed.buckets, s.config.Directory.Replicas),
 		Identity: identity, Secret: s.secret,
-		MaxBody: s.config.Region.MaxBody, MaxPerPage: s.config.Region.MaxPerPage, Now: time.Now,
+		MaxBody: s.config.Region.MaxBody, MaxPerPage: s.config.Region.MaxPerPage, Now: s.now,
 	})
 	if err != nil {
 		return err
@@ -211,13 +211,13 @@ func (s *system) startControl(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	queue := &move.Queue{DB: db, Now: time.Now}
+	queue := &move.Queue{DB: db, Now: s.now}
 	directories := map[string]move.Directory{}
 	for _, e := range environments {
 		directories[e.Name] = servedDirectory{s.served[e.Name]}
 	}
 	mover := move.New(move.Options{
-		Queue: queue, Directories: directories, Secret: s.secret, AtOnce: s.config.Moves.AtOnce, Retention: s.config.Moves.Retention,
+		Queue: queue, Directories: directories, Secret: s.secret, AtOnce: s.config.Moves.AtOnce, Retention: s.config.Moves.Retention, Step: s.moverStep,
 	})
 	s.add(mover)
 	service, err := control.New(ctx, control.Options{Environments: environments, Secret: s.secret, AdminToken: adminToken, Now: s.rulesNow, Moves: queue, WakeMover: mover.Wake})

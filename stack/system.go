@@ -16,6 +16,7 @@ import (
 	"mpr/config"
 	"mpr/control"
 	"mpr/directory"
+	"mpr/move"
 	"mpr/rules"
 	"mpr/store"
 	"mpr/token"
@@ -34,8 +35,10 @@ type system struct {
 	bound map[string]net.Listener
 	// served holds the environments that this process serves, by name.
 	served map[string]*served
-	// rulesNow is the clock of the rules, which may run at another date than tokens do.
-	rulesNow func() time.Time
+	// now is the clock, and rulesNow that of the rules, which may run at another date.
+	now, rulesNow func() time.Time
+	// moverStep is [RoleOptions.MoverStep].
+	moverStep func(context.Context, *move.Move, string) error
 }
 
 // shared is the copy of an environment's directory, keys and revocations that the roles
@@ -61,7 +64,7 @@ func newSystem(cfg *config.Config) (*system, error) {
 		secret:  secret,
 		served:  map[string]*served{},
 
-		rulesNow: time.Now,
+		now: time.Now, rulesNow: time.Now,
 	}, nil
 }
 
@@ -172,7 +175,7 @@ func (ed *edition) follow(ctx context.Context) error {
 		return err
 	}
 	ed.add(follower)
-	verifier := token.NewVerifier(e.Issuer(), follower, s.config.Gateway.RememberedTokens, time.Now)
+	verifier := token.NewVerifier(e.Issuer(), follower, s.config.Gateway.RememberedTokens, s.now)
 	verifier.Others(s.otherIssuers(e))
 	ed.shared = &shared{policy: policy, replica: replica, follower: follower, verifier: verifier}
 	return nil
