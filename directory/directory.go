@@ -63,18 +63,19 @@ func Open(ctx context.Context, nc *nats.Conn, environment string, replicas int) 
 	if d.policy, err = bucket(ctx, js, BucketName("policy", environment), replicas, policyHistory); err != nil {
 		return nil, err
 	}
-	if d.holds, err = passing(ctx, js, BucketName("holds", environment), replicas, holdsKept, jetstream.FileStorage); err != nil {
+	if d.holds, err = passing(ctx, js, BucketName("holds", environment), replicas, holdsKept); err != nil {
 		return nil, err
 	}
-	if d.gateways, err = passing(ctx, js, BucketName("gateways", environment), replicas, leaseFor, jetstream.MemoryStorage); err != nil {
+	if d.gateways, err = passing(ctx, js, BucketName("gateways", environment), replicas, leaseFor); err != nil {
 		return nil, err
 	}
 	return d, nil
 }
 
-// passing is [OpenBucket] for records that are kept for a while only.
-func passing(ctx context.Context, js jetstream.JetStream, name string, replicas int, kept time.Duration, storage jetstream.StorageType) (jetstream.KeyValue, error) {
-	return OpenBucket(ctx, js, jetstream.KeyValueConfig{Bucket: name, History: 1, Storage: storage, Replicas: replicas, TTL: kept})
+// passing is [OpenBucket] for records that are kept for a while only. On disk like the others:
+// a server that starts again has forgotten a bucket in memory, and nobody would make it anew.
+func passing(ctx context.Context, js jetstream.JetStream, name string, replicas int, kept time.Duration) (jetstream.KeyValue, error) {
+	return OpenBucket(ctx, js, jetstream.KeyValueConfig{Bucket: name, History: 1, Storage: jetstream.FileStorage, Replicas: replicas, TTL: kept})
 }
 
 // bucket is [OpenBucket] for records that stay. history is how many values of each key are

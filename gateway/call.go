@@ -152,6 +152,10 @@ func (c *call) authenticate() error {
 	return err
 }
 
+// maxResent is how often a call follows its company to a newer placement. More than one is due
+// where a change-over is undone and tried again.
+const maxResent = 8
+
 // route does what the rules say. A region that doesn't own the company may know better
 // than the replica where it lives; the rules then decide once more, with that placement.
 func (c *call) route(facts rules.Call) error {
@@ -161,7 +165,8 @@ func (c *call) route(facts rules.Call) error {
 	}
 	var waiting patience
 	defer waiting.end(c.service)
-	for again := false; ; again = true {
+	resent := 0
+	for {
 		c.company, c.filled = decision.Company, decision.Filled
 		switch decision.Action {
 		case rules.Identity:
@@ -202,7 +207,8 @@ func (c *call) route(facts rules.Call) error {
 			return c.refuse(err)
 		}
 		newer := decision.Action == rules.Refuse || decision.Placement.Epoch > refused.Epoch
-		if newer && !again {
+		if newer && resent < maxResent {
+			resent++
 			continue
 		}
 		// The region says that the company is about to change over, or it has come to where it

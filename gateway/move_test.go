@@ -175,14 +175,15 @@ func TestBodyGoesOnAtTheNewRegion(t *testing.T) {
 	}
 }
 
-// "never loop": regions that point at one another, or nowhere, get a call once each.
+// "never loop": regions that point at one another, or nowhere, get a call as long as they know
+// of newer placements.
 func TestNeverLoops(t *testing.T) {
 	for name, c := range map[string]struct {
 		region string
 		epoch  int
 		calls  int32
 	}{
-		"each other":          {"US01", 4, 2},
+		"each other":          {"US01", 4, 3},
 		"itself":              {"EU01", 4, 2}, // it owns the company at another epoch, and then it doesn't
 		"nowhere":             {"", 0, 1},
 		"older":               {"US01", 2, 1},
@@ -204,6 +205,32 @@ func TestNeverLoops(t *testing.T) {
 			}
 			if got.Header.Get("Mpr-Region") != "" || got.Header.Get("Mpr-Epoch") != "" {
 				t.Errorf("our headers reach the client: %v", got.Header)
+			}
+		})
+	}
+}
+
+// A change-over that is undone and tried again leaves one epoch after the other behind: a call
+// follows them, and not for ever.
+func TestFollowsEpochsToAnEnd(t *testing.T) {
+	for name, c := range map[string]struct {
+		until, calls int32
+		status       int
+		code         problem.Code
+	}{
+		"some":    {5, 6, 200, ""},
+		"endless": {1 << 30, maxResent + 1, 503, problem.CompanyMoving},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var calls atomic.Int32
+			g := start(t, handlers{"EU01": func(w http.ResponseWriter, r *http.Request) {
+				if n := calls.Add(1); n <= c.until {
+					gone("EU01", 3+int(n))(w, r)
+				}
+			}})
+			g.send("POST", "/x", g.header(inEU01), strings.NewReader("x")).want(t, c.status, c.code)
+			if calls.Load() != c.calls {
+				t.Errorf("%d calls, want %d", calls.Load(), c.calls)
 			}
 		})
 	}

@@ -41,6 +41,9 @@ func (j *journey) cut(ctx context.Context) error {
 	if p.Region != j.From {
 		return &errAbort{fmt.Sprintf("the company lives in %s, not in %s", p.Region, j.From)}
 	}
+	if err := j.step(ctx, "hold"); err != nil {
+		return err
+	}
 	j.note(func(m *Move) { m.Froze = true }) // each mover that finds the move here says so again
 	limited, cancel := context.WithTimeout(ctx, cutWithin)
 	committed, err := j.commit(limited, d, p, revision)
@@ -56,9 +59,6 @@ func (j *journey) cut(ctx context.Context) error {
 
 // commit holds, freezes, brings the last changes, compares them, and changes the placement.
 func (j *journey) commit(ctx context.Context, d Directory, p company.Placement, revision uint64) (company.Placement, error) {
-	if err := j.step(ctx, "hold"); err != nil {
-		return p, err
-	}
 	if err := j.hold(ctx, d); err != nil {
 		return p, err
 	}
