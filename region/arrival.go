@@ -24,9 +24,6 @@ import (
 // company that was here before is taken for a start where Version says up to which version
 // it is right; otherwise it is deleted.
 func (s *Service) moveArrive(ctx context.Context, c *moveCall) (any, error) {
-	if c.Epoch <= 0 || c.Version < 0 {
-		return nil, problem.New(problem.Invalid, "The body must name the epoch at the source, and a version.")
-	}
 	var a *arrival
 	clear := false
 	err := s.act(ctx, c, func(tx *sql.Tx) error {
@@ -116,6 +113,12 @@ func (s *Service) moveTakeRows(ctx context.Context, c *moveCall) (any, error) {
 	t, err := movingTable(c.Table)
 	if err != nil {
 		return nil, err
+	}
+	if _, ok := t.readKey(c.After); !ok && (c.After != "" || len(c.Rows) > 0) {
+		return nil, problem.New(problem.Invalid, "The member after isn't a key of %s.", t.name)
+	}
+	if c.After == "" && !c.Last {
+		return nil, problem.New(problem.Invalid, "A page that isn't the last one ends with the key of a row, in the member after.")
 	}
 	var now *arrival
 	err = s.arrive(ctx, c, func(tx *sql.Tx, a *arrival) error {

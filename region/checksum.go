@@ -6,12 +6,13 @@ import (
 	"database/sql"
 	"encoding/binary"
 	"encoding/json"
-	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"strconv"
 	"strings"
 
 	"mpr/company"
-	"mpr/problem"
 	"mpr/snapshot"
 )
 
@@ -25,7 +26,7 @@ type tableSum struct {
 }
 
 func (t *tableSum) add(row map[string]any) error {
-	data, err := json.Marshal(row) // the columns in alphabetical order
+	data, err := canonical(row)
 	if err != nil {
 		return err
 	}
@@ -34,6 +35,56 @@ func (t *tableSum) add(row map[string]any) error {
 	t.sums[0] += binary.BigEndian.Uint64(digest[:8])
 	t.sums[1] += binary.BigEndian.Uint64(digest[8:16])
 	return nil
+}
+
+// canonical is a row in the canonical form of RFC 8785: one that every language writes in the
+// same way, while each has its own habits of what it escapes besides. Rows have whole numbers
+// and text.
+func canonical(row map[string]any) ([]byte, error) {
+	data := []byte{'{'}
+	for i, column := range slices.Sorted(maps.Keys(row)) {
+		if i > 0 {
+			data = append(data, ',')
+		}
+		data = append(canonicalText(data, column), ':')
+		switch v := row[column].(type) {
+		case int64:
+			data = strconv.AppendInt(data, v, 10)
+		case string:
+			data = canonicalText(data, v)
+		default:
+			return nil, fmt.Errorf("the column %s holds a %T, which has no canonical form here", column, v)
+		}
+	}
+	return append(data, '}'), nil
+}
+
+// canonicalText appends a text as RFC 8785 section 3.2.2.2 writes it.
+func canonicalText(data []byte, text string) []byte {
+	data = append(data, '"')
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; c {
+		case '"', '\\':
+			data = append(data, '\\', c)
+		case '\b':
+			data = append(data, `\b`...)
+		case '\t':
+			data = append(data, `\t`...)
+		case '\n':
+			data = append(data, `\n`...)
+		case '\f':
+			data = append(data, `\f`...)
+		case '\r':
+			data = append(data, `\r`...)
+		default:
+			if c < ' ' {
+				data = fmt.Appendf(data, `\u%04x`, c)
+			} else {
+				data = append(data, c)
+			}
+		}
+	}
+	return append(data, '"')
 }
 
 func (t *tableSum) close() { t.Sum = fmt.Sprintf("%016x%016x", t.sums[0], t.sums[1]) }
@@ -84,11 +135,7 @@ func versionHere(ctx context.Context, tx *sql.Tx, id company.ID) (int64, error) 
 	if a != nil {
 		return a.Version, nil
 	}
-	f, err := readFence(ctx, tx, id)
-	var unknown *notOwned
-	if errors.As(err, &unknown) {
-		return 0, problem.New(problem.NotFound, "This region has never had company %d.", id)
-	}
+	f, err := knownFence(ctx, tx, id)
 	if err != nil {
 		return 0, err
 	}

@@ -6,9 +6,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"mpr/company"
@@ -57,15 +59,15 @@ func (s *Service) handleContract(mux *http.ServeMux) {
 		"GET rows":      s.moveRows,
 		"GET changes":   s.moveChanges,
 		"GET checksum":  s.moveChecksum,
-		"POST depart":   s.moveDepart,
-		"POST freeze":   s.moveFreeze,
-		"POST thaw":     s.moveThaw,
-		"POST leave":    s.moveLeave,
+		"POST depart":   atEpoch(s.moveDepart),
+		"POST freeze":   atEpoch(s.moveFreeze),
+		"POST thaw":     atEpoch(s.moveThaw),
+		"POST leave":    atEpoch(s.moveLeave),
 		"POST purge":    s.movePurge,
-		"POST arrive":   s.moveArrive,
+		"POST arrive":   atEpoch(s.moveArrive),
 		"POST rows":     s.moveTakeRows,
 		"POST changes":  s.moveTakeChanges,
-		"POST activate": s.moveActivate,
+		"POST activate": atEpoch(s.moveActivate),
 		"POST abandon":  s.moveAbandon,
 		"POST settle":   s.moveSettle,
 	} {
@@ -74,6 +76,16 @@ func (s *Service) handleContract(mux *http.ServeMux) {
 			method, verb = "POST", pattern[5:]
 		}
 		mux.Handle(method+" "+contractPath+"/"+verb, s.answerContract(op))
+	}
+}
+
+// atEpoch wants an operation to name an epoch.
+func atEpoch(op func(context.Context, *moveCall) (any, error)) func(context.Context, *moveCall) (any, error) {
+	return func(ctx context.Context, c *moveCall) (any, error) {
+		if c.Epoch <= 0 || c.Version < 0 {
+			return nil, problem.New(problem.Invalid, "The body must name an epoch above 0, and no version below 0.")
+		}
+		return op(ctx, c)
 	}
 }
 
@@ -98,16 +110,19 @@ func (s *Service) readContract(w http.ResponseWriter, r *http.Request) (*moveCal
 	}
 	c := &moveCall{query: r.URL.Query()}
 	if r.Method == http.MethodPost {
-		err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxContractBody)).Decode(c)
+		data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxContractBody))
 		var limit *http.MaxBytesError
 		if errors.As(err, &limit) {
 			return nil, problem.New(problem.BodyTooLarge, "The body is larger than %d bytes.", maxContractBody)
 		}
 		if err != nil {
+			return nil, problem.New(problem.BadRequest, "The body could not be read to its end.").Because(err)
+		}
+		if err := json.Unmarshal(data, c); err != nil {
 			return nil, malformed("it can't be read").Because(err)
 		}
-		if c.Move == "" || len(c.Move) > maxName || c.Turn <= 0 {
-			return nil, problem.New(problem.Invalid, "The body must name the move, and a turn above 0.")
+		if c.Move == "" || len(c.Move) > maxName || strings.ContainsRune(c.Move, 0) || c.Turn <= 0 {
+			return nil, problem.New(problem.Invalid, "The body must name the move, in at most %d bytes, and a turn above 0.", maxName)
 		}
 	}
 	var err error

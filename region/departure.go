@@ -38,12 +38,36 @@ func lockFence(ctx context.Context, tx *sql.Tx, id company.ID) (*fence, error) {
 	var f fence
 	err := tx.QueryRowContext(ctx, `UPDATE fence SET version = version WHERE company_id = $1 RETURNING `+fenceColumns, int64(id)).Scan(f.columns()...)
 	if errors.Is(err, sql.ErrNoRows) {
-		return nil, problem.New(problem.NotFound, "This region has never had company %d.", id)
+		return nil, neverHere(id)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("take the fence: %w", err)
 	}
 	return &f, nil
+}
+
+func neverHere(id company.ID) error {
+	return problem.New(problem.NotFound, "This region has never had company %d.", id)
+}
+
+// knownFence reads the fence of a company that the region must have heard of.
+func knownFence(ctx context.Context, q querier, id company.ID) (*fence, error) {
+	f, err := readFence(ctx, q, id)
+	var unknown *notOwned
+	if errors.As(err, &unknown) {
+		return nil, neverHere(id)
+	}
+	return f, err
+}
+
+// readable is knownFence for what a source answers of its rows: of a company that has gone,
+// nothing, since what is left of it is nobody's data any more.
+func readable(ctx context.Context, q querier, id company.ID) (*fence, error) {
+	f, err := knownFence(ctx, q, id)
+	if err == nil && f.State == gone {
+		err = f.refused(id)
+	}
+	return f, err
 }
 
 // changeFence reads and locks the fence, has f say what becomes of it, and writes that.
@@ -225,13 +249,11 @@ func (s *Service) moveRows(ctx context.Context, c *moveCall) (any, error) {
 	var p page
 	err = s.DB.Snapshot(ctx, func(tx *sql.Tx) error {
 		p = page{Rows: []json.RawMessage{}, After: c.query.Get("after"), Last: true}
-		f, err := readFence(ctx, tx, c.company)
+		f, err := readable(ctx, tx, c.company)
 		if err != nil {
 			return err
 		}
-		if p.Version = f.Version; f.State == gone {
-			return f.refused(c.company)
-		}
+		p.Version = f.Version
 		if !c.query.Has("until") {
 			if p.End, err = t.lastKey(ctx, tx, c.company); err != nil {
 				return err
@@ -271,6 +293,12 @@ func (t *table) keyOf(row map[string]any) (string, error) {
 	return string(data), err
 }
 
+// readKey reads what keyOf writes.
+func (t *table) readKey(text string) (values []int64, ok bool) {
+	err := json.Unmarshal([]byte(text), &values)
+	return values, err == nil && values != nil && len(values) == len(t.key)-1
+}
+
 // between is the condition for the rows of a company whose keys come after one and not after
 // another; "" for all.
 func (t *table) between(id company.ID, after, until string) (where string, args []any, err error) {
@@ -279,8 +307,8 @@ func (t *table) between(id company.ID, after, until string) (where string, args 
 		if bound.key == "" {
 			continue
 		}
-		var values []int64
-		if err := json.Unmarshal([]byte(bound.key), &values); err != nil || len(values) != len(t.key)-1 {
+		values, ok := t.readKey(bound.key)
+		if !ok {
 			return "", nil, problem.New(problem.BadRequest, "The parameter %s isn't a key of %s.", bound.name, t.name)
 		}
 		if len(values) == 0 { // the company's one row
@@ -335,7 +363,7 @@ func (s *Service) moveChanges(ctx context.Context, c *moveCall) (any, error) {
 	}{}
 	err = s.DB.Snapshot(ctx, func(tx *sql.Tx) error {
 		said.Changes = []loggedChange{}
-		f, err := readFence(ctx, tx, c.company)
+		f, err := readable(ctx, tx, c.company)
 		if err != nil {
 			return err
 		}

@@ -312,7 +312,7 @@ func TestReplacedMoversChangeNothing(t *testing.T) {
 	}
 	for _, w := range []*world{us, eu} {
 		for _, verb := range []string{"depart", "freeze", "thaw", "leave", "arrive", "rows", "changes", "activate", "abandon", "settle"} {
-			members := map[string]any{"epoch": 1, "version": 3, "region": "DE01", "table": "rfis", "rows": []any{}, "changes": []any{}}
+			members := map[string]any{"epoch": 1, "version": 3, "region": "DE01", "table": "rfis", "last": true, "rows": []any{}, "changes": []any{}}
 			old.post(w, verb, members).refused(409, problem.MoverReplaced)
 		}
 	}
@@ -328,7 +328,7 @@ func TestContractRefusals(t *testing.T) {
 	for path, status := range map[string]int{
 		j.path("rows?table=fence"): 422, j.path("rows?table=rfis&after=x"): 400, j.path("rows?table=rfis&after=[1]"): 400, j.path("rows?table=rfis&limit=-1"): 400,
 		j.path("changes?after=-1"): 400, j.path("changes?after=1&until=x"): 400, j.path("nothing"): 404, "/contract/v1/companies/0/state": 404,
-		"/contract/v1/companies/99/rows?table=rfis": 421, "/contract/v1/companies/99/changes": 421, "/contract/v1/companies/99/checksum": 404,
+		"/contract/v1/companies/99/rows?table=rfis": 404, "/contract/v1/companies/99/changes": 404, "/contract/v1/companies/99/checksum": 404,
 	} {
 		us.admin("GET", path, "").want(status)
 	}

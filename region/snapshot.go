@@ -3,10 +3,10 @@ package region
 import (
 	"context"
 	"database/sql"
-	"fmt"
 	"strings"
 
 	"mpr/company"
+	"mpr/problem"
 	"mpr/snapshot"
 )
 
@@ -45,7 +45,7 @@ func movingTable(name string) (*table, error) {
 			return t, nil
 		}
 	}
-	return nil, snapshot.Broken(fmt.Sprintf("it has rows of %q, and this region keeps no such rows of companies", name), nil)
+	return nil, problem.New(problem.Invalid, "This region keeps no rows of companies in a table %q.", name)
 }
 
 // internalSnapshot sends all rows of a company, read in one transaction.

@@ -18,8 +18,15 @@ import (
 // Inserter writes rows into the tables that they are from. Its zero value is ready, and safe
 // for concurrent use.
 type Inserter struct {
-	mu      sync.Mutex
-	columns map[string][]string
+	mu     sync.Mutex
+	tables map[string]columns
+}
+
+// columns are those of a table, in its order: what they are called, and which of them take
+// numbers. The others take text.
+type columns struct {
+	names   []string
+	numbers []bool
 }
 
 // Insert writes rows of one table, whose name the caller has checked. Each must have
@@ -43,11 +50,11 @@ func (i *Inserter) insert(ctx context.Context, tx *sql.Tx, table, conflict strin
 	if err != nil {
 		return 0, err
 	}
-	marks := make([]string, len(columns))
+	marks := make([]string, len(columns.names))
 	for n := range marks {
 		marks[n] = fmt.Sprintf("$%d", n+1)
 	}
-	insert, err := tx.PrepareContext(ctx, `INSERT INTO `+table+` (`+strings.Join(columns, ", ")+`) VALUES (`+strings.Join(marks, ", ")+`)`+conflict)
+	insert, err := tx.PrepareContext(ctx, `INSERT INTO `+table+` (`+strings.Join(columns.names, ", ")+`) VALUES (`+strings.Join(marks, ", ")+`)`+conflict)
 	if err != nil {
 		return 0, err
 	}
@@ -70,57 +77,73 @@ func (i *Inserter) insert(ctx context.Context, tx *sql.Tx, table, conflict strin
 	return written, nil
 }
 
-func (i *Inserter) columnsOf(ctx context.Context, tx *sql.Tx, table string) ([]string, error) {
+func (i *Inserter) columnsOf(ctx context.Context, tx *sql.Tx, table string) (columns, error) {
 	i.mu.Lock()
-	known := i.columns[table]
+	known, ok := i.tables[table]
 	i.mu.Unlock()
-	if known != nil {
+	if ok {
 		return known, nil
 	}
 	rows, err := tx.QueryContext(ctx, `SELECT * FROM `+table+` WHERE 1 = 0`)
 	if err != nil {
-		return nil, err
+		return known, err
 	}
 	defer rows.Close()
-	columns, err := rows.Columns()
+	types, err := rows.ColumnTypes()
 	if err := errors.Join(err, rows.Err()); err != nil {
-		return nil, err
+		return known, err
+	}
+	for _, t := range types {
+		known.names = append(known.names, t.Name())
+		known.numbers = append(known.numbers, t.DatabaseTypeName() != "TEXT")
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if i.columns == nil {
-		i.columns = map[string][]string{}
+	if i.tables == nil {
+		i.tables = map[string]columns{}
 	}
-	i.columns[table] = columns
-	return columns, nil
+	i.tables[table] = known
+	return known, nil
 }
 
-func valuesOf(from Row, columns []string, want map[string]int64) ([]any, error) {
+func valuesOf(from Row, columns columns, want map[string]int64) ([]any, error) {
 	row := map[string]any{}
 	dec := json.NewDecoder(bytes.NewReader(from.Data))
 	dec.UseNumber()
 	if err := dec.Decode(&row); err != nil {
 		return nil, Broken("a row of "+from.Table+" is no JSON object", err)
 	}
-	values := make([]any, len(columns))
-	for i, column := range columns {
+	values := make([]any, len(columns.names))
+	for i, column := range columns.names {
 		value, ok := row[column]
-		if number, is := value.(json.Number); is {
-			n, err := number.Int64()
-			value, ok = n, err == nil
+		if !ok {
+			return nil, otherColumns(from.Table, row, columns.names)
 		}
-		if must, fixed := want[column]; fixed && value != must {
+		if values[i], ok = valueOf(value, columns.numbers[i]); !ok {
+			return nil, Broken(fmt.Sprintf("it has a row of %s whose %s isn't what that column holds", from.Table, column), nil)
+		}
+		if must, fixed := want[column]; fixed && values[i] != must {
 			return nil, Broken(fmt.Sprintf("it has a row of %s with the %s %v, and not %d", from.Table, column, value, must), nil)
 		}
-		values[i] = value
-		if !ok {
-			return nil, otherColumns(from.Table, row, columns)
-		}
 	}
-	if len(row) != len(columns) {
-		return nil, otherColumns(from.Table, row, columns)
+	if len(row) != len(columns.names) {
+		return nil, otherColumns(from.Table, row, columns.names)
 	}
 	return values, nil
+}
+
+// valueOf is a value of a column of numbers, or of one of text: one engine would refuse the
+// other as a failure of ours, and the other would take it and have rows that can't be read. No
+// engine that we use but one can keep the character 0.
+func valueOf(value any, number bool) (any, bool) {
+	switch v := value.(type) {
+	case json.Number:
+		n, err := v.Int64()
+		return n, err == nil && number
+	case string:
+		return v, !number && !strings.ContainsRune(v, 0)
+	}
+	return nil, false
 }
 
 func otherColumns(table string, row map[string]any, want []string) error {
