@@ -227,7 +227,7 @@ func (s *Service) apply(ctx context.Context, tx *sql.Tx, id company.ID, a *arriv
 func (t *table) keyIn(row json.RawMessage, id company.ID) ([]any, error) {
 	var columns map[string]json.RawMessage
 	if err := json.Unmarshal(row, &columns); err != nil {
-		return nil, malformed("a row of it is no object").Because(err)
+		return nil, problem.New(problem.Invalid, "A row of %s is no JSON object.", t.name).Because(err)
 	}
 	key := make([]any, len(t.key))
 	for i, column := range t.key {

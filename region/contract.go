@@ -1,6 +1,7 @@
 package region
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -118,7 +119,7 @@ func (s *Service) readContract(w http.ResponseWriter, r *http.Request) (*moveCal
 		if err != nil {
 			return nil, problem.New(problem.BadRequest, "The body could not be read to its end.").Because(err)
 		}
-		if err := json.Unmarshal(data, c); err != nil {
+		if err := json.Unmarshal(data, c); err != nil || string(bytes.TrimSpace(data)) == "null" {
 			return nil, malformed("it can't be read").Because(err)
 		}
 		if c.Move == "" || len(c.Move) > maxName || strings.ContainsRune(c.Move, 0) || c.Turn <= 0 {

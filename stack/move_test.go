@@ -33,6 +33,7 @@ type site struct {
 	directory *directory.Directory
 	regions   map[company.Region]*store.DB
 	internal  map[company.Region]string
+	doors     map[company.Region]string
 	queue     *store.DB
 	api       string
 	token     string
@@ -49,7 +50,7 @@ const (
 func newSite(t *testing.T) *site {
 	t.Helper()
 	ctx := t.Context()
-	s := &site{t: t, regions: map[company.Region]*store.DB{}, internal: map[company.Region]string{}}
+	s := &site{t: t, regions: map[company.Region]*store.DB{}, internal: map[company.Region]string{}, doors: map[company.Region]string{}}
 	server, err := directory.StartServer(directory.ServerOptions{Dir: t.TempDir()})
 	s.check(err)
 	t.Cleanup(server.Close)
@@ -81,8 +82,8 @@ func newSite(t *testing.T) *site {
 			Secret: siteSecret, MaxBody: 1 << 20, MaxPerPage: 1000, Now: time.Now})
 		s.check(err)
 		s.closeLater(r)
-		s.regions[code], s.internal[code] = db, s.serve(r.Internal())
-		s.check(s.directory.PutRegion(ctx, company.RegionInfo{Code: code, Number: 16 + i, Upstreams: []string{s.serve(r.Handler())}, Internal: s.internal[code]}))
+		s.regions[code], s.internal[code], s.doors[code] = db, s.serve(r.Internal()), s.serve(r.Handler())
+		s.check(s.directory.PutRegion(ctx, company.RegionInfo{Code: code, Number: 16 + i, Upstreams: []string{s.doors[code]}, Internal: s.internal[code]}))
 	}
 	replica, err := directory.OpenReplica(nc, "site", "")
 	s.check(err)
