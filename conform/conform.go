@@ -25,6 +25,9 @@ type Options struct {
 	// the checks that need it. Token is an access token of somebody who may read and change the
 	// company there, and CompanyHeader the header that names the company.
 	API, Token, CompanyHeader string
+	// Only names the checks to make, by their name or by what stands before its dot; none for
+	// all.
+	Only []string
 }
 
 // Outcome is how a check ended.
@@ -68,15 +71,17 @@ type Summary struct {
 	// Blocked counts those of the skipped that couldn't be made because the region doesn't do
 	// what they build on. They are no pass.
 	Blocked int `json:"blocked"`
-	// Serving says that the region owns the company again, at Epoch. Where it doesn't, Trouble
-	// says why.
+	// Serving says that the region owns the company again, at Epoch. Trouble says why it doesn't,
+	// or which rows aren't as they were.
 	Serving bool   `json:"serving"`
 	Epoch   int64  `json:"epoch,omitempty"`
 	Trouble string `json:"trouble,omitempty"`
 }
 
 // Conforms says whether nothing speaks against the region.
-func (s *Summary) Conforms() bool { return s.Failed == 0 && s.Blocked == 0 && s.Serving }
+func (s *Summary) Conforms() bool {
+	return s.Failed == 0 && s.Blocked == 0 && s.Serving && s.Trouble == ""
+}
 
 // suite is a run.
 type suite struct {
@@ -114,29 +119,59 @@ func Checks() []Check {
 	return all
 }
 
-// Run makes all checks, in their order, and reports each. It begins with a company that the
+// Chosen are the checks that [Options.Only] names, or an error where it names one that isn't
+// there.
+func Chosen(only []string) ([]Check, error) {
+	all := Checks()
+	if len(only) == 0 {
+		return all, nil
+	}
+	chosen := make([]bool, len(all))
+	for _, name := range only {
+		there := false
+		for i, c := range all {
+			group, _, _ := strings.Cut(c.Name, ".")
+			if c.Name == name || group == name {
+				chosen[i], there = true, true
+			}
+		}
+		if !there {
+			return nil, fmt.Errorf("there is no check %q", name)
+		}
+	}
+	var list []Check
+	for i, c := range all {
+		if chosen[i] {
+			list = append(list, c)
+		}
+	}
+	return list, nil
+}
+
+// Run makes the checks, in their order, and reports each. It begins with a company that the
 // region owns, and fails where that isn't so: nothing was changed then. When the context ends
 // it makes no more checks. In each case it tries to have the region own the company at the end.
 func Run(ctx context.Context, o Options, report func(Result)) (*Summary, error) {
 	o.URL, o.API = strings.TrimSuffix(o.URL, "/"), strings.TrimSuffix(o.API, "/")
+	checks, err := Chosen(o.Only)
+	if err != nil {
+		return nil, err
+	}
 	s := &suite{Options: o, client: newClient(), run: rand.Text()[:8]}
 	defer s.client.CloseIdleConnections()
-	st, now, err := s.look(ctx)
+	_, now, err := s.look(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("ask the region of company %d: %w", o.Company, err)
 	}
 	if now != serving {
 		return nil, fmt.Errorf("the fence of company %d is %s: the suite begins with a company that the region owns", o.Company, now)
 	}
-	if st.Fence.GoneRegion == string(o.Region) {
-		return nil, fmt.Errorf("the region under test is %s itself: let the suite play another one", o.Region)
-	}
 	s.begin()
 	if s.first, _, err = s.readAll(ctx); err != nil {
 		s.first = nil // the checks say what is wrong with it
 	}
 	summary := &Summary{}
-	for _, c := range Checks() {
+	for _, c := range checks {
 		if ctx.Err() != nil {
 			break
 		}
@@ -193,8 +228,8 @@ type inapplicable struct{ why string }
 
 func (i *inapplicable) Error() string { return i.why }
 
-// goHome has the region own the company, whatever the run has left. A company that is on its
-// way, and doesn't arrive, begins its way anew once.
+// goHome has the region own the company, whatever the run has left, with the rows that it was
+// found with. A company that is on its way, and doesn't arrive, begins its way anew once.
 func (s *suite) goHome(ctx context.Context, summary *Summary) {
 	ctx, cancel := context.WithTimeout(ctx, homeWithin)
 	defer cancel()
@@ -204,8 +239,43 @@ func (s *suite) goHome(ctx context.Context, summary *Summary) {
 			_, err = s.reach(ctx, serving)
 		}
 	}
-	summary.Serving, summary.Epoch = err == nil, s.epoch
-	if err != nil {
+	if summary.Serving = err == nil; summary.Serving {
+		if err = s.asFound(ctx); err != nil {
+			err = fmt.Errorf("not all rows are as they were: %w", err)
+			_, home := s.reach(ctx, serving)
+			summary.Serving = home == nil
+		}
+	}
+	if summary.Epoch = s.epoch; err != nil {
 		summary.Trouble = err.Error()
 	}
+}
+
+// asFound makes the rows what they were when the run began, where they aren't, and wants them
+// to be so.
+func (s *suite) asFound(ctx context.Context) error {
+	if s.first == nil {
+		return nil // they couldn't be read, and so the company has never left
+	}
+	found := &twin{rows: s.first}
+	rows, _, err := s.readAll(ctx)
+	if err != nil || found.differences(rows) == "" {
+		return err
+	}
+	if _, err := s.reach(ctx, left); err != nil {
+		return err
+	}
+	if err := s.restore(); err != nil {
+		return err
+	}
+	if _, err := s.reach(ctx, serving); err != nil {
+		return err
+	}
+	if rows, _, err = s.readAll(ctx); err != nil {
+		return err
+	}
+	if difference := found.differences(rows); difference != "" {
+		return &finding{"the company as it was", difference}
+	}
+	return nil
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 )
 
 // copyChecks are about a company whose rows come anew.
@@ -355,7 +354,7 @@ func logShortened(ctx context.Context, s *suite, st state) error {
 }
 
 func settle(ctx context.Context, s *suite, _ state) error {
-	for _, g := range []stage{serving, frozen, left, empty} {
+	for _, g := range []stage{serving, frozen, left, returning} {
 		st, err := s.reach(ctx, g)
 		if err != nil {
 			return &inapplicable{fmt.Sprintf("the company can't be made %s: %v", g, err)}
@@ -374,24 +373,5 @@ func companyRestored(ctx context.Context, s *suite, _ state) error {
 	if s.first == nil {
 		return &inapplicable{"its rows couldn't be read at the beginning"}
 	}
-	if _, err := s.reach(ctx, left); err != nil {
-		return &inapplicable{fmt.Sprintf("the company can't be taken away once more: %v", err)}
-	}
-	if err := s.restore(); err != nil {
-		return err
-	}
-	if _, err := s.reach(ctx, serving); err != nil {
-		return &inapplicable{fmt.Sprintf("the company can't be brought back: %v", err)}
-	}
-	rows, version, err := s.readAll(ctx)
-	if err != nil {
-		return err
-	}
-	if difference := (&twin{rows: s.first}).differences(rows); difference != "" {
-		return &finding{"the company as it was", difference}
-	}
-	if version != s.twin.version {
-		return &finding{"version " + strconv.FormatInt(s.twin.version, 10), strconv.FormatInt(version, 10)}
-	}
-	return nil
+	return s.asFound(ctx)
 }

@@ -1,10 +1,12 @@
 package conform
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"strings"
 )
 
 // logChecks are about a company that the region owns after the suite has made many changes.
@@ -17,8 +19,6 @@ var logChecks = []Check{
 		Rule: "With `since` it is that of the rows that entries after that version name and that are still there, each once."},
 	{Name: "rows.limit", stage: serving, run: rowsLimit,
 		Rule: "A page has at most `limit` rows, and never more than 1000."},
-	{Name: "rows.bytes", stage: serving, run: rowsBytes,
-		Rule: "A page, and a batch of changes, ends with the row by which its rows come to 4 MiB or more."},
 	{Name: "rows.until", stage: serving, run: rowsUntil,
 		Rule: "With `until` the last row is the one with this key, or the one before it."},
 	{Name: "rows.end", stage: serving, run: rowsEnd,
@@ -31,6 +31,8 @@ var logChecks = []Check{
 		Rule: "With `until` no entry after that version is answered."},
 	{Name: "log.end", stage: serving, run: logEnd,
 		Rule: "Where there is no entry after `after` the list is empty; `version` is always that of the company."},
+	{Name: "pages.bytes", stage: serving, run: pagesBytes,
+		Rule: "A page, and a batch of changes, ends with the row by which its rows come to 4 MiB or more."},
 }
 
 // novelties brings the company to have what the suite plays.
@@ -98,18 +100,44 @@ func rowsLimit(ctx context.Context, s *suite, _ state) error {
 	return nil
 }
 
-func rowsBytes(ctx context.Context, s *suite, _ state) error {
-	if err := s.novelties(ctx); err != nil {
+// large brings rows that are more than a page has, or deletes them again: everything takes
+// longer while they are there.
+func (s *suite) large(ctx context.Context, deleted bool) error {
+	if _, err := s.reach(ctx, left); err != nil {
+		return &inapplicable{fmt.Sprintf("the company can't be taken away: %v", err)}
+	}
+	rfis := tableOf("rfis")
+	for n := range int64(largeRows) {
+		columns := sampleRFI(s.Company, 10*manyRows+n, strings.Repeat("large ", largeText/6))
+		if deleted {
+			columns = rfis.keyOf(columns)
+		}
+		if err := s.twin.write(rfis, deleted, columns); err != nil {
+			return err
+		}
+	}
+	if _, err := s.reach(ctx, serving); err != nil {
+		return &inapplicable{fmt.Sprintf("large rows can't be brought: %v", err)}
+	}
+	return nil
+}
+
+func pagesBytes(ctx context.Context, s *suite, st state) error {
+	if err := s.large(ctx, false); err != nil {
 		return err
 	}
-	after := cursor([]int64{madeProject, firstRFI + manyRows - 1}) // the large ones follow
+	err := s.pagesEnd(ctx, st.Fence.Version)
+	return cmp.Or(err, s.large(ctx, true))
+}
+
+// pagesEnd reads a page of large rows, and a batch of changes after a version.
+func (s *suite) pagesEnd(ctx context.Context, after int64) error {
 	var p page
-	if err := s.ask(ctx, &p, "rows", "table", "rfis", "after", after); err != nil {
+	if err := s.ask(ctx, &p, "rows", "table", "rfis", "after", cursor([]int64{madeProject, firstRFI + 10*manyRows - 1})); err != nil {
 		return err
 	}
 	var log changes
-	first := s.playedAfter + int64(len(schema)) + manyRows - 1
-	if err := s.ask(ctx, &log, "changes", "after", strconv.FormatInt(first, 10)); err != nil {
+	if err := s.ask(ctx, &log, "changes", "after", strconv.FormatInt(after, 10)); err != nil {
 		return err
 	}
 	logged := make([]json.RawMessage, len(log.Changes))

@@ -134,20 +134,25 @@ func canonical(columns map[string]any) (string, error) {
 
 // quote writes a text by RFC 8785 section 3.2.2.2: what must be escaped is, and nothing else.
 func quote(out *strings.Builder, text string) {
-	short := map[rune]string{'\b': `\b`, '\t': `\t`, '\n': `\n`, '\f': `\f`, '\r': `\r`, '"': `\"`, '\\': `\\`}
 	out.WriteByte('"')
-	for _, r := range text {
-		switch escape, ok := short[r]; {
-		case ok:
-			out.WriteString(escape)
-		case r < 0x20:
-			fmt.Fprintf(out, `\u%04x`, r)
-		default:
-			out.WriteRune(r)
+	for text != "" {
+		i := strings.IndexFunc(text, func(r rune) bool { return r < 0x20 || r == '"' || r == '\\' })
+		if i < 0 {
+			out.WriteString(text)
+			break
 		}
+		out.WriteString(text[:i])
+		if short, ok := escapes[text[i]]; ok {
+			out.WriteString(short)
+		} else {
+			fmt.Fprintf(out, `\u%04x`, text[i])
+		}
+		text = text[i+1:]
 	}
 	out.WriteByte('"')
 }
+
+var escapes = map[byte]string{'\b': `\b`, '\t': `\t`, '\n': `\n`, '\f': `\f`, '\r': `\r`, '"': `\"`, '\\': `\\`}
 
 // sum is what the contract's checksum says of a table.
 type sum struct {
