@@ -20,6 +20,8 @@ type regionCommands struct {
 	List regionListCommand `cmd:"" help:"List the regions."`
 
 	Drain regionDrainCommand `cmd:"" help:"Queue the moves of all companies of a region to other ones."`
+
+	Conform regionConformCommand `cmd:"" help:"Hold a region to the contract of moves, with a throwaway company."`
 }
 
 type regionCommand struct {

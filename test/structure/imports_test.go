@@ -32,6 +32,7 @@ var mayImport = map[string]struct {
 
 	"snapshot": {[]string{"problem", "store"}, "it carries rows from one store to another, whatever they say"},
 	"move":     {append(slices.Clone(words), "directory", "intercom", "store"), "it reaches regions by their contract and the directory by its own small interface, so that it needs no role"},
+	"conform":  {[]string{"company"}, "it calls a region as a stranger does: a mistake in what it shared with the mover or with our region would be in both, and found by neither"},
 	"sandbox":  {[]string{"company", "problem", "intercom"}, "it reaches regions and login services by their internal listeners, and directories through its own small interface, so that it needs none of them"},
 
 	"login":   {append(slices.Clone(roleNeeds), "snapshot"), aRole},
