@@ -24,19 +24,6 @@ func (s *site) conforms(internal, door string, only ...string) (*conform.Summary
 	return summary, wrong
 }
 
-// "Our region is its first implementation, and a conformance test suite for the contract can
-// be pointed at any URL."
-func TestOurRegionConforms(t *testing.T) {
-	s := newSite(t)
-	summary, wrong := s.conforms(s.internal["US02"], s.doors["US02"])
-	for name, r := range wrong {
-		t.Errorf("%s: %s: expected %s, and got %s %s", name, r.Outcome, r.Want, r.Got, r.Why)
-	}
-	if !summary.Conforms() || summary.Passed != len(conform.Checks()) {
-		t.Errorf("%+v", summary)
-	}
-}
-
 // Whatever happens, the company is served again at the end, with the rows that it had.
 func TestConformStopsHalfWay(t *testing.T) {
 	for _, at := range []string{"rows.own", "freeze", "leave", "arrive.reuse", "changes.apply", "activate", "purge", "import.page"} {

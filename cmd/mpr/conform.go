@@ -145,14 +145,15 @@ func (c *regionConformCommand) conform(ctx context.Context, t *terminal, o confo
 }
 
 func printResult(w io.Writer, r conform.Result) {
-	_, _ = fmt.Fprintf(w, "%-7s  %-24s", r.Outcome, r.Name) // a bufio.Writer keeps the error until Flush
-	switch r.Outcome {
+	clean := printable([]string{r.Want, r.Got, r.Why})
+	switch r.Outcome { // a bufio.Writer keeps errors until Flush
 	case conform.Fail:
-		_, _ = fmt.Fprintf(w, "\n           contract  %s\n           expected  %s\n           got       %s", r.Rule, printable([]string{r.Want})[0], printable([]string{r.Got})[0])
+		_, _ = fmt.Fprintf(w, "%-7s  %s\n           contract  %s\n           expected  %s\n           got       %s\n", r.Outcome, r.Name, r.Rule, clean[0], clean[1])
 	case conform.Skipped:
-		_, _ = fmt.Fprintf(w, "  %s", printable([]string{r.Why})[0])
+		_, _ = fmt.Fprintf(w, "%-7s  %-24s  %s\n", r.Outcome, r.Name, clean[2])
+	default:
+		_, _ = fmt.Fprintf(w, "%-7s  %s\n", r.Outcome, r.Name)
 	}
-	_, _ = fmt.Fprintln(w)
 }
 
 func (c *regionConformCommand) printSummary(w io.Writer, s *conform.Summary, failed []string) {
