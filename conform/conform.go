@@ -175,7 +175,7 @@ func Run(ctx context.Context, o Options, report func(Result)) (*Summary, error) 
 		if ctx.Err() != nil {
 			break
 		}
-		r, blocked := s.check(ctx, c)
+		r, isBlocked := s.check(ctx, c)
 		if ctx.Err() != nil {
 			break // what came of it says nothing of the region
 		}
@@ -186,7 +186,7 @@ func Run(ctx context.Context, o Options, report func(Result)) (*Summary, error) 
 			summary.Failed++
 		case Skipped:
 			summary.Skipped++
-			if blocked {
+			if isBlocked {
 				summary.Blocked++
 			}
 		}
@@ -197,7 +197,7 @@ func Run(ctx context.Context, o Options, report func(Result)) (*Summary, error) 
 }
 
 // check brings the company to the stage that a check needs, and makes it.
-func (s *suite) check(ctx context.Context, c Check) (r Result, blocked bool) {
+func (s *suite) check(ctx context.Context, c Check) (r Result, isBlocked bool) {
 	r = Result{Check: c, Outcome: Pass}
 	if c.API && s.API == "" {
 		r.Outcome, r.Why = Skipped, "no address of the region's API was given"
@@ -210,23 +210,23 @@ func (s *suite) check(ctx context.Context, c Check) (r Result, blocked bool) {
 	}
 	err = c.run(ctx, s, st)
 	var f *finding
-	var no *inapplicable
+	var no *blocked
 	switch {
 	case err == nil:
 	case errors.As(err, &no):
-		r.Outcome, r.Why = Skipped, no.why
+		r.Outcome, r.Why, isBlocked = Skipped, no.why, true
 	case errors.As(err, &f):
 		r.Outcome, r.Want, r.Got = Fail, f.want, f.got
 	default:
 		r.Outcome, r.Want, r.Got = Fail, "an answer", err.Error()
 	}
-	return r, false
+	return r, isBlocked
 }
 
-// inapplicable says that there is nothing to check, and why.
-type inapplicable struct{ why string }
+// blocked says that a check can't be made for something else that the region doesn't do.
+type blocked struct{ why string }
 
-func (i *inapplicable) Error() string { return i.why }
+func (i *blocked) Error() string { return i.why }
 
 // goHome has the region own the company, whatever the run has left, with the rows that it was
 // found with. A company that is on its way, and doesn't arrive, begins its way anew once.
@@ -263,13 +263,13 @@ func (s *suite) asFound(ctx context.Context) error {
 		return err
 	}
 	if _, err := s.reach(ctx, left); err != nil {
-		return err
+		return &blocked{fmt.Sprintf("the company can't be taken away once more: %v", err)}
 	}
 	if err := s.restore(); err != nil {
 		return err
 	}
 	if _, err := s.reach(ctx, serving); err != nil {
-		return err
+		return &blocked{fmt.Sprintf("the company can't be brought back: %v", err)}
 	}
 	if rows, _, err = s.readAll(ctx); err != nil {
 		return err

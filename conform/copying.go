@@ -367,7 +367,7 @@ func settle(ctx context.Context, s *suite, _ state) error {
 	for _, g := range []stage{serving, frozen, left, returning} {
 		st, err := s.reach(ctx, g)
 		if err != nil {
-			return &inapplicable{fmt.Sprintf("the company can't be made %s: %v", g, err)}
+			return &blocked{fmt.Sprintf("the company can't be made %s: %v", g, err)}
 		}
 		if err := s.twice(ctx, "settle", nil); err != nil {
 			return err
@@ -381,7 +381,7 @@ func settle(ctx context.Context, s *suite, _ state) error {
 
 func companyRestored(ctx context.Context, s *suite, _ state) error {
 	if s.first == nil {
-		return &inapplicable{"its rows couldn't be read at the beginning"}
+		return &blocked{"its rows couldn't be read at the beginning"}
 	}
 	return s.asFound(ctx)
 }

@@ -41,13 +41,13 @@ func (s *suite) novelties(ctx context.Context) error {
 		return nil
 	}
 	if _, err := s.reach(ctx, left); err != nil {
-		return &inapplicable{fmt.Sprintf("the company can't be taken away: %v", err)}
+		return &blocked{fmt.Sprintf("the company can't be taken away: %v", err)}
 	}
 	if err := s.play(); err != nil {
 		return err
 	}
 	if _, err := s.reach(ctx, serving); err != nil {
-		return &inapplicable{fmt.Sprintf("changes can't be brought: %v", err)}
+		return &blocked{fmt.Sprintf("changes can't be brought: %v", err)}
 	}
 	return nil
 }
@@ -104,7 +104,7 @@ func rowsLimit(ctx context.Context, s *suite, _ state) error {
 // longer while they are there.
 func (s *suite) large(ctx context.Context, deleted bool) error {
 	if _, err := s.reach(ctx, left); err != nil {
-		return &inapplicable{fmt.Sprintf("the company can't be taken away: %v", err)}
+		return &blocked{fmt.Sprintf("the company can't be taken away: %v", err)}
 	}
 	rfis := tableOf("rfis")
 	for n := range int64(largeRows) {
@@ -117,7 +117,7 @@ func (s *suite) large(ctx context.Context, deleted bool) error {
 		}
 	}
 	if _, err := s.reach(ctx, serving); err != nil {
-		return &inapplicable{fmt.Sprintf("large rows can't be brought: %v", err)}
+		return &blocked{fmt.Sprintf("large rows can't be brought: %v", err)}
 	}
 	return nil
 }
@@ -205,6 +205,9 @@ func (s *suite) readLog(ctx context.Context, after int64) (all []entry, err erro
 		var log changes
 		if err := s.ask(ctx, &log, "changes", "after", strconv.FormatInt(after, 10)); err != nil {
 			return nil, err
+		}
+		if len(all) > maxRows {
+			return nil, &finding{fmt.Sprintf("at most %d entries", maxRows), "more"}
 		}
 		if len(log.Changes) > pageRows {
 			return nil, &finding{"at most 1000 entries", fmt.Sprint(len(log.Changes))}

@@ -184,6 +184,10 @@ func (s *suite) readAll(ctx context.Context) (all map[string][]row, version int6
 	return all, version, nil
 }
 
+// maxRows is how many rows of a table, and entries of the change log, the suite keeps: a
+// throwaway company has few, and a region mustn't fill the suite's memory.
+const maxRows = 100_000
+
 // readTable reads a table by pages of so many rows.
 func (s *suite) readTable(ctx context.Context, t table, limit int) (all []row, version int64, err error) {
 	after := ""
@@ -201,6 +205,9 @@ func (s *suite) readTable(ctx context.Context, t table, limit int) (all []row, v
 		}
 		if p.Last {
 			return all, p.Version, nil
+		}
+		if len(all) > maxRows {
+			return nil, 0, &finding{fmt.Sprintf("a throwaway company, with at most %d rows of %s", maxRows, t.name), "more"}
 		}
 		if p.After == after || len(p.Rows) == 0 {
 			return nil, 0, &finding{"pages of " + t.name + " that come to an end", fmt.Sprintf("no row after %s, and no last page", after)}
