@@ -118,6 +118,7 @@ func (f *findings) checkLimits(c *Config) {
 	f.between("moves.at_once", int64(c.Moves.AtOnce), 1, 1000)
 	f.between("moves.retention", int64(c.Moves.Retention), 0, int64(365*24*time.Hour))
 	f.between("region.max_body_bytes", c.Region.MaxBody, 1<<10, 1<<30)
+	f.between("region.reserve_bytes", c.Region.Reserve, 0, 1<<50)
 	f.between("region.max_per_page", int64(c.Region.MaxPerPage), 1, 100_000)
 }
 

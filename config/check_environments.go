@@ -130,6 +130,7 @@ func (f *findings) checkRegions(c *Config, e *Environment, at string) {
 		}
 		f.between(at+".number", int64(r.Number), 0, company.MaxRegionNumber)
 		f.dsn(at+".store", r.Store)
+		f.between(at+".max_store_bytes", r.MaxStore, 0, 1<<60)
 		for k, u := range r.Upstreams {
 			f.baseURL(fmt.Sprintf("%s.upstreams[%d]", at, k), u, "http://10.0.0.7:8080", "http", "https")
 		}

@@ -113,6 +113,9 @@ type Region struct {
 	MaxBody int64 `yaml:"max_body_bytes"`
 	// MaxPerPage is the largest per_page.
 	MaxPerPage int `yaml:"max_per_page"`
+	// Reserve is how many bytes of the room for a region's database are kept free of companies
+	// that move there: for those that live there.
+	Reserve int64 `yaml:"reserve_bytes"`
 }
 
 // Directory says where the NATS servers are.
@@ -185,6 +188,9 @@ type RegionConfig struct {
 	Internal string `yaml:"internal"`
 	// Store is the DSN of the region's database.
 	Store string `yaml:"store"`
+	// MaxStore is how many bytes the database may take before no more companies can move there; 0: as many as
+	// its disk has room for, which isn't known of PostgreSQL.
+	MaxStore int64 `yaml:"max_store_bytes"`
 	// Upstreams are the base URLs of the region's service; empty for our own at Listen.
 	Upstreams []string `yaml:"upstreams"`
 }
@@ -271,7 +277,7 @@ func seedSystem() *Config {
 			UpstreamConns:    512,
 			RememberedTokens: 100_000,
 		},
-		Region:       Region{MaxBody: 1 << 20, MaxPerPage: 1000},
+		Region:       Region{MaxBody: 1 << 20, MaxPerPage: 1000, Reserve: 256 << 20},
 		Moves:        Moves{AtOnce: 4, Retention: 14 * 24 * time.Hour},
 		Directory:    Directory{Replicas: 1},
 		Environments: seedEnvironments(seed),

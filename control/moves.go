@@ -38,6 +38,10 @@ type (
 		To      company.Region   `json:"to"`
 		Rows    map[string]int64 `json:"rows"`
 		Total   int64            `json:"total"`
+		// Bytes is about how much room the company needs at the destination, and Room how much is
+		// there for companies; nil where the region doesn't know.
+		Bytes int64  `json:"bytes"`
+		Room  *int64 `json:"room,omitempty"`
 		// Seconds estimates how long the copying takes.
 		Seconds float64 `json:"seconds"`
 		// Obstacles are why the move can't begin; none is good.
@@ -72,6 +76,9 @@ type (
 		By string `json:"by"`
 	}
 )
+
+// Size writes a number of bytes for people: 1.2 GB.
+func Size(bytes int64) string { return move.Size(bytes) }
 
 // copyRate is how many rows a second are copied, for estimates: what a small machine does.
 const copyRate = 20_000
@@ -116,7 +123,7 @@ func (s *Service) startMove(r *http.Request, e *Environment) (int, any, error) {
 		return 0, nil, invalid("not_after", "must come after not_before")
 	}
 	if in.DryRun {
-		plan, err := s.planMove(r.Context(), e, placement, in.To)
+		plan, err := s.planMove(r.Context(), e, placement, in.Request)
 		return http.StatusOK, plan, err
 	}
 	if err := checkBy(in.By); err != nil {
@@ -162,25 +169,46 @@ func (s *Service) cameFrom(ctx context.Context, e *Environment, p company.Placem
 	return last.From, nil
 }
 
-func (s *Service) planMove(ctx context.Context, e *Environment, p company.Placement, to company.Region) (*MovePlan, error) {
+// atRegion is what a region says of a company by the contract of moves.
+type atRegion struct {
+	Rows  map[string]int64 `json:"rows"`
+	Bytes int64            `json:"bytes"`
+	Room  *int64           `json:"room"`
+}
+
+// askRegion has a region count what it has of a company.
+func (s *Service) askRegion(ctx context.Context, info company.RegionInfo, id company.ID) (state atRegion, err error) {
+	_, err = s.internal.Call(ctx, http.MethodGet, fmt.Sprintf("%s/contract/v1/companies/%d/state?rows=1", info.Internal, id), nil, &state)
+	return state, err
+}
+
+func (s *Service) planMove(ctx context.Context, e *Environment, p company.Placement, in move.Request) (*MovePlan, error) {
+	to := in.To
 	plan := &MovePlan{Company: p.Company, From: p.Region, To: to, Rows: map[string]int64{}, Obstacles: []string{}, Names: map[string]string{}}
-	var counted struct {
-		Rows map[string]int64 `json:"rows"`
-	}
-	if err := s.atCompany(ctx, e, p.Company, http.MethodGet, "/rows", nil, &counted); err != nil {
+	source, err := e.ownRegion(ctx, p.Company)
+	if err != nil {
 		return nil, err
 	}
-	for table, n := range counted.Rows {
+	from, err := s.askRegion(ctx, source, p.Company)
+	if err != nil {
+		return nil, relayRegion(err, source.Code)
+	}
+	for table, n := range from.Rows {
 		plan.Rows[table] = n
 		plan.Total += n
 	}
-	plan.Seconds = float64(plan.Total) / copyRate
+	rate := copyRate
+	if in.Rate > 0 {
+		rate = min(rate, in.Rate)
+	}
+	plan.Seconds = float64(plan.Total) / float64(rate)
+	plan.Bytes = from.Bytes
 	info, err := e.region(ctx, to)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := s.internal.Call(ctx, http.MethodGet, info.Internal+"/internal/status", nil, nil); err != nil {
-		plan.Obstacles = append(plan.Obstacles, fmt.Sprintf("The region %s doesn't answer: %v", to, err))
+	if err := s.planRoom(ctx, e, info, plan); err != nil {
+		return nil, err
 	}
 	if last, err := s.moves.Last(ctx, e.Name, p.Company); err == nil && !last.Phase.Over() {
 		plan.Obstacles = append(plan.Obstacles, fmt.Sprintf("The company is moving to %s already.", last.To))
@@ -192,6 +220,30 @@ func (s *Service) planMove(ctx context.Context, e *Environment, p company.Placem
 		s.name(ctx, e, plan.Names, a.ClientID)
 	}
 	return plan, nil
+}
+
+// planRoom asks the destination whether it is there, and has room.
+func (s *Service) planRoom(ctx context.Context, e *Environment, info company.RegionInfo, plan *MovePlan) error {
+	there, err := s.askRegion(ctx, info, plan.Company)
+	if err != nil {
+		plan.Obstacles = append(plan.Obstacles, fmt.Sprintf("The region %s doesn't answer: %v", info.Code, err))
+		return nil
+	}
+	if there.Room == nil {
+		return nil
+	}
+	coming, err := s.moves.Coming(ctx, e.Name, info.Code)
+	if err != nil {
+		return err
+	}
+	// What is still there of an earlier stay is used again, or makes room.
+	plan.Bytes = max(plan.Bytes-there.Bytes, 0)
+	plan.Room = new(max(*there.Room-coming, 0))
+	if plan.Bytes > *plan.Room {
+		plan.Obstacles = append(plan.Obstacles, fmt.Sprintf("%s has no room: the company takes about %s, and %s are free there for companies. Make room, or raise its max_store_bytes if that is the limit; a move that is started waits for it.",
+			info.Code, move.Size(plan.Bytes), move.Size(*plan.Room)))
+	}
+	return nil
 }
 
 func (s *Service) listMoves(r *http.Request, e *Environment) (int, any, error) {
@@ -266,11 +318,8 @@ func (s *Service) proveMoves(r *http.Request, e *Environment) (int, any, error) 
 			continue
 		}
 		c := MoveCopy{Region: info.Code, Serves: info.Code == placement.Region}
-		var state struct {
-			Rows map[string]int64 `json:"rows"`
-		}
 		ctx, cancel := context.WithTimeout(r.Context(), 10*time.Second)
-		_, err := s.internal.Call(ctx, http.MethodGet, fmt.Sprintf("%s/contract/v1/companies/%d/state?rows=1", info.Internal, id), nil, &state)
+		state, err := s.askRegion(ctx, info, id)
 		cancel()
 		if err != nil {
 			c.Problem = "it can't be asked: " + problem.From(err).Message

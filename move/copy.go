@@ -24,6 +24,11 @@ const (
 
 // copy brings all rows.
 func (j *journey) copy(ctx context.Context) error {
+	if j.Phase == Queued {
+		if err := j.findRoom(ctx); err != nil {
+			return err
+		}
+	}
 	if err := j.depart(ctx); err != nil {
 		return err
 	}
@@ -249,6 +254,9 @@ func (j *journey) ready(ctx context.Context) error {
 		return errWaits
 	}
 	if _, err := j.catchUp(ctx, closeEnough, 0); err != nil {
+		return err
+	}
+	if err := j.provesItself(ctx); err != nil {
 		return err
 	}
 	return j.enter(ctx, Cutting, "")

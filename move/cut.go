@@ -80,6 +80,9 @@ func (j *journey) commit(ctx context.Context, d Directory, p company.Placement, 
 	if at != frozen.Version {
 		return p, fmt.Errorf("the source is frozen at version %d, and the destination has version %d", frozen.Version, at)
 	}
+	if err := j.provesItself(ctx); err != nil {
+		return p, err
+	}
 	if frozen.Version > j.Verified {
 		if err := j.compareLast(ctx); err != nil {
 			return p, err

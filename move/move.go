@@ -86,6 +86,8 @@ type Details struct {
 	// Rows counts those at the source when the copying began, Copied those that have come.
 	Rows   int64 `json:"rows"`
 	Copied int64 `json:"copied"`
+	// Bytes is about how many of them the destination needs room for.
+	Bytes int64 `json:"bytes,omitempty"`
 	// Reused says that the destination still had the rows, and only changes were brought.
 	Reused bool `json:"reused,omitempty"`
 	// Lag is how many changes the destination is behind.

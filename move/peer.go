@@ -46,6 +46,9 @@ type state struct {
 	Turn    int64            `json:"turn"`
 	Rows    map[string]int64 `json:"rows"`
 	Tables  []string         `json:"tables"`
+	Bytes   int64            `json:"bytes"`
+	// Room is how many bytes of companies may arrive; nil where the region doesn't know.
+	Room *int64 `json:"room"`
 }
 
 type rowPage struct {

@@ -139,6 +139,17 @@ func collect(rows *sql.Rows, err error) (list []*Move, _ error) {
 	return list, rows.Err()
 }
 
+// Coming is about how many bytes the moves that are copying are still to bring to a region.
+func (q *Queue) Coming(ctx context.Context, environment string, to company.Region) (bytes int64, err error) {
+	rows, err := q.DB.Read().QueryContext(ctx, `SELECT `+columns+` FROM moves WHERE environment = $1 AND active = 1 AND phase = $2 AND destination = $3`,
+		environment, string(Copying), string(to))
+	list, err := collect(rows, err)
+	for _, m := range list {
+		bytes += m.toCome()
+	}
+	return bytes, err
+}
+
 // Events tells what became of a move.
 func (q *Queue) Events(ctx context.Context, id string) (list []Event, err error) {
 	rows, err := q.DB.Read().QueryContext(ctx, `SELECT at, phase, note FROM move_events WHERE move_id = $1 ORDER BY n`, id)

@@ -48,6 +48,7 @@ const (
 	Forbidden             Code = "forbidden"
 	Internal              Code = "internal"
 	NotReady              Code = "not_ready"
+	InsufficientStorage   Code = "insufficient_storage"
 	EpochRefused          Code = "epoch_refused"
 	ReplicaUnavailable    Code = "replica_unavailable"
 	RequestTargetRejected Code = "request_target_rejected"
@@ -93,6 +94,7 @@ var statuses = map[Code]int{
 	DirectoryUnavailable:  503,
 	ReplicaUnavailable:    503,
 	NotReady:              503,
+	InsufficientStorage:   507, // RFC 4918 section 11.5, Insufficient Storage
 	HeaderTooLarge:        431,
 	BodyTooLarge:          413,
 	BodyTimeout:           408,

@@ -120,6 +120,9 @@ func (s *Service) moveTakeRows(ctx context.Context, c *moveCall) (any, error) {
 	if c.After == "" && !c.Last {
 		return nil, problem.New(problem.Invalid, "A page that isn't the last one ends with the key of a row, in the member after.")
 	}
+	if err := s.admitBytes(ctx, c.size); err != nil {
+		return nil, err
+	}
 	var now *arrival
 	err = s.arrive(ctx, c, func(tx *sql.Tx, a *arrival) error {
 		if now = a; a.Copied || !t.follows(a, c) {
@@ -165,6 +168,9 @@ func (t *table) follows(a *arrival, c *moveCall) bool {
 // moveTakeChanges applies changes in their order; those that were applied already are left
 // out.
 func (s *Service) moveTakeChanges(ctx context.Context, c *moveCall) (any, error) {
+	if err := s.admitBytes(ctx, c.size); err != nil {
+		return nil, err
+	}
 	var now *arrival
 	err := s.arrive(ctx, c, func(tx *sql.Tx, a *arrival) error {
 		now = a

@@ -36,6 +36,7 @@ const (
 type moveCall struct {
 	company company.ID
 	query   url.Values
+	size    int64 // of the body, in bytes
 	// Move and Turn say which move it is for, and which of its movers it is from.
 	Move string `json:"move"`
 	Turn int64  `json:"turn"`
@@ -122,6 +123,7 @@ func (s *Service) readContract(w http.ResponseWriter, r *http.Request) (*moveCal
 		if err := json.Unmarshal(data, c); err != nil || string(bytes.TrimSpace(data)) == "null" {
 			return nil, malformed("it can't be read").Because(err)
 		}
+		c.size = int64(len(data))
 		if c.Move == "" || len(c.Move) > maxName || strings.ContainsRune(c.Move, 0) || c.Turn <= 0 {
 			return nil, problem.New(problem.Invalid, "The body must name the move, in at most %d bytes, and a turn above 0.", maxName)
 		}
@@ -172,13 +174,17 @@ type moveState struct {
 	Arrival *arrival         `json:"arrival"`
 	Turn    int64            `json:"turn"`
 	Rows    map[string]int64 `json:"rows,omitempty"`
+	// Bytes is about what the company takes, where the rows are counted.
+	Bytes int64 `json:"bytes,omitempty"`
+	// Room is how many bytes of companies may arrive; nil where that isn't known.
+	Room *int64 `json:"room,omitempty"`
 	// Tables are the tables that move, in the order in which they are copied.
 	Tables []string `json:"tables"`
 	// Unpublished counts changes that the global index doesn't have yet.
 	Unpublished int64 `json:"unpublished"`
 }
 
-// moveState tells how things stand. ?rows=1 counts the rows.
+// moveState tells how things stand. ?rows=1 counts the rows and estimates the bytes.
 func (s *Service) moveState(ctx context.Context, c *moveCall) (any, error) {
 	var state moveState
 	err := s.DB.Snapshot(ctx, func(tx *sql.Tx) (err error) {
@@ -207,9 +213,16 @@ func (s *Service) moveState(ctx context.Context, c *moveCall) (any, error) {
 			if state.Rows, err = countRows(ctx, tx, c.company); err != nil {
 				return err
 			}
+			if state.Bytes, err = takes(ctx, tx, c.company, state.Rows); err != nil {
+				return err
+			}
 		}
 		return nil
 	})
+	if err != nil {
+		return nil, err
+	}
+	state.Room, err = s.room(ctx)
 	return state, err
 }
 

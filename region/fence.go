@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"time"
 
 	"mpr/company"
 	"mpr/problem"
+	"mpr/store"
 )
 
 // The states of a fence.
@@ -105,6 +107,9 @@ func (s *Service) arriving(r *http.Request) bool {
 	return err == nil && a != nil
 }
 
+// retryFull is when it is worth trying again to write to a full disk.
+const retryFull = 30 * time.Second
+
 // refuse answers an error. A refusal of the fence becomes a 421 that tells the gateway
 // where to go (RFC 9110 section 15.5.20), a refusal of the token a challenge (RFC 6750
 // section 3).
@@ -126,6 +131,10 @@ func (s *Service) refuse(w http.ResponseWriter, r *http.Request, err error) {
 			refusal = problem.New(problem.WrongRegion, "Region %s doesn't serve this company just now: it is about to move.", s.Code)
 		}
 		err = refusal.Because(err)
+	}
+	if p := problem.From(err); p.Code == problem.Internal && store.IsFull(err) {
+		err = problem.New(problem.InsufficientStorage, "Region %s has no room left on its disk, or can't write to it. Nothing was changed; try again later.", s.Code).
+			After(retryFull).Because(err)
 	}
 	switch problem.From(err).Code {
 	case problem.MissingToken:

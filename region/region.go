@@ -56,7 +56,11 @@ type Options struct {
 	// page.
 	MaxBody    int64
 	MaxPerPage int
-	Now        func() time.Time
+	// MaxStore is how many bytes the database may take before no company can move here; 0 for
+	// what its disk has room for. Reserve is how many bytes are kept free of arrivals.
+	MaxStore int64
+	Reserve  int64
+	Now      func() time.Time
 }
 
 // Service is a region.

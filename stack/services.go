@@ -97,7 +97,7 @@ func (s *system) startRegion(ctx context.Context, ed *edition, r *config.RegionC
 	service, err := region.New(ctx, region.Options{
 		Code: company.Region(r.Code), Number: r.Number, DB: db, Verifier: sh.verifier, Policy: &sh.policy, Publisher: directory.OpenChanges(s.nats, ed.buckets, s.config.Directory.Replicas),
 		Identity: identity, Secret: s.secret,
-		MaxBody: s.config.Region.MaxBody, MaxPerPage: s.config.Region.MaxPerPage, Now: s.now,
+		MaxBody: s.config.Region.MaxBody, MaxPerPage: s.config.Region.MaxPerPage, MaxStore: r.MaxStore, Reserve: s.config.Region.Reserve, Now: s.now,
 	})
 	if err != nil {
 		return err

@@ -104,8 +104,9 @@ func (s *oneMove) start(ctx context.Context, t *terminal, m *author, id company.
 }
 
 func showMovePlan(w io.Writer, p control.MovePlan, flags string) {
-	_, _ = fmt.Fprintf(w, "Company %d would move from %s to %s: %d rows, copied in about %s.\n\n", p.Company, p.From, p.To, p.Total,
+	_, _ = fmt.Fprintf(w, "Company %d would move from %s to %s: %d rows, copied in about %s.\n", p.Company, p.From, p.To, p.Total,
 		time.Duration(p.Seconds*float64(time.Second)).Round(time.Millisecond))
+	_, _ = fmt.Fprintf(w, "It needs about %s at %s, where %s.\n\n", control.Size(p.Bytes), p.To, roomThere(p.Room))
 	tables := make([]string, 0, len(p.Rows))
 	for name := range p.Rows {
 		tables = append(tables, name)
@@ -134,6 +135,14 @@ func showMovePlan(w io.Writer, p control.MovePlan, flags string) {
 	if len(p.Obstacles) == 0 {
 		next(w, "mpr move start %d --to %s --wait%s", p.Company, p.To, flags)
 	}
+}
+
+// roomThere says how much room a region has for companies.
+func roomThere(room *int64) string {
+	if room == nil {
+		return "nobody knows how much is free: set max_store_bytes of the region"
+	}
+	return control.Size(*room) + " are free for companies"
 }
 
 // watchMove shows a move until the company has changed over, or the move is given up.

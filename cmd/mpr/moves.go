@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"slices"
 	"strconv"
@@ -215,15 +216,24 @@ func (s *schedule) startAll(ctx context.Context, t *terminal, m *author, client 
 func showPlans(w io.Writer, plans []control.MovePlan) {
 	rows := make([][]string, len(plans))
 	total, seconds := int64(0), 0.0
+	needs, room := map[company.Region]int64{}, map[company.Region]*int64{}
 	for i, p := range plans {
 		way := "-"
 		if len(p.Obstacles) > 0 {
 			way = strings.Join(p.Obstacles, " ")
 		}
-		rows[i] = []string{p.Company.String(), string(p.From), string(p.To), strconv.FormatInt(p.Total, 10), strconv.Itoa(len(p.Breaking)), way}
+		rows[i] = []string{p.Company.String(), string(p.From), string(p.To), strconv.FormatInt(p.Total, 10), control.Size(p.Bytes), strconv.Itoa(len(p.Breaking)), way}
 		total, seconds = total+p.Total, seconds+p.Seconds
+		needs[p.To] += p.Bytes
+		room[p.To] = p.Room
 	}
-	table(w, []string{"COMPANY", "FROM", "TO", "ROWS", "APPS THAT BREAK", "IN THE WAY"}, rows)
+	table(w, []string{"COMPANY", "FROM", "TO", "ROWS", "TAKES", "APPS THAT BREAK", "IN THE WAY"}, rows)
 	_, _ = fmt.Fprintf(w, "\n%d companies would move, %d rows, copied in about %s one after the other.\n", len(plans), total,
 		time.Duration(seconds*float64(time.Second)).Round(time.Millisecond))
+	for _, to := range slices.Sorted(maps.Keys(needs)) {
+		_, _ = fmt.Fprintf(w, "They need about %s at %s, where %s.\n", control.Size(needs[to]), to, roomThere(room[to]))
+		if room[to] != nil && *room[to] < needs[to] {
+			_, _ = fmt.Fprintf(w, "IN THE WAY: %s has no room for all of them. The moves wait for it.\n", to)
+		}
+	}
 }

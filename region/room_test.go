@@ -1,0 +1,104 @@
+package region_test
+
+import (
+	"crypto/rand"
+	"database/sql"
+	"encoding/hex"
+	"fmt"
+	"strings"
+	"testing"
+
+	"mpr/company"
+	"mpr/problem"
+)
+
+// noise is text that no engine can make smaller.
+func noise(bytes int) string {
+	raw := make([]byte, bytes/2+1)
+	_, _ = rand.Read(raw)
+	return hex.EncodeToString(raw)[:bytes]
+}
+
+// fill writes rows of RFIs with a question of that many bytes straight into the store.
+func (w *world) fill(id company.ID, from, rows, bytes int) {
+	w.t.Helper()
+	check(w.t, w.db.Write(w.t.Context(), func(tx *sql.Tx) error {
+		for i := from; i < from+rows; i += 100 {
+			var values []string
+			for k := i; k < min(i+100, from+rows); k++ {
+				values = append(values, fmt.Sprintf("(%d,%d,%d,%d,'Subject %d','%s','open',1700000000000000,1700000000000000)", id, 1+k/100, 1000+k, k, k, noise(bytes)))
+			}
+			if _, err := tx.ExecContext(w.t.Context(), `INSERT INTO rfis VALUES `+strings.Join(values, ",")); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+}
+
+// "Row counts, estimated time, destination healthy and with room": what a company is said to
+// take is what its rows take on either engine, and not more than twice that.
+func TestWhatACompanyTakes(t *testing.T) {
+	for _, bytes := range []int{10, 300, 3000, 20_000} {
+		t.Run(fmt.Sprint(bytes), func(t *testing.T) {
+			w := newWorld(t)
+			used := func() int64 {
+				if postgresDSN() != "" {
+					return w.count(`SELECT pg_total_relation_size('rfis')`)
+				}
+				s, err := w.db.Space(t.Context())
+				check(t, err)
+				return s.Used
+			}
+			j := &journey{t: t, from: w, id: w.newCompany("one")}
+			before := used()
+			w.fill(j.id, 0, min(3000, 8_000_000/bytes), bytes)
+			took := used() - before
+			var said struct{ Bytes int64 }
+			w.admin("GET", j.path("state?rows=1"), "").want(200).into(&said)
+			if said.Bytes < took || said.Bytes > 2*took+10_000 {
+				t.Errorf("it is said to take %d bytes, and takes %d", said.Bytes, took)
+			}
+		})
+	}
+}
+
+// roomOf is what a region says of its room.
+func (j *journey) roomOf(w *world) *int64 {
+	j.t.Helper()
+	var said struct{ Room *int64 }
+	w.admin("GET", j.path("state"), "").want(200).into(&said)
+	return said.Room
+}
+
+func TestRoom(t *testing.T) {
+	us, eu := newWorldOf(t, "US02", 16), newWorldOf(t, "EU01", 17)
+	j := &journey{t: t, from: us, to: eu, id: us.newCompany("one"), move: "move-1", turn: 1}
+	// Nothing is set: SQLite knows the room on its disk.
+	if room := j.roomOf(eu); (room == nil) != (postgresDSN() != "") {
+		t.Errorf("the region says %v", room)
+	}
+	space, err := eu.db.Space(t.Context())
+	check(t, err)
+	const megabyte = 1 << 20
+	eu.service.MaxStore, eu.service.Reserve = space.Used+30*megabyte, 10*megabyte
+	if room := j.roomOf(eu); room == nil || *room > 20*megabyte || *room < 19*megabyte {
+		t.Errorf("30 MB are left, 10 of them in reserve: the region says %v", *room)
+	}
+	a := j.begin(1, 0)
+	// Where it is used up nothing more arrives, and nobody else is the worse for it.
+	other := eu.newCompany("lives here")
+	eu.service.MaxStore = space.Used + 5*megabyte
+	if room := j.roomOf(eu); room == nil || *room != 0 {
+		t.Errorf("the reserve is used: the region says %v", room)
+	}
+	page := map[string]any{"table": "companies", "after": "", "rows": []any{}, "version": 0}
+	j.post(eu, "rows", page).refused(507, problem.InsufficientStorage)
+	eu.as(eu.user(alice), other).newProject("there is room for those who live here")
+	eu.service.MaxStore = 0
+	j.copy(a)
+	eu.service.MaxStore = 1
+	j.post(eu, "changes", map[string]any{"changes": []any{}}).refused(507, problem.InsufficientStorage)
+	j.post(eu, "abandon", nil).want(200) // which makes room
+	eu.service.MaxStore = 0
+}
