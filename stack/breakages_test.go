@@ -319,7 +319,7 @@ func TestBrokenRegionsDoNotConform(t *testing.T) {
 			t.Parallel()
 			s := newSite(t)
 			s.more()
-			internal, door := s.internal["US02"], s.doors["US02"]
+			internal, door := s.internal["US02"], s.urls["US02"]
 			if b.door {
 				door = s.broken(door, b.breaks)
 			} else {

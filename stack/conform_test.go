@@ -67,7 +67,7 @@ func TestConformRefuses(t *testing.T) {
 	for name, change := range map[string]func(*conform.Options){
 		"a company that lives elsewhere": func(o *conform.Options) { o.URL = s.internal["EU01"] },
 		"another secret":                 func(o *conform.Options) { o.Secret = "another secret, of somebody else" },
-		"no region":                      func(o *conform.Options) { o.URL = s.doors["US02"] },
+		"no region":                      func(o *conform.Options) { o.URL = s.urls["US02"] },
 		"nobody there":                   func(o *conform.Options) { o.URL = "http://127.0.0.1:1" },
 		"a check that isn't there":       func(o *conform.Options) { o.Only = []string{"rows", "nothing"} },
 	} {

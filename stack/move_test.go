@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -33,7 +34,10 @@ type site struct {
 	directory *directory.Directory
 	regions   map[company.Region]*store.DB
 	internal  map[company.Region]string
-	doors     map[company.Region]string
+	doors     map[company.Region]*siteDoor
+	urls      map[company.Region]string // of the doors
+	verifier  *token.Verifier
+	changes   *directory.Changes
 	queue     *store.DB
 	api       string
 	token     string
@@ -47,11 +51,29 @@ const (
 	siteApp    = int64(21)
 )
 
+// siteNumbers are the regions of a site.
+var siteNumbers = map[company.Region]int{"US02": 16, "EU01": 17}
+
+// siteOptions say what is special about a site. All of it is by region.
+type siteOptions struct {
+	// stores are DSNs; SQLite where there is none.
+	stores map[company.Region]string
+	// maxStore limits databases, in bytes.
+	maxStore map[company.Region]int64
+	// apart starts regions elsewhere, and answers the addresses of their doors.
+	apart map[company.Region]func(directoryAddress string) (door, internal string)
+}
+
 func newSite(t *testing.T) *site {
 	t.Helper()
+	return newSiteOf(t, siteOptions{})
+}
+
+func newSiteOf(t *testing.T, o siteOptions) *site {
+	t.Helper()
 	ctx := t.Context()
-	s := &site{t: t, regions: map[company.Region]*store.DB{}, internal: map[company.Region]string{}, doors: map[company.Region]string{}}
-	server, err := directory.StartServer(directory.ServerOptions{Dir: t.TempDir()})
+	s := &site{t: t, regions: map[company.Region]*store.DB{}, internal: map[company.Region]string{}, doors: map[company.Region]*siteDoor{}, urls: map[company.Region]string{}}
+	server, err := directory.StartServer(directory.ServerOptions{Dir: t.TempDir(), Listen: "127.0.0.1:0", Secret: siteSecret})
 	s.check(err)
 	t.Cleanup(server.Close)
 	nc, err := server.Connect("test")
@@ -68,29 +90,40 @@ func newSite(t *testing.T) *site {
 	s.check(err)
 	s.closeLater(follower)
 	s.check(follower.Ready(ctx))
-	verifier := token.NewVerifier(siteIssuer, follower, 100, time.Now)
+	s.verifier, s.changes = token.NewVerifier(siteIssuer, follower, 100, time.Now), directory.OpenChanges(nc, "site", 1)
 	now := time.Now().Truncate(time.Second)
 	s.token, err = ring.Sign(token.Claims{Issuer: siteIssuer, Subject: siteUser, ClientID: "web", App: siteApp, Kind: rules.UserToken,
 		Grant: "grant", ID: "id", IssuedAt: now, Expires: now.Add(time.Hour)})
 	s.check(err)
 	policy := rules.Seed()
-	for i, code := range []company.Region{"US02", "EU01"} {
-		db, err := store.Open(ctx, "sqlite:"+filepath.Join(t.TempDir(), "region.db"), region.Migrations())
-		s.check(err)
-		s.closeLater(db)
-		r, err := region.New(ctx, region.Options{Code: code, Number: 16 + i, DB: db, Verifier: verifier, Policy: &policy, Publisher: directory.OpenChanges(nc, "site", 1),
-			Secret: siteSecret, MaxBody: 1 << 20, MaxPerPage: 1000, Now: time.Now})
-		s.check(err)
-		s.closeLater(r)
-		s.regions[code], s.internal[code], s.doors[code] = db, s.serve(r.Internal()), s.serve(r.Handler())
-		s.check(s.directory.PutRegion(ctx, company.RegionInfo{Code: code, Number: 16 + i, Upstreams: []string{s.doors[code]}, Internal: s.internal[code]}))
+	for code, number := range siteNumbers {
+		info := company.RegionInfo{Code: code, Number: number}
+		if start := o.apart[code]; start != nil {
+			var door string
+			door, s.internal[code] = start(server.Addr())
+			info.Upstreams = []string{door}
+		} else {
+			dsn := o.stores[code]
+			if dsn == "" {
+				dsn = "sqlite:" + filepath.Join(t.TempDir(), "region.db")
+			}
+			db, err := store.Open(ctx, dsn, region.Migrations())
+			s.check(err)
+			s.closeLater(db)
+			s.regions[code], s.doors[code] = db, &siteDoor{}
+			s.startRegion(code, o.maxStore[code])
+			s.internal[code] = s.serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.doors[code].now.Load().Internal().ServeHTTP(w, r) }))
+			info.Upstreams = []string{s.serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.doors[code].now.Load().Handler().ServeHTTP(w, r) }))}
+		}
+		info.Internal, s.urls[code] = s.internal[code], info.Upstreams[0]
+		s.check(s.directory.PutRegion(ctx, info))
 	}
 	replica, err := directory.OpenReplica(nc, "site", "")
 	s.check(err)
 	s.closeLater(replica)
 	s.check(replica.Ready(ctx))
 	replica.Gate("one")
-	g, err := gateway.New(gateway.Options{Policy: func() *rules.Policy { return &policy }, Placements: replica, Verifier: verifier,
+	g, err := gateway.New(gateway.Options{Policy: func() *rules.Policy { return &policy }, Placements: replica, Verifier: s.verifier,
 		IdentityURL: "http://127.0.0.1:1", LoginURL: "http://127.0.0.1:1", Now: time.Now,
 		Limits: gateway.Limits{MaxBody: 1 << 20, IdleTimeout: time.Minute, StallTimeout: time.Minute, ConnectTimeout: 5 * time.Second, AnswerTimeout: time.Minute,
 			HoldTimeout: 30 * time.Second, HoldCalls: 100, UpstreamConns: 100}})
@@ -107,6 +140,27 @@ func newSite(t *testing.T) *site {
 			return s
 		}
 	}
+}
+
+// siteDoor leads to a region, which may be started anew.
+type siteDoor struct {
+	now atomic.Pointer[region.Service]
+}
+
+// siteRegion is a region of a site.
+func siteRegion(ctx context.Context, code company.Region, db *store.DB, verifier *token.Verifier, changes *directory.Changes, maxStore int64) (*region.Service, error) {
+	policy := rules.Seed()
+	return region.New(ctx, region.Options{Code: code, Number: siteNumbers[code], DB: db, Verifier: verifier, Policy: &policy, Publisher: changes,
+		Secret: siteSecret, MaxBody: 1 << 20, MaxPerPage: 1000, MaxStore: maxStore, Now: time.Now})
+}
+
+// startRegion starts a region, in the place of the one that runs.
+func (s *site) startRegion(code company.Region, maxStore int64) {
+	s.t.Helper()
+	r, err := siteRegion(s.t.Context(), code, s.regions[code], s.verifier, s.changes, maxStore)
+	s.check(err)
+	s.closeLater(r)
+	s.doors[code].now.Store(r)
 }
 
 type keyring struct{ all []token.StoredKey }
@@ -252,38 +306,57 @@ func (s *site) over(id string) *move.Move {
 	}
 }
 
+// owners counts the regions that own the company. One that does must be the directory's.
+func (s *site) owners() (owners int) {
+	s.t.Helper()
+	for code, base := range s.internal {
+		var said struct {
+			Fence *struct {
+				State string
+				Epoch company.Epoch
+			}
+		}
+		s.put("GET", fmt.Sprintf("%s/contract/v1/companies/%d/state", base, s.company), "", &said)
+		if said.Fence == nil || said.Fence.State != "owned" {
+			continue
+		}
+		owners++
+		p, _, err := s.directory.Get(s.t.Context(), s.company)
+		s.check(err)
+		if code != p.Region || said.Fence.Epoch != p.Epoch {
+			s.t.Errorf("%s owns the company at epoch %d, and the directory says %s and %d", code, said.Fence.Epoch, p.Region, p.Epoch)
+		}
+	}
+	return owners
+}
+
 // one wants exactly one region to own the company, the directory's, and to have all that was
 // written.
 func (s *site) one(x *siteTraffic) {
 	s.t.Helper()
 	p, _, err := s.directory.Get(s.t.Context(), s.company)
 	s.check(err)
-	owners := 0
-	for code, db := range s.regions {
-		var state string
-		var epoch int64
-		err := db.Read().QueryRowContext(s.t.Context(), `SELECT COALESCE(MAX(state), ''), COALESCE(MAX(epoch), 0) FROM fence WHERE company_id = $1`, int64(s.company)).Scan(&state, &epoch)
-		s.check(err)
-		if state == "owned" {
-			owners++
-			if code != p.Region || company.Epoch(epoch) != p.Epoch {
-				s.t.Errorf("%s owns the company at epoch %d, and the directory says %s and %d", code, epoch, p.Region, p.Epoch)
-			}
-		}
-	}
-	if owners != 1 {
+	if owners := s.owners(); owners != 1 {
 		s.t.Errorf("%d regions own the company", owners)
 	}
-	rows, err := s.regions[p.Region].Read().QueryContext(s.t.Context(), `SELECT project_id FROM projects WHERE company_id = $1`, int64(s.company))
-	s.check(err)
-	defer rows.Close()
 	there := map[int64]bool{}
-	for rows.Next() {
-		var id int64
-		s.check(rows.Scan(&id))
-		there[id] = true
+	for after, last := "", false; !last; {
+		var page struct {
+			Rows []struct {
+				ID int64 `json:"project_id"`
+			}
+			After string
+			Last  bool
+		}
+		s.put("GET", fmt.Sprintf("%s/contract/v1/companies/%d/rows?table=projects&after=%s", s.internal[p.Region], s.company, url.QueryEscape(after)), "", &page)
+		for _, row := range page.Rows {
+			if there[row.ID] {
+				s.t.Errorf("project %d is there twice", row.ID)
+			}
+			there[row.ID] = true
+		}
+		after, last = page.After, page.Last
 	}
-	s.check(rows.Err())
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	for id := range x.made {
