@@ -102,3 +102,59 @@ func TestRoom(t *testing.T) {
 	j.post(eu, "abandon", nil).want(200) // which makes room
 	eu.service.MaxStore = 0
 }
+
+// full lets the database take no more RFIs, as a full disk would, or takes that back.
+func (w *world) full(is bool) {
+	w.t.Helper()
+	switch {
+	case postgresDSN() == "":
+		limit := int64(1) // SQLite makes that as many pages as there are
+		if !is {
+			limit = 1 << 30
+		}
+		check(w.t, w.db.Write(w.t.Context(), func(tx *sql.Tx) error {
+			return tx.QueryRowContext(w.t.Context(), fmt.Sprintf(`PRAGMA max_page_count = %d`, limit)).Scan(&limit)
+		}))
+	case is: // with the code that the server has for a disk that is full
+		w.exec(`CREATE FUNCTION no_room() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'could not extend file' USING ERRCODE = 'disk_full'; END $$`)
+		w.exec(`CREATE TRIGGER no_room BEFORE INSERT ON rfis EXECUTE FUNCTION no_room()`)
+	default:
+		w.exec(`DROP TRIGGER no_room ON rfis`)
+	}
+}
+
+// What a region has no room for it refuses with a code of its own, and keeps nothing of it.
+func TestNoRoomForWrites(t *testing.T) {
+	us, w := newWorldOf(t, "US02", 16), newWorldOf(t, "EU01", 17)
+	id := w.newCompany("one")
+	c := w.as(w.user(alice), id)
+	project := c.newProject("p")
+	path := fmt.Sprintf("/rest/v1.0/projects/%d/rfis", project)
+	rfi := fmt.Sprintf(`{"subject":"large","question":%q}`, noise(50_000))
+	for range 3 {
+		c.post(path, `{"rfi":{"subject":"small"}}`).want(201)
+	}
+	coming := us.newCompany("coming")
+	us.fill(coming, 0, 300, 1000)
+	snapshot := string(us.admin("GET", snapshotOf(coming), "").want(200).body)
+	before, logged := w.rowsOf(id), w.count(`SELECT COUNT(*) FROM change_log`)
+
+	w.full(true)
+	for range 3 {
+		got := c.post(path, `{"rfi":`+rfi+`}`)
+		got.refused(507, problem.InsufficientStorage)
+		if got.header.Get("Retry-After") == "" {
+			t.Error("it doesn't say when to try again")
+		}
+		// One that fits, and one that doesn't: neither is there.
+		c.patch(path+"/sync", `{"updates":[{"subject":"small"},`+rfi+`]}`).refused(507, problem.InsufficientStorage)
+		w.admin("PUT", snapshotOf(coming)+"?state=owned", snapshot).refused(507, problem.InsufficientStorage)
+		c.get(path).want(200)
+	}
+	if got := w.rowsOf(id); got != before || w.count(`SELECT COUNT(*) FROM change_log`) != logged {
+		t.Errorf("something was kept of what was refused:\n%s\nand before\n%s", got, before)
+	}
+	w.full(false)
+	c.post(path, `{"rfi":`+rfi+`}`).want(201)
+	w.admin("PUT", snapshotOf(coming)+"?state=owned", snapshot).want(200)
+}

@@ -242,10 +242,11 @@ type siteTraffic struct {
 	mu   sync.Mutex
 	made map[int64]bool
 	bad  []string
+	t    *testing.T
 }
 
 func (s *site) write() *siteTraffic {
-	x := &siteTraffic{made: map[int64]bool{}}
+	x := &siteTraffic{made: map[int64]bool{}, t: s.t}
 	for n := range 2 {
 		x.work.Go(func() {
 			pace := time.NewTicker(20 * time.Millisecond) // what matters is the moment, not the number
@@ -513,5 +514,23 @@ func TestDifferencesGiveUp(t *testing.T) {
 				t.Errorf("%d rows are left at the destination", left)
 			}
 		})
+	}
+}
+
+// count is how many projects were made.
+func (x *siteTraffic) count() int {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return len(x.made)
+}
+
+// atLeast waits until that many are.
+func (x *siteTraffic) atLeast(n int) {
+	x.t.Helper()
+	limit := time.Now().Add(30 * time.Second)
+	for tick := time.NewTicker(5 * time.Millisecond); x.count() < n; <-tick.C {
+		if time.Now().After(limit) {
+			x.t.Fatalf("%d projects are made, expected %d", x.count(), n)
+		}
 	}
 }
