@@ -348,6 +348,8 @@ func TestContractRefusals(t *testing.T) {
 	for _, rows := range []string{`[{"company_id":99,"name":"x"}]`, `[1]`, `[{}]`} {
 		j.post(eu, "rows", map[string]any{"table": "companies", "after": "[]", "rows": json.RawMessage(rows)}).refused(422, problem.Invalid)
 	}
+	withNUL := map[string]any{"company_id": id, "name": "a\x00b", "onboarded": "", "created": 1, "updated": 1, "monthly_sandbox": 0}
+	j.post(eu, "rows", map[string]any{"table": "companies", "after": "[]", "rows": []any{withNUL}}).refused(422, problem.Invalid)
 	j.post(eu, "changes", map[string]any{"changes": []any{}}).refused(409, problem.Conflict) // before the rows
 	j.copy(a)
 	at := j.state(eu).Arrival.Version

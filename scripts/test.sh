@@ -90,8 +90,9 @@ run_all() {
 	if (($#)); then # somebody asks for some packages only
 		:
 	elif [[ -n ${MPR_TEST_POSTGRES-} ]]; then
-		echo "On PostgreSQL: ${stores[*]}"
+		echo "On PostgreSQL: ${stores[*]}, and moves between both engines"
 		run "${stores[@]}" || status=1
+		run -run '^TestMovesBetweenEngines$' ./stack || status=1
 	else # for the summary to count
 		printf '{"Action":"%s","Package":"%s","Test":"on PostgreSQL","Output":"PostgreSQL is missing: install it, or run make test as root on Debian\\n"}\n' \
 			output "${stores[*]}" skip "${stores[*]}"
