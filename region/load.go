@@ -149,7 +149,7 @@ func (l *load) clear(ctx context.Context, t *table) error {
 	for {
 		var n int64
 		err := l.transact(ctx, func(tx *sql.Tx) error {
-			done, err := tx.ExecContext(ctx, `DELETE FROM `+t.name+` WHERE (`+key+`) IN (SELECT `+key+` FROM `+t.name+` WHERE company_id = $1 LIMIT $2)`,
+			done, err := tx.ExecContext(ctx, `DELETE FROM `+t.name+` WHERE (`+key+`) IN (SELECT `+key+` FROM `+t.name+` WHERE company_id = $1 ORDER BY `+key+` LIMIT $2)`,
 				int64(l.company), clearAtOnce)
 			if err != nil {
 				return err

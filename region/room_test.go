@@ -6,6 +6,8 @@ import (
 	"encoding/hex"
 	"fmt"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"mpr/company"
@@ -157,4 +159,69 @@ func TestNoRoomForWrites(t *testing.T) {
 	w.full(false)
 	c.post(path, `{"rfi":`+rfi+`}`).want(201)
 	w.admin("PUT", snapshotOf(coming)+"?state=owned", snapshot).want(200)
+}
+
+// "Then purges it in small steps": what is deleted of a large company, after it went or where
+// its arrival was given up, goes in short transactions, and other companies' writes get their
+// turn between them.
+func TestLargeCompaniesAreDeletedInSteps(t *testing.T) {
+	const rows = 10_000
+	us, w := newWorldOf(t, "US02", 16), newWorldOf(t, "EU01", 17)
+	other := w.as(w.user(alice), w.newCompany("other"))
+	var made atomic.Int64
+	during := func(what string, least int64, f func()) {
+		t.Helper()
+		stop, before := make(chan struct{}), made.Load()
+		var writing sync.WaitGroup
+		writing.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					other.post("/rest/v1.0/projects", `{"project":{"name":"p"}}`).expect(201)
+					made.Add(1)
+				}
+			}
+		})
+		f()
+		got := made.Load() - before
+		close(stop)
+		writing.Wait()
+		if got < least {
+			t.Errorf("%s: only %d writes of another company meanwhile", what, got)
+		}
+	}
+
+	gone := w.newCompany("gone")
+	w.fill(gone, 0, rows, 100)
+	w.exec(`UPDATE fence SET state = 'gone', gone_region = 'US02', gone_epoch = 2 WHERE company_id = $1`, int64(gone))
+	j := &journey{t: t, from: us, to: w, id: gone, move: "move-1", turn: 1}
+	during("purge", 10, func() {
+		for left, calls := true, 0; left; calls++ {
+			var said struct {
+				Deleted int64
+				Left    bool
+			}
+			j.post(w, "purge", nil).want(200).into(&said)
+			if left = said.Left; said.Deleted > 500 || !left && calls < rows/500 {
+				t.Errorf("call %d deletes %d rows", calls, said.Deleted)
+			}
+		}
+	})
+
+	j.id = us.newCompany("coming")
+	j.begin(1, 0)
+	w.fill(j.id, 0, rows, 100)
+	during("abandon", 3, func() { j.post(w, "abandon", nil).want(200) })
+	if s := j.state(w); s.Arrival != nil || s.Rows["rfis"] != 0 {
+		t.Errorf("left behind: %+v", s)
+	}
+	// And what is left of an earlier stay, where the company comes again by all its rows.
+	w.fill(gone, 0, rows, 100)
+	j.id = gone
+	during("arrive", 3, func() { j.post(w, "arrive", map[string]any{"epoch": 3, "version": 0}).want(200) })
+	if n := j.state(w).Rows["rfis"]; n != 0 {
+		t.Errorf("%d rows are left", n)
+	}
 }
