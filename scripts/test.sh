@@ -87,6 +87,10 @@ stores=(./store ./login ./region ./ledger)
 run_all() {
 	local status=0
 	(unset MPR_TEST_POSTGRES && run "${@:-./...}") || status=1
+	if ((! $#)); then # large ones without the race detector, which would take minutes
+		echo "Without the race detector: a large company moves"
+		MPR_TEST_LARGE=220000 go test -count=1 -json -timeout "${TEST_TIMEOUT:-10m}" -run '^TestLargeCompanies' ./stack || status=1
+	fi
 	if (($#)); then # somebody asks for some packages only
 		:
 	elif [[ -n ${MPR_TEST_POSTGRES-} ]]; then

@@ -147,6 +147,7 @@ type disk struct {
 	said   *bufio.Scanner
 	mu     sync.Mutex
 	kill   func()
+	pid    int
 }
 
 // startDisk starts a region on a disk of its own, or says that this machine lets nobody mount
@@ -183,6 +184,7 @@ func startDisk(t *testing.T, o diskOptions) (d *disk, facts diskFacts, ok bool) 
 		}
 		t.Fatal(err)
 	}
+	d.pid = cmd.Process.Pid
 	var once sync.Once
 	d.kill = func() {
 		once.Do(func() {

@@ -112,7 +112,12 @@ func newSiteOf(t *testing.T, o siteOptions) *site {
 			s.closeLater(db)
 			s.regions[code], s.doors[code] = db, &siteDoor{}
 			s.startRegion(code, o.maxStore[code])
-			s.internal[code] = s.serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.doors[code].now.Load().Internal().ServeHTTP(w, r) }))
+			s.internal[code] = s.serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if s.doors[code].seen != nil {
+					s.doors[code].seen(r)
+				}
+				s.doors[code].now.Load().Internal().ServeHTTP(w, r)
+			}))
 			info.Upstreams = []string{s.serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.doors[code].now.Load().Handler().ServeHTTP(w, r) }))}
 		}
 		info.Internal, s.urls[code] = s.internal[code], info.Upstreams[0]
@@ -145,6 +150,8 @@ func newSiteOf(t *testing.T, o siteOptions) *site {
 // siteDoor leads to a region, which may be started anew.
 type siteDoor struct {
 	now atomic.Pointer[region.Service]
+	// seen, where it is set, hears of calls to the internal door.
+	seen func(*http.Request)
 }
 
 // siteRegion is a region of a site.
@@ -290,10 +297,12 @@ func (s *site) request(to company.Region) *move.Move {
 }
 
 // over waits until a move is over, and answers how it ended.
-func (s *site) over(id string) *move.Move {
+func (s *site) over(id string) *move.Move { s.t.Helper(); return s.overWithin(id, 40*time.Second) }
+
+func (s *site) overWithin(id string, within time.Duration) *move.Move {
 	s.t.Helper()
 	q := &move.Queue{DB: s.queue, Now: time.Now}
-	limit := time.Now().Add(40 * time.Second)
+	limit := time.Now().Add(within)
 	for tick := time.NewTicker(5 * time.Millisecond); ; <-tick.C {
 		m, err := q.Get(s.t.Context(), "site", id)
 		s.check(err)

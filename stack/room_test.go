@@ -13,7 +13,7 @@ import (
 func (s *site) until(id, what string, is func(*move.Move) bool) *move.Move {
 	s.t.Helper()
 	q := &move.Queue{DB: s.queue, Now: time.Now}
-	limit := time.Now().Add(40 * time.Second)
+	limit := time.Now().Add(2 * time.Minute)
 	for tick := time.NewTicker(5 * time.Millisecond); ; <-tick.C {
 		m, err := q.Get(s.t.Context(), "site", id)
 		s.check(err)
