@@ -103,4 +103,6 @@ type RegionInfo struct {
 	// Internal is the base URL of the region's internal listener, for the control
 	// role. Empty where a foreign service stands in for the region.
 	Internal string `json:"internal,omitempty"`
+	// Draining says that the region is being emptied: no company is made there or moved there.
+	Draining bool `json:"draining,omitempty"`
 }

@@ -112,6 +112,16 @@ func (c *Client) AddRegion(ctx context.Context, in NewRegion) (out company.Regio
 	return out, err
 }
 
+// DrainRegion closes a region to new companies, or opens it again.
+func (c *Client) DrainRegion(ctx context.Context, code company.Region, draining bool) (out company.RegionInfo, err error) {
+	verb := "open"
+	if draining {
+		verb = "drain"
+	}
+	err = c.do(ctx, http.MethodPost, "/regions/"+url.PathEscape(string(code))+"/"+verb, nil, &out)
+	return out, err
+}
+
 // CreateUser makes a user.
 func (c *Client) CreateUser(ctx context.Context, in NewUser) (out User, err error) {
 	err = c.do(ctx, http.MethodPost, "/users", in, &out)

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -28,9 +29,6 @@ func (s *Service) createCompany(r *http.Request, e *Environment) (int, any, erro
 	if err := readJSON(r, &in); err != nil {
 		return 0, nil, err
 	}
-	if in.Region == "" {
-		in.Region = e.DefaultRegion
-	}
 	if in.Onboarded == "" {
 		in.Onboarded = s.now().UTC().Format(time.DateOnly)
 	}
@@ -38,15 +36,20 @@ func (s *Service) createCompany(r *http.Request, e *Environment) (int, any, erro
 	if err != nil {
 		return 0, nil, invalid("onboarded", "expected a day such as 2019-01-01")
 	}
-	info, err := e.region(r.Context(), in.Region)
+	if in.IdempotencyKey == "" {
+		in.IdempotencyKey = rand.Text()
+	}
+	candidates, err := e.candidates(r.Context(), in.Region)
 	if err != nil {
 		return 0, nil, err
 	}
-	made := birth{ID: in.ID, Epoch: 1}
-	if info.Internal != "" {
-		made, err = s.bear(r.Context(), info, in, nil)
-	} else if in.ID <= 0 || in.ID > company.MaxID {
-		err = invalid("id", fmt.Sprintf("a foreign service stands in for %s and gives the ids: name the company's id, from 1 to %d", in.Region, company.MaxID))
+	var made birth
+	var info company.RegionInfo
+	for _, info = range candidates {
+		in.Region = info.Code
+		if made, err = s.bearOrAdopt(r.Context(), info, in); !errors.Is(err, problem.New(problem.RegionDraining, "")) {
+			break
+		}
 	}
 	if err != nil {
 		return 0, nil, err
@@ -61,6 +64,37 @@ func (s *Service) createCompany(r *http.Request, e *Environment) (int, any, erro
 	return http.StatusCreated, describe(p, in.Name), nil
 }
 
+// candidates are the regions where a company may be made: the one that is named or, where none
+// is, the default region, and after it the others, for as long as it is drained.
+func (e *Environment) candidates(ctx context.Context, named company.Region) ([]company.RegionInfo, error) {
+	first, err := e.region(ctx, cmp.Or(named, e.DefaultRegion))
+	if err != nil || named != "" || !first.Draining {
+		return []company.RegionInfo{first}, err
+	}
+	all, err := e.Regions.Regions(ctx)
+	list := []company.RegionInfo{first}
+	for _, info := range all {
+		if info.Code != first.Code && info.Internal != "" && !info.Draining {
+			list = append(list, info)
+		}
+	}
+	return list, err
+}
+
+// bearOrAdopt has a region make the company; where a foreign service stands in for it, the
+// company is there already.
+func (s *Service) bearOrAdopt(ctx context.Context, info company.RegionInfo, in NewCompany) (birth, error) {
+	switch {
+	case info.Internal != "":
+		return s.bear(ctx, info, in, nil)
+	case info.Draining:
+		return birth{}, draining(info.Code)
+	case in.ID <= 0 || in.ID > company.MaxID:
+		return birth{}, invalid("id", fmt.Sprintf("a foreign service stands in for %s and gives the ids: name the company's id, from 1 to %d", in.Region, company.MaxID))
+	}
+	return birth{ID: in.ID, Epoch: 1}, nil
+}
+
 // birth is what a region answers when it has made a company.
 type birth struct {
 	ID      company.ID    `json:"id"`
@@ -68,16 +102,13 @@ type birth struct {
 	Version int64         `json:"version"`
 }
 
-// bear has a region make the company, with these projects. The key makes it safe to repeat: where we die
+// bear has a region make the company, with these projects, unless it is drained. The key makes it safe to repeat: where we die
 // before the directory knows the company, the same request again finds it.
 func (s *Service) bear(ctx context.Context, info company.RegionInfo, in NewCompany, projects []map[string]any) (birth, error) {
 	if in.ID != 0 {
 		return birth{}, invalid("id", fmt.Sprintf("%s gives the ids of its companies itself: leave it out", in.Region))
 	}
-	if in.IdempotencyKey == "" {
-		in.IdempotencyKey = rand.Text()
-	}
-	body := map[string]any{"name": in.Name, "onboarded": in.Onboarded, "idempotency_key": in.IdempotencyKey}
+	body := map[string]any{"name": in.Name, "onboarded": in.Onboarded, "idempotency_key": in.IdempotencyKey, "closed": info.Draining}
 	if len(projects) > 0 {
 		body["projects"] = projects
 	}

@@ -32,6 +32,8 @@ type Regions interface {
 	// its number another code.
 	PutRegion(context.Context, company.RegionInfo) error
 	Regions(context.Context) ([]company.RegionInfo, error)
+	// DrainRegion closes a region to new companies, or opens it again.
+	DrainRegion(ctx context.Context, code company.Region, draining bool) (company.RegionInfo, error)
 }
 
 // Pages goes through all placements in the order of their ids.
@@ -136,6 +138,8 @@ func (s *Service) routes() {
 		"POST /sandboxes/monthly/refresh":         s.refreshMonthly,
 		"GET /regions":                            s.listRegions,
 		"POST /regions":                           s.addRegion,
+		"POST /regions/{region}/drain":            drainRegion(true),
+		"POST /regions/{region}/open":             drainRegion(false),
 		"POST /users":                             s.createUser,
 		"POST /apps":                              s.createApp,
 		"GET /apps":                               s.listApps,

@@ -150,6 +150,9 @@ func (e *Environment) movable(ctx context.Context, p company.Placement, to compa
 		if err != nil {
 			return err
 		}
+		if code == to && info.Draining {
+			return draining(to)
+		}
 		if info.Internal == "" {
 			return problem.New(problem.Conflict, "The region %s takes no part in moves: it has no internal address. Give it one with mpr region add --internal URL.", code)
 		}

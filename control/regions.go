@@ -36,11 +36,28 @@ func (s *Service) addRegion(r *http.Request, e *Environment) (int, any, error) {
 	if slices.ContainsFunc(all, func(other company.RegionInfo) bool { return other.Code == in.Code }) {
 		status = http.StatusOK // new addresses of a region that is there
 	}
-	info := company.RegionInfo(in)
+	info := company.RegionInfo{Code: in.Code, Number: in.Number, Upstreams: in.Upstreams, Internal: in.Internal}
 	if err := e.Regions.PutRegion(r.Context(), info); err != nil {
 		return 0, nil, err
 	}
 	return status, info, nil
+}
+
+// drainRegion closes the region in the path to new companies, or opens it again.
+func drainRegion(draining bool) handler {
+	return func(r *http.Request, e *Environment) (int, any, error) {
+		code, err := company.ParseRegion(r.PathValue("region"))
+		if err != nil {
+			return 0, nil, problem.New(problem.NotFound, "%q is %v.", r.PathValue("region"), err)
+		}
+		info, err := e.Regions.DrainRegion(r.Context(), code, draining)
+		return http.StatusOK, info, err
+	}
+}
+
+// draining is the refusal of what would bring a company to a region that is being emptied.
+func draining(code company.Region) error {
+	return problem.New(problem.RegionDraining, "Region %s is being drained and takes no new companies. Name another region, or open it with `mpr region open %s`.", code, code)
 }
 
 func (n *NewRegion) check() error {

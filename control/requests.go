@@ -19,7 +19,7 @@ const maxRequest = 1 << 20
 // ours are the refusals of a process behind us that are about the request of the
 // administrator, and not about us or the process.
 var ours = []problem.Code{
-	problem.NotFound, problem.Invalid, problem.Conflict, problem.BadRequest, problem.WrongRegion, problem.EpochRefused, problem.InsufficientStorage,
+	problem.NotFound, problem.Invalid, problem.Conflict, problem.BadRequest, problem.WrongRegion, problem.EpochRefused, problem.InsufficientStorage, problem.RegionDraining,
 }
 
 // relay passes on a refusal that is about the administrator's request. Everything else

@@ -17,12 +17,34 @@ import (
 // PutRegion records a region, or new addresses of one that is there. A code has one number
 // and a number one code, for ever, since numbers stand in ids: what contradicts that is
 // [problem.Conflict]. Of two control processes that give one number to two codes at the same
-// time, the second one hears of the first.
+// time, the second one hears of the first. A region that is there is drained as before.
 func (d *Directory) PutRegion(ctx context.Context, r company.RegionInfo) error {
-	value, err := json.Marshal(r)
-	if err != nil {
-		return fmt.Errorf("put region: %w", err)
-	}
+	return d.changeRegion(ctx, func(list []company.RegionInfo) (company.RegionInfo, error) {
+		if i := slices.IndexFunc(list, func(other company.RegionInfo) bool { return other.Code == r.Code }); i >= 0 {
+			r.Draining = list[i].Draining
+		}
+		return r, fits(r, list)
+	})
+}
+
+// DrainRegion closes a region to new companies, or opens it again, and answers its record;
+// [problem.NotFound] where there is none.
+func (d *Directory) DrainRegion(ctx context.Context, code company.Region, draining bool) (r company.RegionInfo, err error) {
+	err = d.changeRegion(ctx, func(list []company.RegionInfo) (company.RegionInfo, error) {
+		i := slices.IndexFunc(list, func(other company.RegionInfo) bool { return other.Code == code })
+		if i < 0 {
+			return r, problem.New(problem.NotFound, "There is no region %s.", code)
+		}
+		r = list[i]
+		r.Draining = draining
+		return r, nil
+	})
+	return r, err
+}
+
+// changeRegion writes the record that change makes of those that are there; once more where
+// somebody has changed them meanwhile.
+func (d *Directory) changeRegion(ctx context.Context, change func([]company.RegionInfo) (company.RegionInfo, error)) error {
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
 	for {
@@ -30,8 +52,13 @@ func (d *Directory) PutRegion(ctx context.Context, r company.RegionInfo) error {
 		if err != nil {
 			return err
 		}
-		if err := fits(r, list); err != nil {
+		r, err := change(list)
+		if err != nil {
 			return err
+		}
+		value, err := json.Marshal(r)
+		if err != nil {
+			return fmt.Errorf("put region: %w", err)
 		}
 		// Not the revision of the key, but of the whole bucket: another key may have taken the
 		// number since.

@@ -53,6 +53,33 @@ func TestARegionKeepsItsNumber(t *testing.T) {
 	oneNumberOneCode(t, d)
 }
 
+// A region that is drained stays so, whatever a start of a process says of its addresses, until
+// somebody opens it.
+func TestARegionIsDrained(t *testing.T) {
+	_, nc := start(t, t.TempDir())
+	d := openDirectory(t, nc)
+	if _, err := d.DrainRegion(t.Context(), "EU01", true); !errors.Is(err, problem.New(problem.NotFound, "")) {
+		t.Errorf("a region that isn't there: %v", err)
+	}
+	put := region("EU01", 17)
+	for _, draining := range []bool{true, true, false, false} {
+		if err := d.PutRegion(t.Context(), put); err != nil {
+			t.Fatal(err)
+		}
+		r, err := d.DrainRegion(t.Context(), "EU01", draining)
+		if err != nil || r.Draining != draining || r.Number != 17 {
+			t.Errorf("%+v, %v", r, err)
+		}
+		put.Upstreams = []string{"http://127.0.0.1:2"}
+		if err := d.PutRegion(t.Context(), put); err != nil {
+			t.Fatal(err)
+		}
+		if list, err := d.Regions(t.Context()); err != nil || len(list) != 1 || list[0].Draining != draining || list[0].Upstreams[0] != put.Upstreams[0] {
+			t.Errorf("%+v, %v", list, err)
+		}
+	}
+}
+
 // A process that stops doesn't wait for messages that may never come.
 func TestWaitingForMessagesEndsWithItsContext(t *testing.T) {
 	_, nc := start(t, t.TempDir())

@@ -29,6 +29,7 @@ const (
 	RegionUnavailable     Code = "region_unavailable"
 	CompanyMoving         Code = "company_moving"
 	RegionTimeout         Code = "region_timeout"
+	RegionDraining        Code = "region_draining"
 	BadUpstreamAnswer     Code = "bad_upstream_answer"
 	IdentityUnavailable   Code = "identity_unavailable"
 	DirectoryUnavailable  Code = "directory_unavailable"
@@ -89,6 +90,7 @@ var statuses = map[Code]int{
 	RegionUnavailable:     503,
 	CompanyMoving:         503,
 	RegionTimeout:         504,
+	RegionDraining:        409,
 	BadUpstreamAnswer:     502,
 	IdentityUnavailable:   503,
 	DirectoryUnavailable:  503,

@@ -10,6 +10,7 @@ import (
 
 	"mpr/company"
 	"mpr/paging"
+	"mpr/problem"
 	"mpr/store"
 )
 
@@ -77,6 +78,9 @@ type newCompany struct {
 	key string
 	// projects are those that it has from the start.
 	projects []object
+	// closed says that the region takes no new companies: only one that the key has made before
+	// is answered.
+	closed bool
 }
 
 // bear makes a company: owned at epoch 1 from the start. No gateway sends calls for it
@@ -88,6 +92,9 @@ func (s *Service) bear(ctx context.Context, n newCompany) (b *birth, isNew bool,
 		err := born(ctx, tx, n.key, b)
 		if !errors.Is(err, sql.ErrNoRows) {
 			return err
+		}
+		if n.closed {
+			return problem.New(problem.RegionDraining, "Region %s is being drained and takes no new companies. Name another region, or open it with `mpr region open %s`.", s.Code, s.Code)
 		}
 		isNew = true
 		return s.insertCompany(ctx, tx, n, b)

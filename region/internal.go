@@ -93,6 +93,7 @@ func (s *Service) internalBear(ctx context.Context, c *call) (int, any, error) {
 	f.name("name", &n.name)
 	f.name("idempotency_key", &n.key)
 	f.text("onboarded", &n.onboarded, maxName)
+	f.flag("closed", &n.closed)
 	if _, err := time.Parse(time.DateOnly, n.onboarded); err != nil {
 		f.fail("onboarded", "must be a day such as 2019-01-01")
 	}

@@ -225,3 +225,19 @@ func TestLargeCompaniesAreDeletedInSteps(t *testing.T) {
 		t.Errorf("%d rows are left", n)
 	}
 }
+
+// A region that is drained makes no company, but knows those that it has made.
+func TestClosedToNewCompanies(t *testing.T) {
+	w := newWorld(t)
+	body := func(key string, closed bool) string {
+		return fmt.Sprintf(`{"name":"C","onboarded":"2016-03-01","idempotency_key":%q,"closed":%v}`, key, closed)
+	}
+	var first, again struct{ ID company.ID }
+	w.admin("POST", "/internal/companies", body("one", true)).refused(409, problem.RegionDraining)
+	w.admin("POST", "/internal/companies", body("one", false)).want(201).into(&first)
+	w.admin("POST", "/internal/companies", body("one", true)).want(200).into(&again)
+	if first != again {
+		t.Errorf("the same key made %d and %d", first.ID, again.ID)
+	}
+	w.admin("POST", "/internal/companies", body("two", true)).refused(409, problem.RegionDraining)
+}

@@ -56,6 +56,14 @@ func (d servedDirectory) PutRegion(ctx context.Context, info company.RegionInfo)
 	return now.PutRegion(ctx, info)
 }
 
+func (d servedDirectory) DrainRegion(ctx context.Context, code company.Region, draining bool) (company.RegionInfo, error) {
+	now, err := d.open(ctx)
+	if err != nil {
+		return company.RegionInfo{}, err
+	}
+	return now.DrainRegion(ctx, code, draining)
+}
+
 func (d servedDirectory) Regions(ctx context.Context) ([]company.RegionInfo, error) {
 	now, err := d.open(ctx)
 	if err != nil {

@@ -44,6 +44,16 @@ func (c *regionDrainCommand) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
+	if err := checkTargets(ctx, client, c.To); err != nil {
+		return err
+	}
+	note := ""
+	if !c.DryRun { // before its companies are listed, so that none is made after that
+		if _, err := client.DrainRegion(ctx, company.Region(c.Region), true); err != nil {
+			return err
+		}
+		note = fmt.Sprintf("Region %s takes no new companies until you open it: mpr region open %s%s", c.Region, c.Region, c.environmentFlag())
+	}
 	var list []wantedMove
 	for query := (control.CompanyQuery{Region: company.Region(c.Region), PerPage: 1000}); ; {
 		page, err := client.Companies(ctx, query)
@@ -57,7 +67,25 @@ func (c *regionDrainCommand) Run(ctx context.Context, t *terminal) error {
 			break
 		}
 	}
-	return c.startAll(ctx, t, &c.author, client, list)
+	return c.startAll(ctx, t, &c.author, client, list, note)
+}
+
+// checkTargets wants regions that are there and take companies.
+func checkTargets(ctx context.Context, client *control.Client, to []string) error {
+	known, err := client.Regions(ctx)
+	if err != nil {
+		return err
+	}
+	for _, code := range to {
+		i := slices.IndexFunc(known, func(r company.RegionInfo) bool { return string(r.Code) == code })
+		if i < 0 {
+			return wrongUsage("there is no region %s: see `mpr region list`", code)
+		}
+		if known[i].Draining {
+			return wrongUsage("region %s is being drained itself: see `mpr region open %s`", code, code)
+		}
+	}
+	return nil
 }
 
 type movePlanCommand struct {
@@ -84,7 +112,16 @@ func (c *movePlanCommand) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	return c.startAll(ctx, t, &c.author, client, list)
+	var targets []string
+	for _, one := range list {
+		if !slices.Contains(targets, string(one.To)) {
+			targets = append(targets, string(one.To))
+		}
+	}
+	if err := checkTargets(ctx, client, targets); err != nil {
+		return err
+	}
+	return c.startAll(ctx, t, &c.author, client, list, "")
 }
 
 // wantedMove is a line of a plan.
@@ -144,22 +181,14 @@ type leftOut struct {
 }
 
 // startAll queues moves, or says what they would do. Companies that are moving or live there
-// already, and ones that are gone, are left out, so that the command can be repeated.
-func (s *schedule) startAll(ctx context.Context, t *terminal, m *author, client *control.Client, list []wantedMove) error {
+// already, and ones that are gone, are left out, so that the command can be repeated. note is for
+// people to read.
+func (s *schedule) startAll(ctx context.Context, t *terminal, m *author, client *control.Client, list []wantedMove, note string) error {
 	out := struct {
 		Queued  []control.Move     `json:"queued,omitempty"`
 		Plans   []control.MovePlan `json:"plans,omitempty"`
 		LeftOut []leftOut          `json:"left_out"`
 	}{LeftOut: []leftOut{}}
-	known, err := client.Regions(ctx)
-	if err != nil {
-		return err
-	}
-	for _, one := range list { // before anything is queued
-		if !slices.ContainsFunc(known, func(r company.RegionInfo) bool { return r.Code == one.To }) {
-			return wrongUsage("there is no region %s for company %d: see `mpr region list`", one.To, one.Company)
-		}
-	}
 	in, err := s.request(m)
 	if err != nil {
 		return err
@@ -198,6 +227,9 @@ func (s *schedule) startAll(ctx context.Context, t *terminal, m *author, client 
 			showPlans(w, out.Plans)
 		} else {
 			_, _ = fmt.Fprintf(w, "%d moves are queued. They go on without you.\n", len(out.Queued))
+			if note != "" {
+				_, _ = fmt.Fprintln(w, note)
+			}
 		}
 		if len(out.LeftOut) > 0 {
 			rows := make([][]string, len(out.LeftOut))

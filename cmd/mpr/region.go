@@ -19,7 +19,8 @@ type regionCommands struct {
 	Add  regionAddCommand  `cmd:"" help:"Tell the directory of a region, or of its new addresses."`
 	List regionListCommand `cmd:"" help:"List the regions."`
 
-	Drain regionDrainCommand `cmd:"" help:"Queue the moves of all companies of a region to other ones."`
+	Drain regionDrainCommand `cmd:"" help:"Close a region to new companies, and queue the moves of all its companies to other ones."`
+	Open  regionOpenCommand  `cmd:"" help:"Open a region again that was drained."`
 
 	Conform regionConformCommand `cmd:"" help:"Hold a region to the contract of moves, with a throwaway company."`
 }
@@ -73,9 +74,36 @@ func (c *regionListCommand) Run(ctx context.Context, t *terminal) error {
 	return t.answer(c.JSON, control.RegionList{Regions: regions}, func(w io.Writer) {
 		rows := make([][]string, len(regions))
 		for i, r := range regions {
-			rows[i] = []string{string(r.Code), strconv.Itoa(r.Number), strings.Join(r.Upstreams, " "), orDash(r.Internal)}
+			state := "open"
+			if r.Draining {
+				state = "draining"
+			}
+			rows[i] = []string{string(r.Code), strconv.Itoa(r.Number), strings.Join(r.Upstreams, " "), orDash(r.Internal), state}
 		}
-		table(w, []string{"CODE", "NUMBER", "UPSTREAMS", "INTERNAL"}, rows)
+		table(w, []string{"CODE", "NUMBER", "UPSTREAMS", "INTERNAL", "STATE"}, rows)
+	})
+}
+
+type regionOpenCommand struct {
+	admin
+	Region string `arg:"" help:"The region to open, such as US02."`
+}
+
+func (c *regionOpenCommand) Run(ctx context.Context, t *terminal) error {
+	if _, err := company.ParseRegion(c.Region); err != nil {
+		return wrongUsage("%q is %v", c.Region, err)
+	}
+	client, err := c.client()
+	if err != nil {
+		return err
+	}
+	info, err := client.DrainRegion(ctx, company.Region(c.Region), false)
+	if err != nil {
+		return err
+	}
+	return t.answer(c.JSON, info, func(w io.Writer) {
+		_, _ = fmt.Fprintf(w, "Region %s takes new companies. Moves away from it that are under way go on.\n", info.Code)
+		next(w, "mpr move list --active%s", c.environmentFlag())
 	})
 }
 
