@@ -24,7 +24,6 @@ type steps struct {
 	// waiting are the movers that wait, by the company, and the step of each.
 	waiting map[company.ID]string
 	changed chan struct{} // closed when anything of this changes
-	closed  bool
 }
 
 func newSteps(t *testing.T) *steps {

@@ -175,7 +175,7 @@ func (x *traffic) name(gateway int, name string) bool {
 var register = porcupine.Model{
 	Init: func() any { return "" },
 	Step: func(state, input, output any) (bool, any) {
-		if in := input.(naming); in.name != "" { //nolint:forcetypeassert // it is ours
+		if in := input.(naming); in.name != "" { //nolint:forcetypeassert,errcheck // it is ours
 			return true, in.name
 		}
 		return output == state, state
