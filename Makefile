@@ -4,7 +4,7 @@ GOLANGCI_VERSION := 2.15.0
 # of one package; those of the whole system take eight minutes on two cores
 TEST_TIMEOUT     := 15m
 
-.PHONY: all build test lint fmt bench-ledger clean help
+.PHONY: all build test lint fmt bench-ledger soak clean help
 
 all: lint build test ## everything that CI does
 
@@ -22,6 +22,12 @@ fmt: ## format all Go files
 
 bench-ledger: ## what the ledger costs a gateway, measured (two minutes)
 	mkdir -p bin && go build -o bin/bench-ledger ./bench/ledger && bin/bench-ledger
+
+MOVES ?= 300
+SEED  ?= 0
+
+soak: ## move companies to and fro under load while faults strike; MOVES=300, SEED=0 draws one
+	go test -race -count=1 -v -timeout 0 -run '^TestSoak$$' ./test/faults -args -soak.moves $(MOVES) -soak.seed $(SEED)
 
 clean: ## remove what was built; the data of `mpr dev` stays
 	rm -rf bin dist coverage.out test/acceptance/jssdk/node_modules

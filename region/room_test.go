@@ -94,7 +94,7 @@ func TestRoom(t *testing.T) {
 	if room := j.roomOf(eu); room == nil || *room != 0 {
 		t.Errorf("the reserve is used: the region says %v", room)
 	}
-	page := map[string]any{"table": "companies", "after": "", "rows": []any{}, "version": 0}
+	page := map[string]any{"table": "companies", "after": "", "last": true, "rows": []any{}, "version": 0}
 	j.post(eu, "rows", page).refused(507, problem.InsufficientStorage)
 	eu.as(eu.user(alice), other).newProject("there is room for those who live here")
 	eu.service.MaxStore = 0
