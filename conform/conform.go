@@ -262,20 +262,8 @@ func (s *suite) asFound(ctx context.Context) error {
 	if err != nil || found.differences(rows) == "" {
 		return err
 	}
-	if _, err := s.reach(ctx, left); err != nil {
-		return &blocked{fmt.Sprintf("the company can't be taken away once more: %v", err)}
-	}
-	if err := s.restore(); err != nil {
+	if err := s.elsewhere(ctx, "the company as it was", s.restore); err != nil {
 		return err
 	}
-	if _, err := s.reach(ctx, serving); err != nil {
-		return &blocked{fmt.Sprintf("the company can't be brought back: %v", err)}
-	}
-	if rows, _, err = s.readAll(ctx); err != nil {
-		return err
-	}
-	if difference := found.differences(rows); difference != "" {
-		return &finding{"the company as it was", difference}
-	}
-	return nil
+	return s.has(ctx, found, "the company as it was")
 }

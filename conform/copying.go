@@ -183,14 +183,7 @@ func importValues(ctx context.Context, s *suite, st state) error {
 			}
 		}
 	}
-	now, _, err := s.look(ctx)
-	if err != nil {
-		return err
-	}
-	if now.Rows["companies"] != 0 {
-		return &finding{"no rows of pages that were refused", fmt.Sprint(now.Rows)}
-	}
-	return nil
+	return s.hasNone(ctx, "companies", "no rows of pages that were refused")
 }
 
 func importCursor(ctx context.Context, s *suite, st state) error {
@@ -216,12 +209,17 @@ func importOrder(ctx context.Context, s *suite, st state) error {
 			return &finding{fmt.Sprintf("%+v", *st.Arrival), fmt.Sprintf("%+v", at)}
 		}
 	}
+	return s.hasNone(ctx, "rfis", "no rows of a page that wasn't the next one")
+}
+
+// hasNone wants a table to have no rows of the company's.
+func (s *suite) hasNone(ctx context.Context, table, want string) error {
 	now, _, err := s.look(ctx)
 	if err != nil {
 		return err
 	}
-	if now.Rows["rfis"] != 0 {
-		return &finding{"no rows of a page that wasn't the next one", fmt.Sprint(now.Rows)}
+	if now.Rows[table] != 0 {
+		return &finding{want, fmt.Sprint(now.Rows)}
 	}
 	return nil
 }
@@ -324,14 +322,7 @@ func importActivate(ctx context.Context, s *suite, _ state) error {
 	if err := s.owns(ctx, "activate", members{"epoch": want.Epoch, "version": want.Version}, want); err != nil {
 		return err
 	}
-	rows, _, err := s.readAll(ctx)
-	if err != nil {
-		return err
-	}
-	if difference := s.twin.differences(rows); difference != "" {
-		return &finding{"the rows that were sent", difference}
-	}
-	return nil
+	return s.has(ctx, s.twin, "the rows that were sent")
 }
 
 // logShortened reads the log from the beginning, which after all that has been is rarely

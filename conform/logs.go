@@ -40,30 +40,14 @@ func (s *suite) novelties(ctx context.Context) error {
 	if s.played {
 		return nil
 	}
-	if _, err := s.reach(ctx, left); err != nil {
-		return &blocked{fmt.Sprintf("the company can't be taken away: %v", err)}
-	}
-	if err := s.play(); err != nil {
-		return err
-	}
-	if _, err := s.reach(ctx, serving); err != nil {
-		return &blocked{fmt.Sprintf("changes can't be brought: %v", err)}
-	}
-	return nil
+	return s.elsewhere(ctx, "changes", s.play)
 }
 
 func rowsValues(ctx context.Context, s *suite, _ state) error {
 	if err := s.novelties(ctx); err != nil {
 		return err
 	}
-	rows, _, err := s.readAll(ctx)
-	if err != nil {
-		return err
-	}
-	if difference := s.twin.differences(rows); difference != "" {
-		return &finding{"the rows as they were written", difference}
-	}
-	return nil
+	return s.has(ctx, s.twin, "the rows as they were written")
 }
 
 func checksumValues(ctx context.Context, s *suite, _ state) error {
@@ -103,23 +87,19 @@ func rowsLimit(ctx context.Context, s *suite, _ state) error {
 // large brings rows that are more than a page has, or deletes them again: everything takes
 // longer while they are there.
 func (s *suite) large(ctx context.Context, deleted bool) error {
-	if _, err := s.reach(ctx, left); err != nil {
-		return &blocked{fmt.Sprintf("the company can't be taken away: %v", err)}
-	}
-	rfis := tableOf("rfis")
-	for n := range int64(largeRows) {
-		columns := sampleRFI(s.Company, 10*manyRows+n, strings.Repeat("large ", largeText/6))
-		if deleted {
-			columns = rfis.keyOf(columns)
+	return s.elsewhere(ctx, "large rows", func() error {
+		rfis := tableOf("rfis")
+		for n := range int64(largeRows) {
+			columns := sampleRFI(s.Company, 10*manyRows+n, strings.Repeat("large ", largeText/6))
+			if deleted {
+				columns = rfis.keyOf(columns)
+			}
+			if err := s.twin.write(rfis, deleted, columns); err != nil {
+				return err
+			}
 		}
-		if err := s.twin.write(rfis, deleted, columns); err != nil {
-			return err
-		}
-	}
-	if _, err := s.reach(ctx, serving); err != nil {
-		return &blocked{fmt.Sprintf("large rows can't be brought: %v", err)}
-	}
-	return nil
+		return nil
+	})
 }
 
 func pagesBytes(ctx context.Context, s *suite, st state) error {

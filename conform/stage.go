@@ -133,6 +133,33 @@ func (s *suite) step(ctx context.Context, st state, now, want stage) error {
 	return s.comeHome(ctx, st)
 }
 
+// elsewhere takes the company away, has change do something to its twin, and brings the company
+// back. what is what comes with it.
+func (s *suite) elsewhere(ctx context.Context, what string, change func() error) error {
+	if _, err := s.reach(ctx, left); err != nil {
+		return &blocked{fmt.Sprintf("the company can't be taken away: %v", err)}
+	}
+	if err := change(); err != nil {
+		return err
+	}
+	if _, err := s.reach(ctx, serving); err != nil {
+		return &blocked{fmt.Sprintf("%s can't be brought: %v", what, err)}
+	}
+	return nil
+}
+
+// has wants the region to have a twin's rows, and no others. want says which those are.
+func (s *suite) has(ctx context.Context, w *twin, want string) error {
+	rows, _, err := s.readAll(ctx)
+	if err != nil {
+		return err
+	}
+	if difference := w.differences(rows); difference != "" {
+		return &finding{want, difference}
+	}
+	return nil
+}
+
 // begin begins another move.
 func (s *suite) begin() {
 	s.moves++

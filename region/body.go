@@ -19,13 +19,9 @@ type object map[string]json.RawMessage
 
 // readBody reads the request's JSON object; an empty one where there is no body.
 func readBody(w http.ResponseWriter, r *http.Request, most int64) (object, error) {
-	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, most))
-	var limit *http.MaxBytesError
-	if errors.As(err, &limit) {
-		return nil, problem.New(problem.BodyTooLarge, "The body is larger than %d bytes.", most)
-	}
+	data, err := readAll(w, r, most)
 	if err != nil {
-		return nil, problem.New(problem.BadRequest, "The body could not be read to its end.").Because(err)
+		return nil, err
 	}
 	// A client that encodes "no payload" as JSON sends null.
 	if text := bytes.TrimSpace(data); len(text) == 0 || string(text) == "null" {
@@ -40,6 +36,19 @@ func readBody(w http.ResponseWriter, r *http.Request, most int64) (object, error
 		return nil, problem.New(problem.UnsupportedMediaType, "Send the body in UTF-8 and without a Content-Encoding.")
 	}
 	return readObject(data)
+}
+
+// readAll reads the request's body, of at most so many bytes.
+func readAll(w http.ResponseWriter, r *http.Request, most int64) ([]byte, error) {
+	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, most))
+	var limit *http.MaxBytesError
+	if errors.As(err, &limit) {
+		return nil, problem.New(problem.BodyTooLarge, "The body is larger than %d bytes.", most)
+	}
+	if err != nil {
+		return nil, problem.New(problem.BadRequest, "The body could not be read to its end.").Because(err)
+	}
+	return data, nil
 }
 
 func malformed(why string) *problem.Problem {

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -112,13 +111,9 @@ func (s *Service) readContract(w http.ResponseWriter, r *http.Request) (*moveCal
 	}
 	c := &moveCall{query: r.URL.Query()}
 	if r.Method == http.MethodPost {
-		data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxContractBody))
-		var limit *http.MaxBytesError
-		if errors.As(err, &limit) {
-			return nil, problem.New(problem.BodyTooLarge, "The body is larger than %d bytes.", maxContractBody)
-		}
+		data, err := readAll(w, r, maxContractBody)
 		if err != nil {
-			return nil, problem.New(problem.BadRequest, "The body could not be read to its end.").Because(err)
+			return nil, err
 		}
 		if err := json.Unmarshal(data, c); err != nil || string(bytes.TrimSpace(data)) == "null" {
 			return nil, malformed("it can't be read").Because(err)

@@ -185,13 +185,18 @@ func (s *Service) movePurge(ctx context.Context, c *moveCall) (any, error) {
 	return said, err
 }
 
+// deleteSome deletes the first rows of a company in the order of their keys: otherwise
+// PostgreSQL reads all of them to find some, each time.
+func (t *table) deleteSome(ctx context.Context, tx *sql.Tx, id company.ID, most int64) (int64, error) {
+	key := strings.Join(t.key, ", ")
+	return affected(tx.ExecContext(ctx, `DELETE FROM `+t.name+` WHERE (`+key+`) IN (SELECT `+key+` FROM `+t.name+` WHERE company_id = $1 ORDER BY `+key+` LIMIT $2)`, int64(id), most))
+}
+
 // deleteSome deletes rows of a company, and what the change log has of them that the global
-// index has as well. In the order of the keys: otherwise PostgreSQL reads all of a company's
-// rows to find the first ones, each time.
+// index has as well.
 func deleteSome(ctx context.Context, tx *sql.Tx, id company.ID, most int64) (deleted int64, left bool, err error) {
 	for _, t := range moving() {
-		key := strings.Join(t.key, ", ")
-		n, err := affected(tx.ExecContext(ctx, `DELETE FROM `+t.name+` WHERE (`+key+`) IN (SELECT `+key+` FROM `+t.name+` WHERE company_id = $1 ORDER BY `+key+` LIMIT $2)`, int64(id), most-deleted))
+		n, err := t.deleteSome(ctx, tx, id, most-deleted)
 		if err != nil {
 			return 0, false, fmt.Errorf("delete from %s: %w", t.name, err)
 		}

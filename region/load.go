@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"strings"
 
 	"mpr/company"
 	"mpr/problem"
@@ -145,16 +144,10 @@ func (l *load) begin(ctx context.Context) error {
 
 // clear deletes the company's rows of a table.
 func (l *load) clear(ctx context.Context, t *table) error {
-	key := strings.Join(t.key, ", ")
 	for {
 		var n int64
-		err := l.transact(ctx, func(tx *sql.Tx) error {
-			done, err := tx.ExecContext(ctx, `DELETE FROM `+t.name+` WHERE (`+key+`) IN (SELECT `+key+` FROM `+t.name+` WHERE company_id = $1 ORDER BY `+key+` LIMIT $2)`,
-				int64(l.company), clearAtOnce)
-			if err != nil {
-				return err
-			}
-			n, err = done.RowsAffected()
+		err := l.transact(ctx, func(tx *sql.Tx) (err error) {
+			n, err = t.deleteSome(ctx, tx, l.company, clearAtOnce)
 			return err
 		})
 		if err != nil || n < clearAtOnce {

@@ -25,21 +25,22 @@ const (
 // room is how many more bytes of companies may arrive, besides the reserve that is kept for
 // those that live here; nil where that isn't known.
 func (s *Service) room(ctx context.Context) (*int64, error) {
-	space, err := s.DB.Space(ctx)
+	left, err := s.DB.Free(ctx)
 	if err != nil {
 		return nil, err
 	}
-	var left *int64
-	if space.Free >= 0 {
-		left = new(space.Free)
+	if s.MaxStore > 0 {
+		used, err := s.DB.Used(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if left < 0 || s.MaxStore-used < left {
+			left = s.MaxStore - used
+		}
+	} else if left < 0 {
+		return nil, nil //nolint:nilnil // nobody knows
 	}
-	if s.MaxStore > 0 && (left == nil || s.MaxStore-space.Used < *left) {
-		left = new(s.MaxStore - space.Used)
-	}
-	if left != nil {
-		*left = max(*left-s.Reserve, 0)
-	}
-	return left, nil
+	return new(max(left-s.Reserve, 0)), nil
 }
 
 // admitBytes refuses what arrives where there is no room for it: the reserve is for the

@@ -48,9 +48,9 @@ func TestWhatACompanyTakes(t *testing.T) {
 				if postgresDSN() != "" {
 					return w.count(`SELECT pg_total_relation_size('rfis')`)
 				}
-				s, err := w.db.Space(t.Context())
+				used, err := w.db.Used(t.Context())
 				check(t, err)
-				return s.Used
+				return used
 			}
 			j := &journey{t: t, from: w, id: w.newCompany("one")}
 			before := used()
@@ -80,17 +80,17 @@ func TestRoom(t *testing.T) {
 	if room := j.roomOf(eu); (room == nil) != (postgresDSN() != "") {
 		t.Errorf("the region says %v", room)
 	}
-	space, err := eu.db.Space(t.Context())
+	used, err := eu.db.Used(t.Context())
 	check(t, err)
 	const megabyte = 1 << 20
-	eu.service.MaxStore, eu.service.Reserve = space.Used+30*megabyte, 10*megabyte
+	eu.service.MaxStore, eu.service.Reserve = used+30*megabyte, 10*megabyte
 	if room := j.roomOf(eu); room == nil || *room > 20*megabyte || *room < 19*megabyte {
 		t.Errorf("30 MB are left, 10 of them in reserve: the region says %v", *room)
 	}
 	a := j.begin(1, 0)
 	// Where it is used up nothing more arrives, and nobody else is the worse for it.
 	other := eu.newCompany("lives here")
-	eu.service.MaxStore = space.Used + 5*megabyte
+	eu.service.MaxStore = used + 5*megabyte
 	if room := j.roomOf(eu); room == nil || *room != 0 {
 		t.Errorf("the reserve is used: the region says %v", room)
 	}

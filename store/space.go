@@ -10,34 +10,36 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 )
 
-// Space is what a database takes, in bytes.
-type Space struct {
-	// Used is what its rows and indexes take.
-	Used int64
-	// Free is how much more the disk has room for, that of deleted rows included; -1 where that
-	// isn't known: PostgreSQL doesn't tell.
-	Free int64
+// Used is how many bytes the rows and indexes of the database take. PostgreSQL looks at all of
+// its files to tell.
+func (db *DB) Used(ctx context.Context) (bytes int64, err error) {
+	ask := `SELECT (page_count - freelist_count) * page_size FROM pragma_page_count, pragma_freelist_count, pragma_page_size`
+	if db.postgres {
+		ask = `SELECT pg_database_size(current_database())`
+	}
+	if err := db.read.QueryRowContext(ctx, ask).Scan(&bytes); err != nil {
+		return 0, fmt.Errorf("measure the database: %w", err)
+	}
+	return bytes, nil
 }
 
-// Space measures the database, the whole of it on PostgreSQL.
-func (db *DB) Space(ctx context.Context) (s Space, err error) {
+// Free is how many more bytes the disk has room for, those of deleted rows included; -1 where
+// that isn't known: PostgreSQL doesn't tell.
+func (db *DB) Free(ctx context.Context) (bytes int64, err error) {
 	if db.postgres {
-		s.Free = -1
-		err = db.read.QueryRowContext(ctx, `SELECT pg_database_size(current_database())`).Scan(&s.Used)
-	} else {
-		var pages, unused, size int64
-		err = db.read.QueryRowContext(ctx, `SELECT page_count, freelist_count, page_size FROM pragma_page_count, pragma_freelist_count, pragma_page_size`).Scan(&pages, &unused, &size)
-		s.Used = (pages - unused) * size
-		if err == nil {
-			if s.Free, err = freeBytes(db.folder); s.Free >= 0 {
-				s.Free += unused * size
-			}
-		}
+		return -1, nil
 	}
-	if err != nil {
-		return s, fmt.Errorf("measure the database: %w", err)
+	var unused int64
+	if err := db.read.QueryRowContext(ctx, `SELECT freelist_count * page_size FROM pragma_freelist_count, pragma_page_size`).Scan(&unused); err != nil {
+		return 0, fmt.Errorf("measure the database: %w", err)
 	}
-	return s, nil
+	if bytes, err = freeBytes(db.folder); err != nil {
+		return 0, fmt.Errorf("measure the disk: %w", err)
+	}
+	if bytes >= 0 {
+		bytes += unused
+	}
+	return bytes, nil
 }
 
 // IsFull says whether err is that of a write for which there is no room: the disk, a quota or

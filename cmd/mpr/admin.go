@@ -55,8 +55,7 @@ func (a *admin) client() (*control.Client, error) {
 			return nil, err
 		}
 	}
-	u, err := url.Parse(a.Admin)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" {
+	if parseBaseURL(a.Admin) == nil {
 		return nil, wrongUsage("--admin %s: expected a base URL such as http://127.0.0.1:4090", a.Admin)
 	}
 	if a.TokenFile == "" {
@@ -70,6 +69,15 @@ func (a *admin) client() (*control.Client, error) {
 		return nil, fmt.Errorf("the token file %s is empty", a.TokenFile)
 	}
 	return control.NewClient(strings.TrimSuffix(a.Admin, "/"), strings.TrimSpace(string(token)), a.Env), nil
+}
+
+// parseBaseURL reads the base URL of a service; nil where it is none.
+func parseBaseURL(text string) *url.URL {
+	u, err := url.Parse(text)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" {
+		return nil
+	}
+	return u
 }
 
 // find reads where the admin API of a data folder is. A --token-file wins over what

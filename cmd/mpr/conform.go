@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -92,8 +91,7 @@ func (c *regionConformCommand) options() (*conform.Options, error) {
 	}
 	o := &conform.Options{URL: c.URL, Company: c.Company, Region: code, API: c.API, CompanyHeader: c.CompanyHeader, Only: c.Only}
 	for _, address := range []string{c.URL, c.API} {
-		u, err := url.Parse(address)
-		if address != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.RawQuery != "") {
+		if u := parseBaseURL(address); address != "" && (u == nil || u.User != nil || u.RawQuery != "") {
 			return nil, wrongUsage("expected a base URL such as http://127.0.0.1:4013, without a secret in it")
 		}
 	}

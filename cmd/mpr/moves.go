@@ -112,11 +112,9 @@ func (c *movePlanCommand) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	var targets []string
-	for _, one := range list {
-		if !slices.Contains(targets, string(one.To)) {
-			targets = append(targets, string(one.To))
-		}
+	targets := make([]string, len(list))
+	for i, one := range list {
+		targets[i] = string(one.To)
 	}
 	if err := checkTargets(ctx, client, targets); err != nil {
 		return err

@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"mpr/test/loopback"
 )
 
 // drainTime is how long calls in flight may take to end once a role is asked to stop. A
@@ -39,7 +39,7 @@ func newTopology(t *testing.T, further ...string) *topology {
 		processes: map[string]*process{},
 	}
 	const each = 10
-	a := freeAddresses(t, 2+each*(1+len(further)))
+	a := loopback.FreeAddresses(t, 2+each*(1+len(further)))
 	var yaml strings.Builder
 	fmt.Fprintf(&yaml, "data: %q\ncontrol: {listen: %q}\ndirectory: {listen: %q}\nenvironments:\n", s.data, a[0], a[1])
 	var environments []map[string]string
@@ -94,27 +94,6 @@ func writeEnvironment(yaml *strings.Builder, name string, a []string) map[string
 		fmt.Fprintf(yaml, "      - {code: %s, number: %d, listen: %q, internal: %q}\n", regions[i], number, a[4+2*i], a[5+2*i])
 	}
 	return facts
-}
-
-// freeAddresses are addresses that nobody listens at. They lie below the ports that
-// systems give to outgoing connections: a role that is down must find its own again, and
-// a client that tries to reach it must not meet itself.
-func freeAddresses(t *testing.T, n int) []string {
-	t.Helper()
-	const lowest, highest = 10_000, 30_000
-	var found []string
-	for try := 0; len(found) < n; try++ {
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", lowest+rand.N(highest-lowest)))
-		if err != nil {
-			if try > 1000 {
-				t.Fatal(err)
-			}
-			continue
-		}
-		defer l.Close() // all are held until all are found
-		found = append(found, l.Addr().String())
-	}
-	return found
 }
 
 // process is one role.

@@ -3,14 +3,19 @@ package faults
 import (
 	"bytes"
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"path"
 	"sync"
 	"testing"
 	"time"
+
+	"mpr/company"
 )
 
 // weather is what becomes of messages.
@@ -40,12 +45,13 @@ type channel struct {
 
 	mu      sync.Mutex
 	weather weather
-	better  chan struct{} // closed when the weather changes
+	better  chan struct{}   // closed when the weather changes
+	met     map[string]bool // paths of companies whose messages have met this weather
 }
 
 func newChannel(t *testing.T, to string) *channel {
 	t.Helper()
-	c := &channel{to: to, better: make(chan struct{}), ctx: t.Context()}
+	c := &channel{to: to, better: make(chan struct{}), met: map[string]bool{}, ctx: t.Context()}
 	c.http.Transport = &http.Transport{MaxIdleConnsPerHost: 64}
 	c.server = httptest.NewServer(c)
 	t.Cleanup(func() {
@@ -60,14 +66,35 @@ func newChannel(t *testing.T, to string) *channel {
 func (c *channel) turn(w weather) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.weather = w
+	c.weather, c.met = w, map[string]bool{}
 	close(c.better)
 	c.better = make(chan struct{})
+}
+
+// companyPath is what the paths of a company's operations begin with.
+func companyPath(id company.ID) string { return fmt.Sprintf("/contract/v1/companies/%d/", id) }
+
+// stopped waits until a message of each of these companies has met the weather that there is.
+func (c *channel) stopped(s *system, ids []company.ID) {
+	s.t.Helper()
+	for _, id := range ids {
+		s.eventually(fmt.Sprintf("stop a message about company %d", id), func(context.Context) error {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			if !c.met[companyPath(id)] {
+				return errors.New("none has come")
+			}
+			return nil
+		})
+	}
 }
 
 func (c *channel) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.mu.Lock()
 	now, better := c.weather, c.better
+	if now != fine {
+		c.met[path.Dir(r.URL.Path)+"/"] = true
+	}
 	c.mu.Unlock()
 	body, err := io.ReadAll(r.Body)
 	if err != nil {

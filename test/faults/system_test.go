@@ -8,8 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -23,6 +21,7 @@ import (
 	"mpr/company"
 	"mpr/control"
 	"mpr/move"
+	"mpr/test/loopback"
 )
 
 const (
@@ -57,7 +56,7 @@ func newSystem(t *testing.T) *system {
 	adminToken := crand.Text() + crand.Text()
 	s.file("secret", s.secret)
 	s.file("admin.token", adminToken)
-	a := freeAddresses(t, 10)
+	a := loopback.FreeAddresses(t, 10)
 	nats, admin, login, identity := a[0], a[1], a[2], a[3]
 	s.login, s.gateways = "http://"+login, []string{"http://" + a[4], "http://" + a[5]}
 	listen := map[company.Region]string{here: a[6], there: a[7]}
@@ -198,7 +197,8 @@ func (s *system) found(n int, where company.Region) []company.ID {
 	return ids
 }
 
-// settled waits until the moves of the companies are over for them, and answers these.
+// settled waits until the moves of the companies are over for them, wants each company to live
+// where its move says, and answers the moves.
 func (s *system) settled(ids []company.ID) map[company.ID]move.Move {
 	s.t.Helper()
 	all := map[company.ID]move.Move{}
@@ -211,6 +211,13 @@ func (s *system) settled(ids []company.ID) map[company.ID]move.Move {
 			all[id] = m
 			return err
 		})
+		m, want := all[id], all[id].To
+		if m.Phase == move.Aborted {
+			want = m.From
+		}
+		if lives := s.owned(id); lives != want {
+			s.t.Errorf("the move of company %d from %s to %s is %s, and the company lives in %s", id, m.From, m.To, m.Phase, lives)
+		}
 	}
 	return all
 }
@@ -321,24 +328,4 @@ func (s *system) jump(name string, by time.Duration) {
 	s.t.Helper()
 	_, err := fmt.Fprintln(s.processes[name].clock, by)
 	s.check(err)
-}
-
-// freeAddresses are addresses that nobody listens at, below the ports of outgoing
-// connections: a process that was killed must find its own again.
-func freeAddresses(t *testing.T, n int) []string {
-	t.Helper()
-	const lowest, highest = 10_000, 30_000
-	var found []string
-	for try := 0; len(found) < n; try++ {
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", lowest+rand.N(highest-lowest)))
-		if err != nil {
-			if try > 1000 {
-				t.Fatal(err)
-			}
-			continue
-		}
-		defer l.Close() // all are held until all are found
-		found = append(found, l.Addr().String())
-	}
-	return found
 }

@@ -65,6 +65,15 @@ func (s *system) traffic(id company.ID) *traffic {
 	return x
 }
 
+func (s *system) traffics(ids []company.ID) []*traffic {
+	s.t.Helper()
+	all := make([]*traffic, len(ids))
+	for i, id := range ids {
+		all[i] = s.traffic(id)
+	}
+	return all
+}
+
 func (x *traffic) end() { x.stop(); x.work.Wait() }
 
 func (x *traffic) client(n int) {
