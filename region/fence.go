@@ -63,13 +63,19 @@ const anyEpoch company.Epoch = 0
 // admits is nil where a call of that epoch may pass. Otherwise it is a [notOwned] with
 // the newest placement that the region (of this code) knows.
 func (f *fence) admits(code company.Region, epoch company.Epoch) error {
-	switch {
-	case f.State == owned && (epoch == f.Epoch || epoch == anyEpoch):
+	if f.State == owned && (epoch == f.Epoch || epoch == anyEpoch) {
 		return nil
-	case f.State == gone:
-		return &notOwned{region: f.GoneRegion, epoch: f.GoneEpoch}
 	}
-	return &notOwned{region: code, epoch: f.Epoch, frozen: f.State == frozen}
+	refusal := f.placement(code)
+	return &refusal
+}
+
+// placement is the newest one that the region (of this code) knows, as a refusal tells it.
+func (f *fence) placement(code company.Region) notOwned {
+	if f.State == gone {
+		return notOwned{region: f.GoneRegion, epoch: f.GoneEpoch}
+	}
+	return notOwned{region: code, epoch: f.Epoch, frozen: f.State == frozen}
 }
 
 // notOwned is the fence's refusal: the region doesn't own the company at the call's
@@ -96,15 +102,25 @@ const (
 	RegionHeader = "Mpr-Region"
 )
 
-// arriving says whether the company of a call that was refused is on its way here. Where
-// that can't be told it isn't.
-func (s *Service) arriving(r *http.Request) bool {
+// changing says whether the company of a call that was refused is on its way here, or the fence
+// has become another one since it refused: a gateway that asks again in a moment may be let in.
+// The fence is read again after the arrival, since activating replaces the one by the other. Where
+// that can't be told nothing changes.
+func (s *Service) changing(r *http.Request, refused *notOwned) bool {
 	id, refusal := s.Policy.ReadHeader(r.Header.Values(s.Policy.CompanyHeader))
 	if refusal != nil || id == 0 {
 		return false
 	}
 	a, err := readArrival(r.Context(), s.DB.Read(), id)
-	return err == nil && a != nil
+	if err != nil || a != nil {
+		return err == nil
+	}
+	f, err := readFence(r.Context(), s.DB.Read(), id)
+	if err != nil {
+		return false
+	}
+	now := f.placement(s.Code)
+	return now != *refused
 }
 
 // retryFull is when it is worth trying again to write to a full disk.
@@ -124,7 +140,7 @@ func (s *Service) refuse(w http.ResponseWriter, r *http.Request, err error) {
 			w.Header().Set(EpochHeader, strconv.FormatInt(int64(n.epoch), 10))
 		}
 		refusal := problem.New(problem.WrongRegion, "Region %s doesn't serve this company at this epoch.", s.Code)
-		if n.frozen || s.arriving(r) {
+		if n.frozen || s.changing(r, n) {
 			w.Header().Set(MovingHeader, "1")
 		}
 		if n.frozen {

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"sync"
 	"testing"
 
 	"mpr/company"
@@ -254,6 +255,42 @@ func TestContract(t *testing.T) {
 	again := &journey{t: t, from: us, to: eu, id: id, move: "move-3", turn: 3}
 	if begun := again.begin(3, base); begun.Copied {
 		t.Errorf("begins with what is deleted: %+v", begun)
+	}
+}
+
+// Who calls the destination while it begins to own the company is told to ask again in a moment,
+// until it is let in: never that it has come to the wrong place.
+func TestCallsWhileActivating(t *testing.T) {
+	here, there := newWorldOf(t, "US02", 16), newWorldOf(t, "EU01", 17)
+	id := here.newCompany("one")
+	for n := range int64(20) {
+		epoch := company.Epoch(n + 1)
+		j := &journey{t: t, from: here, to: there, id: id, move: fmt.Sprint("move-", n), turn: n + 1}
+		var left int64 // what it has of the company from before
+		if f := j.state(there).Fence; f != nil {
+			left = f.Version
+		}
+		j.copy(j.begin(epoch, left))
+		verified := j.follow()
+		callers := sync.WaitGroup{}
+		for range 4 {
+			c := there.callerAt(id, epoch+1)
+			callers.Go(func() {
+				for {
+					a := c.get("/rest/v1.0/projects")
+					if a.status == 200 {
+						return
+					}
+					if a.status != 421 || a.header.Get("Mpr-Moving") != "1" {
+						t.Errorf("move %d: %d with %v", n, a.status, a.header)
+						return
+					}
+				}
+			})
+		}
+		j.finish(epoch, verified)
+		callers.Wait()
+		here, there = there, here
 	}
 }
 
