@@ -263,7 +263,7 @@ func TestContract(t *testing.T) {
 func TestCallsWhileActivating(t *testing.T) {
 	here, there := newWorldOf(t, "US02", 16), newWorldOf(t, "EU01", 17)
 	id := here.newCompany("one")
-	for n := range int64(20) {
+	for n := range int64(10) {
 		epoch := company.Epoch(n + 1)
 		j := &journey{t: t, from: here, to: there, id: id, move: fmt.Sprint("move-", n), turn: n + 1}
 		var left int64 // what it has of the company from before
