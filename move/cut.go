@@ -300,6 +300,12 @@ func (j *journey) purge(ctx context.Context) error {
 		j.note(func(m *Move) { m.wake = j.RetainedUntil })
 		return errWaits
 	}
+	if why, err := j.outlived(ctx); err != nil || why != "" {
+		if err == nil {
+			err = j.end(ctx, Done, why)
+		}
+		return err
+	}
 	if j.Phase == Retained {
 		if err := j.enter(ctx, Purging, ""); err != nil {
 			return err
@@ -312,7 +318,7 @@ func (j *journey) purge(ctx context.Context) error {
 		}
 		err := j.from.post(ctx, "purge", nil, &said)
 		if errors.Is(err, problem.New(problem.Conflict, "")) {
-			return j.end(ctx, Done, "the company has come back to "+string(j.From)+": its rows are in use")
+			return j.end(ctx, Done, comeBack(j.From))
 		}
 		if err != nil {
 			return err
@@ -320,11 +326,38 @@ func (j *journey) purge(ctx context.Context) error {
 		j.note(func(m *Move) { m.Purged += said.Deleted })
 		left = said.Left
 	}
-	// A later move of the company has its own say on the change log.
-	if err := j.to.post(ctx, "settle", nil, nil); err != nil && !errors.Is(err, errReplaced) {
+	// A later move of the company has its own say on the change log. It may have had fewer turns
+	// than this one by now, and must not be taken for replaced.
+	last, err := j.Queue.Last(ctx, j.Environment, j.Company)
+	if err != nil {
 		return err
 	}
+	if last.ID == j.ID {
+		if err := j.to.post(ctx, "settle", nil, nil); err != nil && !errors.Is(err, errReplaced) {
+			return err
+		}
+	}
 	return j.end(ctx, Done, fmt.Sprintf("%d rows are deleted at %s", j.Purged, j.From))
+}
+
+// outlived says why the source has nothing to delete any more of what this move has left there.
+func (j *journey) outlived(ctx context.Context) (string, error) {
+	st, err := j.from.state(ctx, false)
+	switch {
+	case err != nil:
+		return "", err
+	case st.Fence == nil:
+		return string(j.From) + " has never had the company, as far as it knows", nil
+	case st.Fence.State != "gone":
+		return comeBack(j.From), nil
+	case st.Fence.Epoch > j.Epoch:
+		return "the company has come back to " + string(j.From) + " and left again: its rows are kept for a later move", nil
+	}
+	return "", nil
+}
+
+func comeBack(to company.Region) string {
+	return "the company has come back to " + string(to) + ": its rows are in use"
 }
 
 // abort gives the move up.

@@ -52,7 +52,10 @@ const (
 )
 
 // siteNumbers are the regions of a site.
-var siteNumbers = map[company.Region]int{"US02": 16, "EU01": 17}
+var siteNumbers = map[company.Region]int{"US02": 16, "EU01": 17, thirdRegion: 18}
+
+// thirdRegion is one that only some sites have.
+const thirdRegion = company.Region("AP01")
 
 // siteOptions say what is special about a site. All of it is by region.
 type siteOptions struct {
@@ -60,6 +63,8 @@ type siteOptions struct {
 	stores map[company.Region]string
 	// maxStore limits databases, in bytes.
 	maxStore map[company.Region]int64
+	// third has a third region.
+	third bool
 	// apart starts regions elsewhere, and answers the addresses of their doors.
 	apart map[company.Region]func(directoryAddress string) (door, internal string)
 }
@@ -97,6 +102,9 @@ func newSiteOf(t *testing.T, o siteOptions) *site {
 	s.check(err)
 	policy := rules.Seed()
 	for code, number := range siteNumbers {
+		if code == thirdRegion && !o.third {
+			continue
+		}
 		info := company.RegionInfo{Code: code, Number: number}
 		if start := o.apart[code]; start != nil {
 			var door string
@@ -280,9 +288,14 @@ func (x *siteTraffic) end() { x.stop.Store(true); x.work.Wait() }
 
 // mover starts a mover whose clock is ahead, so that it finds the leases of others over.
 func (s *site) mover(ahead time.Duration, step func(context.Context, *move.Move, string) error) *move.Mover {
+	return s.moverThatKeeps(24*time.Hour, ahead, step)
+}
+
+// moverThatKeeps is a mover that has a source keep the rows for so long.
+func (s *site) moverThatKeeps(retention, ahead time.Duration, step func(context.Context, *move.Move, string) error) *move.Mover {
 	return move.New(move.Options{
 		Queue:       &move.Queue{DB: s.queue, Now: func() time.Time { return time.Now().Add(ahead) }},
-		Directories: map[string]move.Directory{"site": s.directory}, Secret: siteSecret, AtOnce: 4, Retention: 24 * time.Hour, Step: step,
+		Directories: map[string]move.Directory{"site": s.directory}, Secret: siteSecret, AtOnce: 4, Retention: retention, Step: step,
 	})
 }
 
