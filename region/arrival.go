@@ -35,10 +35,18 @@ func (s *Service) moveArrive(ctx context.Context, c *moveCall) (any, error) {
 			clear = !a.Copied && a.Table == "" // what an earlier one has left may still be there
 			return nil
 		}
-		if a, err = s.newArrival(ctx, tx, c); err != nil {
+		if a, err = s.newArrival(ctx, tx, c, a); err != nil {
 			return err
 		}
-		clear = !a.Copied
+		if clear = !a.Copied; clear {
+			if err := notePurge(ctx, tx, c.company); err != nil {
+				return err
+			}
+		}
+		// What has come and what is changed since is compared by the log, whenever that is.
+		if err := keepLogAfter(ctx, tx, c.company, a.Version); err != nil {
+			return err
+		}
 		_, err = tx.ExecContext(ctx, `INSERT INTO arrivals (company_id, load_id, started, epoch, table_name, after_key, copied, version, settled)
 			VALUES ($1, $2, $3, $4, '', '', $5, $6, $6)
 			ON CONFLICT (company_id) DO UPDATE SET load_id = excluded.load_id, started = excluded.started, epoch = excluded.epoch,
@@ -55,8 +63,9 @@ func (s *Service) moveArrive(ctx context.Context, c *moveCall) (any, error) {
 	return a, s.clearArrival(ctx, c)
 }
 
-// newArrival says where an arrival begins.
-func (s *Service) newArrival(ctx context.Context, tx *sql.Tx, c *moveCall) (*arrival, error) {
+// newArrival says where an arrival begins. before is one of another move, whose place it takes; nil
+// where there is none.
+func (s *Service) newArrival(ctx context.Context, tx *sql.Tx, c *moveCall, before *arrival) (*arrival, error) {
 	var abandoned int64
 	if err := tx.QueryRowContext(ctx, `SELECT abandoned FROM moves WHERE company_id = $1`, int64(c.company)).Scan(&abandoned); err != nil {
 		return nil, fmt.Errorf("read the move: %w", err)
@@ -72,10 +81,24 @@ func (s *Service) newArrival(ctx context.Context, tx *sql.Tx, c *moveCall) (*arr
 		return nil, err
 	case f.State != gone || f.GoneEpoch > c.Epoch:
 		return nil, f.refused(c.company)
-	case f.Version == c.Version && !f.Purged && c.Reuse:
+	case f.Version == c.Version && !f.Purged && c.Reuse && before.leaves(c.Version):
 		a.Copied = true // all rows of that version are here
 	}
 	return a, nil
+}
+
+// leaves says whether the rows are still those of a version, after an arrival that was begun and
+// not ended.
+func (a *arrival) leaves(version int64) bool {
+	return a == nil || a.Copied && a.Version == version && a.Settled == version
+}
+
+// notePurge notes that rows of a company that is gone are being deleted.
+func notePurge(ctx context.Context, tx *sql.Tx, id company.ID) error {
+	if _, err := tx.ExecContext(ctx, `UPDATE fence SET purged = 1 WHERE company_id = $1 AND state = 'gone'`, int64(id)); err != nil {
+		return fmt.Errorf("note the purge: %w", err)
+	}
+	return nil
 }
 
 // clearArrival deletes, in short transactions, what is here of a company that is about to
@@ -300,8 +323,7 @@ func (s *Service) moveAbandon(ctx context.Context, c *moveCall) (any, error) {
 		if begun = a != nil && a.Move == c.Move; err != nil || !begun {
 			return err
 		}
-		_, err = tx.ExecContext(ctx, `UPDATE fence SET purged = 1 WHERE company_id = $1 AND state = 'gone'`, int64(c.company))
-		return err
+		return notePurge(ctx, tx, c.company)
 	})
 	if err != nil || !begun {
 		return struct{}{}, err
@@ -310,8 +332,10 @@ func (s *Service) moveAbandon(ctx context.Context, c *moveCall) (any, error) {
 		return nil, err
 	}
 	return struct{}{}, s.arrive(ctx, c, func(tx *sql.Tx, _ *arrival) error {
-		_, err := tx.ExecContext(ctx, `DELETE FROM arrivals WHERE company_id = $1`, int64(c.company))
-		return err
+		if _, err := tx.ExecContext(ctx, `DELETE FROM arrivals WHERE company_id = $1`, int64(c.company)); err != nil {
+			return fmt.Errorf("end the arrival: %w", err)
+		}
+		return keepLogAfter(ctx, tx, c.company, -1)
 	})
 }
 

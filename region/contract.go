@@ -83,8 +83,8 @@ func (s *Service) handleContract(mux *http.ServeMux) {
 // atEpoch wants an operation to name an epoch.
 func atEpoch(op func(context.Context, *moveCall) (any, error)) func(context.Context, *moveCall) (any, error) {
 	return func(ctx context.Context, c *moveCall) (any, error) {
-		if c.Epoch <= 0 || c.Version < 0 {
-			return nil, problem.New(problem.Invalid, "The body must name an epoch above 0, and no version below 0.")
+		if c.Epoch <= 0 {
+			return nil, problem.New(problem.Invalid, "The body must name an epoch above 0.")
 		}
 		return op(ctx, c)
 	}
@@ -121,6 +121,9 @@ func (s *Service) readContract(w http.ResponseWriter, r *http.Request) (*moveCal
 		c.size = int64(len(data))
 		if c.Move == "" || len(c.Move) > maxName || strings.ContainsRune(c.Move, 0) || c.Turn <= 0 {
 			return nil, problem.New(problem.Invalid, "The body must name the move, in at most %d bytes, and a turn above 0.", maxName)
+		}
+		if c.Version < 0 || c.Epoch < 0 {
+			return nil, problem.New(problem.Invalid, "The body must name no epoch and no version below 0.")
 		}
 	}
 	var err error

@@ -176,8 +176,8 @@ func (s *Service) movePurge(ctx context.Context, c *moveCall) (any, error) {
 		case a != nil:
 			return problem.New(problem.Conflict, "Company %d is on its way back here.", c.company)
 		}
-		if _, err := tx.ExecContext(ctx, `UPDATE fence SET purged = 1 WHERE company_id = $1`, int64(c.company)); err != nil {
-			return fmt.Errorf("note the purge: %w", err)
+		if err := notePurge(ctx, tx, c.company); err != nil {
+			return err
 		}
 		said.Deleted, said.Left, err = deleteSome(ctx, tx, c.company, purgeAtOnce)
 		return err
