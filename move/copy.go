@@ -110,7 +110,7 @@ func (j *journey) depart(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := j.Queue.overtake(ctx, j.Move, max(from.Turn, to.Turn, p.Turn)); err != nil {
+	if err := j.overtake(ctx, max(from.Turn, to.Turn, p.Turn)); err != nil {
 		return err
 	}
 	if from.Fence == nil || from.Fence.State == "gone" || from.Fence.Epoch != p.Epoch {
@@ -219,7 +219,7 @@ func (j *journey) follow(ctx context.Context) error {
 	if err := compare(from, to); err != nil {
 		return err
 	}
-	j.note(func(m *Move) { m.Verified, m.Checksums = from.Version, from.Tables })
+	j.note(func(m *Move) { m.Verified, m.Compared, m.Checksums = from.Version, from.Version, from.Tables })
 	return j.enter(ctx, Ready, "both sides are the same at version %d", from.Version)
 }
 
@@ -240,6 +240,32 @@ func compare(from, to checksum) error {
 	return nil
 }
 
+// keepUp brings the changes since, and compares what they touched, so that little is left for the
+// moment in which calls wait: a company may be written to for long while its move waits for its
+// time, or while many rows are compared.
+func (j *journey) keepUp(ctx context.Context) error {
+	at, err := j.catchUp(ctx, closeEnough, 0)
+	if err != nil || at-j.Compared <= closeEnough {
+		return err
+	}
+	from, err := j.from.checksum(ctx, j.Compared)
+	if err != nil {
+		return err
+	}
+	if _, err := j.catchUp(ctx, 0, from.Version); err != nil {
+		return err
+	}
+	to, err := j.to.checksum(ctx, j.Compared)
+	if err != nil {
+		return err
+	}
+	if err := compare(from, to); err != nil {
+		return err
+	}
+	j.note(func(m *Move) { m.Compared = from.Version })
+	return nil
+}
+
 // ready follows on until the time of the change-over has come.
 func (j *journey) ready(ctx context.Context) error {
 	now := j.Queue.Now()
@@ -247,13 +273,13 @@ func (j *journey) ready(ctx context.Context) error {
 	case !j.NotAfter.IsZero() && now.After(j.NotAfter):
 		return &errAbort{"it wasn't ready within its window"}
 	case now.Before(j.NotBefore):
-		if _, err := j.catchUp(ctx, closeEnough, 0); err != nil {
+		if err := j.keepUp(ctx); err != nil {
 			return err
 		}
 		j.note(func(m *Move) { m.wake = now.Add(min(followEvery, j.NotBefore.Sub(now))) })
 		return errWaits
 	}
-	if _, err := j.catchUp(ctx, closeEnough, 0); err != nil {
+	if err := j.keepUp(ctx); err != nil {
 		return err
 	}
 	if err := j.provesItself(ctx); err != nil {

@@ -83,7 +83,7 @@ func (j *journey) commit(ctx context.Context, d Directory, p company.Placement, 
 	if err := j.provesItself(ctx); err != nil {
 		return p, err
 	}
-	if frozen.Version > j.Verified {
+	if frozen.Version > j.Compared {
 		if err := j.compareLast(ctx); err != nil {
 			return p, err
 		}
@@ -139,13 +139,13 @@ func (j *journey) hold(ctx context.Context, d Directory) error {
 	return nil
 }
 
-// compareLast compares the rows that were changed since both sides were compared as a whole.
+// compareLast compares the rows that were changed since both sides were compared.
 func (j *journey) compareLast(ctx context.Context) error {
-	from, err := j.from.checksum(ctx, j.Verified)
+	from, err := j.from.checksum(ctx, j.Compared)
 	if err != nil {
 		return err
 	}
-	to, err := j.to.checksum(ctx, j.Verified)
+	to, err := j.to.checksum(ctx, j.Compared)
 	if err != nil {
 		return err
 	}

@@ -92,9 +92,10 @@ type Details struct {
 	Reused bool `json:"reused,omitempty"`
 	// Lag is how many changes the destination is behind.
 	Lag int64 `json:"lag"`
-	// Verified is the version at which both sides were compared as a whole, Final the one of
-	// the change-over.
+	// Verified is the version at which both sides were compared as a whole, Compared the one at
+	// which all that was changed since was compared, and Final the one of the change-over.
 	Verified int64 `json:"verified,omitempty"`
+	Compared int64 `json:"compared,omitempty"`
 	Final    int64 `json:"final,omitempty"`
 	// Checksums are those at Verified, by table.
 	Checksums map[string]Sum `json:"checksums,omitempty"`

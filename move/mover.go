@@ -230,6 +230,13 @@ func (j *journey) save(ctx context.Context, text string) error {
 	return j.Queue.save(ctx, j.Move, leaseFor, text)
 }
 
+// overtake has the move come after a turn that a region knows.
+func (j *journey) overtake(ctx context.Context, known int64) error {
+	j.mu.Lock() // or the beat takes us for replaced
+	defer j.mu.Unlock()
+	return j.Queue.overtake(ctx, j.Move, known)
+}
+
 // note changes what is known of the move.
 func (j *journey) note(f func(*Move)) {
 	j.mu.Lock()

@@ -6,6 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"mpr/company"
+	"net/http"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -174,5 +177,46 @@ func TestLongQueues(t *testing.T) {
 	s.check(mover.Close())
 	if m.Phase != move.Retained {
 		t.Errorf("ended as %+v", m)
+	}
+}
+
+// While a move waits for its time the company is written to, and what was changed is compared
+// before calls wait for that: the change-over has to do with the last few changes only.
+func TestChangeOversCompareLittle(t *testing.T) {
+	s := newSite(t)
+	q := &move.Queue{DB: s.queue, Now: time.Now}
+	var since atomic.Int64
+	var frozen atomic.Bool
+	s.doors["EU01"].seen = func(r *http.Request) {
+		if !frozen.Load() {
+			return
+		}
+		if n, err := strconv.ParseInt(r.URL.Query().Get("since"), 10, 64); err == nil && strings.HasSuffix(r.URL.Path, "/checksum") {
+			since.Store(n)
+		}
+	}
+	m, err := q.Add(t.Context(), "site", "US02", move.Request{Company: s.company, To: "EU01", By: "the test", NotBefore: time.Now().Add(8 * time.Second)})
+	s.check(err)
+	mover := s.mover(0, func(_ context.Context, _ *move.Move, name string) error {
+		frozen.Store(name == "last changes")
+		return nil
+	})
+	for tick := time.NewTicker(5 * time.Millisecond); ; <-tick.C {
+		now, err := q.Get(t.Context(), "site", m.ID)
+		s.check(err)
+		if now.Phase == move.Ready {
+			tick.Stop()
+			break
+		}
+	}
+	for range 60 {
+		s.more()
+	}
+	x := s.write()
+	ended := s.over(m.ID)
+	s.check(mover.Close())
+	x.end()
+	if n := ended.Final - since.Load(); ended.Phase != move.Retained || since.Load() > 0 && n > 100 {
+		t.Errorf("%d changes were compared while calls waited: %+v", n, ended)
 	}
 }
