@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -122,6 +123,9 @@ func (s *Service) startMove(r *http.Request, e *Environment) (int, any, error) {
 	if !in.NotAfter.IsZero() && !in.NotAfter.After(in.NotBefore) {
 		return 0, nil, invalid("not_after", "must come after not_before")
 	}
+	if !in.NotAfter.IsZero() && !in.NotAfter.After(s.moves.Now()) {
+		return 0, nil, invalid("not_after", "must lie in the future")
+	}
 	if in.DryRun {
 		plan, err := s.planMove(r.Context(), e, placement, in.Request)
 		return http.StatusOK, plan, err
@@ -160,16 +164,25 @@ func (e *Environment) movable(ctx context.Context, p company.Placement, to compa
 	return nil
 }
 
-// cameFrom is the region that a company came from by its last move.
+// cameFrom is the region that a company came from by its last move, but for those that were given
+// up.
 func (s *Service) cameFrom(ctx context.Context, e *Environment, p company.Placement) (company.Region, error) {
-	last, err := s.moves.Last(ctx, e.Name, p.Company)
+	all, err := s.moves.OfCompany(ctx, e.Name, p.Company)
 	if err != nil {
 		return "", err
 	}
-	if !last.Phase.Over() || last.Phase == move.Aborted || last.To != p.Region {
-		return "", problem.New(problem.Conflict, "The last move of company %d isn't one that can be gone back on: it is %s.", p.Company, last.Phase)
+	for _, last := range slices.Backward(all) {
+		switch {
+		case last.Phase == move.Aborted:
+			continue
+		case !last.Phase.Over():
+			return "", problem.New(problem.Conflict, "Company %d is moving to %s: the move is %s.", p.Company, last.To, last.Phase)
+		case last.To != p.Region:
+			return "", problem.New(problem.Conflict, "The last move of company %d went to %s, and it lives in %s.", p.Company, last.To, p.Region)
+		}
+		return last.From, nil
 	}
-	return last.From, nil
+	return "", problem.New(problem.NotFound, "Company %d has never moved.", p.Company)
 }
 
 // atRegion is what a region says of a company by the contract of moves.

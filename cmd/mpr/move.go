@@ -39,6 +39,9 @@ func (s *schedule) request(m *author) (in control.NewMove, err error) {
 	if s.Window != 0 && s.At.IsZero() {
 		return in, wrongUsage("--window needs --at TIME, when it begins")
 	}
+	if s.Window < 0 {
+		return in, wrongUsage("--window must be longer than 0")
+	}
 	in.By, in.NotBefore, in.Rate = m.who(), s.At.UTC(), s.Rate
 	if s.Window > 0 {
 		in.NotAfter = s.At.Add(s.Window).UTC()
