@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net/http"
 	"net/url"
+	"time"
 
 	"mpr/company"
 	"mpr/intercom"
@@ -125,17 +127,36 @@ func (s *side) changes(ctx context.Context, after, until int64) (b changeBatch, 
 	return b, s.get(ctx, "changes", query, &b)
 }
 
+// silentFor is how long a region may say nothing while it sums up.
+const silentFor = 2 * time.Minute
+
+// heard is a body whose reader is told of each part of it.
+type heard struct {
+	io.Reader
+	of func()
+}
+
+func (h heard) Read(p []byte) (int, error) {
+	n, err := h.Reader.Read(p)
+	h.of()
+	return n, err
+}
+
 // checksum sums up all rows; where since isn't negative, those that were changed after that
-// version. It takes as long as it takes.
+// version. It takes as long as it takes, and the region says something from time to time.
 func (s *side) checksum(ctx context.Context, since int64) (c checksum, err error) {
 	query := url.Values{}
 	if since >= 0 {
 		query.Set("since", fmt.Sprint(since))
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	silent := time.AfterFunc(silentFor, cancel)
+	defer silent.Stop()
 	body, err := s.caller.Open(ctx, http.MethodGet, s.url("checksum", query), nil)
 	if err != nil {
 		return c, s.wrap(err)
 	}
-	err = json.NewDecoder(body).Decode(&c)
+	err = json.NewDecoder(heard{body, func() { silent.Reset(silentFor) }}).Decode(&c)
 	return c, s.wrap(errors.Join(err, body.Close()))
 }

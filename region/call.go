@@ -73,13 +73,18 @@ func (s *Service) run(w http.ResponseWriter, r *http.Request, op operation, c *c
 		s.refuse(w, r, err)
 		return
 	}
+	answerJSON(w, status)
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	_ = enc.Encode(body) // the status is sent: a client that went away can't be told
+}
+
+// answerJSON begins an answer.
+func answerJSON(w http.ResponseWriter, status int) {
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
-	enc := json.NewEncoder(w)
-	enc.SetEscapeHTML(false)
-	_ = enc.Encode(body) // the status is sent: a client that went away can't be told
 }
 
 // admit checks the token, the company header, the fence at the call's epoch, and what the
