@@ -113,7 +113,10 @@ func (q *Queue) due(ctx context.Context, from querier, limit int) (*Move, error)
 	if m != nil || err != nil {
 		return m, err
 	}
-	return first(from.QueryRowContext(ctx, `SELECT `+columns+` FROM moves WHERE waits = 1 AND phase = 'retained' AND lease < $1 AND wake <= $1 ORDER BY wake LIMIT 1`, at))
+	// What is deleted takes turns with what is written in its region, so there is a limit as well.
+	return first(from.QueryRowContext(ctx, `SELECT `+columns+` FROM moves m WHERE waits = 1 AND phase = 'retained' AND lease < $1 AND wake <= $1
+		AND (SELECT COUNT(*) FROM moves o WHERE o.waits = 1 AND o.lease > 0 AND o.lease >= $1 AND o.phase IN ('retained', 'purging') AND o.environment = m.environment AND o.source = m.source) < $2
+		ORDER BY wake LIMIT 1`, at, limit))
 }
 
 func first(row *sql.Row) (*Move, error) {

@@ -316,6 +316,7 @@ func (j *journey) purge(ctx context.Context) error {
 			Deleted int64 `json:"deleted"`
 			Left    bool  `json:"left"`
 		}
+		began := time.Now()
 		err := j.from.post(ctx, "purge", nil, &said)
 		if errors.Is(err, problem.New(problem.Conflict, "")) {
 			return j.end(ctx, Done, comeBack(j.From))
@@ -324,7 +325,11 @@ func (j *journey) purge(ctx context.Context) error {
 			return err
 		}
 		j.note(func(m *Move) { m.Purged += said.Deleted })
-		left = said.Left
+		if left = said.Left; left { // the region's other companies have as much time
+			if err := pause(ctx, time.Since(began)); err != nil {
+				return err
+			}
+		}
 	}
 	// A later move of the company has its own say on the change log. It may have had fewer turns
 	// than this one by now, and must not be taken for replaced.
@@ -338,6 +343,18 @@ func (j *journey) purge(ctx context.Context) error {
 		}
 	}
 	return j.end(ctx, Done, fmt.Sprintf("%d rows are deleted at %s", j.Purged, j.From))
+}
+
+// pause waits, unless the context ends before.
+func pause(ctx context.Context, d time.Duration) error {
+	wait := time.NewTimer(d)
+	defer wait.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-wait.C:
+		return nil
+	}
 }
 
 // outlived says why the source has nothing to delete any more of what this move has left there.

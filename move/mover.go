@@ -58,7 +58,20 @@ const (
 	// retryAfter is the first wait after a failure, and longestRetry the longest.
 	retryAfter   = time.Second
 	longestRetry = 30 * time.Second
+	// soonRetry is the longest wait where the company may have no owner who serves it: what kept
+	// it from one may be over at any moment.
+	soonRetry = 2 * time.Second
 )
+
+// waitAfter is how long a move waits after a failure, by how many there were before.
+func (m *Move) waitAfter() time.Duration {
+	longest := longestRetry
+	switch m.Phase {
+	case Cutting, Committed, Aborting:
+		longest = soonRetry
+	}
+	return min(retryAfter<<min(m.Retries, 5), longest)
+}
 
 // Mover works on the moves of a queue.
 type Mover struct {
@@ -179,7 +192,7 @@ func (m *Mover) carry(one *Move) {
 		j.failures++
 		slog.Warn("a move doesn't go on; trying again", "move", one.ID, "company", one.Company, "phase", one.Phase, "error", err)
 		one.Problem = err.Error()
-		one.wake = m.Queue.Now().Add(min(retryAfter<<min(one.Retries, 5), longestRetry))
+		one.wake = m.Queue.Now().Add(one.waitAfter())
 		one.Retries++
 	}
 	end, stop := context.WithTimeout(context.WithoutCancel(ctx), leaseFor)

@@ -141,7 +141,7 @@ func collect(rows *sql.Rows, err error) (list []*Move, _ error) {
 
 // Coming is about how many bytes the moves that are copying are still to bring to a region.
 func (q *Queue) Coming(ctx context.Context, environment string, to company.Region) (bytes int64, err error) {
-	rows, err := q.DB.Read().QueryContext(ctx, `SELECT `+columns+` FROM moves WHERE environment = $1 AND active = 1 AND phase = $2 AND destination = $3`,
+	rows, err := q.DB.Read().QueryContext(ctx, `SELECT `+columns+` FROM moves WHERE environment = $1 AND active = 1 AND (phase <> 'queued' OR lease > 0) AND phase = $2 AND destination = $3`,
 		environment, string(Copying), string(to))
 	list, err := collect(rows, err)
 	for _, m := range list {

@@ -220,3 +220,67 @@ func TestChangeOversCompareLittle(t *testing.T) {
 		t.Errorf("%d changes were compared while calls waited: %+v", n, ended)
 	}
 }
+
+// What stood in the way of an owner may be over at any moment, however long it lasted.
+func TestCompaniesWithoutAnOwnerAreLookedAtSoon(t *testing.T) {
+	s := newSite(t)
+	x := s.write()
+	var failed atomic.Int64
+	var last atomic.Pointer[time.Time]
+	mover := s.mover(0, func(_ context.Context, _ *move.Move, name string) error {
+		switch {
+		case name == "commit" && failed.Load() == 0, name == "thaw" && failed.Load() < 5:
+			failed.Add(1)
+			last.Store(new(time.Now()))
+			return errors.New("out of reach")
+		case name == "thaw":
+			if took := time.Since(*last.Load()); took > 6*time.Second {
+				t.Errorf("the next try came %s after the last one", took)
+			}
+		}
+		return nil
+	})
+	m := s.over(s.request("EU01").ID)
+	s.check(mover.Close())
+	x.end()
+	if m.Phase != move.Retained || failed.Load() != 5 {
+		t.Errorf("ended as %+v after %d failures", m, failed.Load())
+	}
+	s.one(x)
+}
+
+// What is kept of many companies is deleted in turn: on SQLite each deletion has all that is written
+// in the region wait.
+func TestPurgesAtTheSameTime(t *testing.T) {
+	s := newSite(t)
+	q := &move.Queue{DB: s.queue, Now: time.Now}
+	options := move.Options{Queue: q, Directories: map[string]move.Directory{"site": s.directory}, Secret: siteSecret, AtOnce: 2, Retention: 24 * time.Hour}
+	mover := move.New(options)
+	var all []string
+	for _, id := range s.foundMore("US02", 8) {
+		m, err := q.Add(t.Context(), "site", "US02", move.Request{Company: id, To: "EU01", By: "the test"})
+		s.check(err)
+		all = append(all, m.ID)
+	}
+	for _, id := range all {
+		s.over(id)
+	}
+	s.check(mover.Close())
+	var now, most atomic.Int64
+	s.doors["US02"].seen = func(r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/purge") {
+			most.Store(max(most.Load(), now.Add(1)))
+			<-time.After(100 * time.Millisecond) // it takes a while
+			now.Add(-1)
+		}
+	}
+	options.Queue = &move.Queue{DB: s.queue, Now: func() time.Time { return time.Now().Add(48 * time.Hour) }}
+	mover = move.New(options)
+	for _, id := range all {
+		s.purged(id)
+	}
+	s.check(mover.Close())
+	if most.Load() > 2 {
+		t.Errorf("%d companies were deleted at the same time", most.Load())
+	}
+}
