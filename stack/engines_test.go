@@ -60,7 +60,7 @@ func TestMovesBetweenEngines(t *testing.T) {
 		for to, destination := range engines {
 			t.Run(from+" to "+to, func(t *testing.T) {
 				t.Parallel()
-				s := newSiteOf(t, siteOptions{stores: map[company.Region]string{"US02": source(t), "EU01": destination(t)}})
+				s := newSiteOf(t, siteOptions{stores: map[company.Region]string{"US02": source(t), "EU01": destination(t)}, queue: source(t)})
 				s.extremes("US02")
 				x := s.write()
 				first := s.written(x, 0)

@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -65,6 +66,8 @@ type siteOptions struct {
 	maxStore map[company.Region]int64
 	// third has a third region.
 	third bool
+	// queue is the DSN of the queue of moves; SQLite where there is none.
+	queue string
 	// apart starts regions elsewhere, and answers the addresses of their doors.
 	apart map[company.Region]func(directoryAddress string) (door, internal string)
 }
@@ -143,7 +146,7 @@ func newSiteOf(t *testing.T, o siteOptions) *site {
 	s.check(err)
 	s.closeLater(g)
 	s.api = s.serve(g.Handler(rules.DoorAPI))
-	s.queue, err = store.Open(ctx, "sqlite:"+filepath.Join(t.TempDir(), "moves.db"), move.Migrations())
+	s.queue, err = store.Open(ctx, cmp.Or(o.queue, "sqlite:"+filepath.Join(t.TempDir(), "moves.db")), move.Migrations())
 	s.check(err)
 	s.closeLater(s.queue)
 	s.found("US02")
@@ -497,24 +500,34 @@ func TestMoversThatDie(t *testing.T) {
 
 // "A difference aborts, thaws the source and says which table."
 func TestDifferencesGiveUp(t *testing.T) {
-	for _, when := range []string{"before all is compared", "after all was compared"} {
-		t.Run(when, func(t *testing.T) {
+	for name, c := range map[string]struct {
+		at   string // the step at which something happens
+		sql  string // that is done to the destination's database
+		want string
+	}{
+		"in what was copied": {"changes", `UPDATE memberships SET name = 'damaged'`, "table memberships differs"},
+		// Both sides were the same before, and something is written before calls wait.
+		"in what came last":          {"freeze", `CREATE TRIGGER damage AFTER INSERT ON projects BEGIN UPDATE projects SET name = 'damaged' WHERE project_id = NEW.project_id; END`, "table projects differs"},
+		"none, but nothing succeeds": {"commit", "", "change-overs have failed"},
+	} {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := newSite(t)
 			x := s.write()
 			mover := s.mover(0, func(ctx context.Context, _ *move.Move, name string) error {
-				var query string
-				switch {
-				case name == "changes" && strings.HasPrefix(when, "before"):
-					query = `UPDATE memberships SET name = 'damaged' WHERE company_id = $1`
-				case name == "commit" && strings.HasPrefix(when, "after"): // whatever it was: the commit fails
-					return errors.New("the change-over fails")
-				}
-				if query == "" {
+				if name != c.at {
 					return nil
 				}
+				if c.sql == "" {
+					return errors.New("the change-over fails")
+				}
+				if name == "freeze" {
+					if err := x.past(s); err != nil {
+						return err
+					}
+				}
 				return s.regions["EU01"].Write(ctx, func(tx *sql.Tx) error {
-					_, err := tx.ExecContext(ctx, query, int64(s.company))
+					_, err := tx.ExecContext(ctx, c.sql)
 					return err
 				})
 			})
@@ -525,8 +538,7 @@ func TestDifferencesGiveUp(t *testing.T) {
 			q := &move.Queue{DB: s.queue, Now: time.Now}
 			events, err := q.Events(t.Context(), m.ID)
 			s.check(err)
-			want := map[string]string{"before all is compared": "table memberships differs", "after all was compared": "change-overs have failed"}[when]
-			if text := fmt.Sprint(events); ended.Phase != move.Aborted || !strings.Contains(text, want) {
+			if text := fmt.Sprint(events); ended.Phase != move.Aborted || !strings.Contains(text, c.want) {
 				t.Errorf("ended as %s: %s", ended.Phase, text)
 			}
 			s.one(x)
@@ -537,6 +549,31 @@ func TestDifferencesGiveUp(t *testing.T) {
 			}
 		})
 	}
+}
+
+// past writes past the gateways, which hold calls, to the region that the company lives in before it
+// moves.
+func (x *siteTraffic) past(s *site) error {
+	req, err := http.NewRequestWithContext(context.Background(), http.MethodPost, s.urls["US02"]+"/rest/v1.0/projects", strings.NewReader(`{"project":{"name":"the last one"}}`))
+	if err != nil {
+		return err
+	}
+	for name, value := range map[string]string{"Authorization": "Bearer " + s.token, "Content-Type": "application/json", "Procore-Company-Id": s.company.String(), region.EpochHeader: "1"} {
+		req.Header.Set(name, value)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	var p struct{ ID int64 }
+	if err := json.NewDecoder(resp.Body).Decode(&p); err != nil || resp.StatusCode != http.StatusCreated {
+		return fmt.Errorf("%s: %w", resp.Status, err)
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.made[p.ID] = true
+	return nil
 }
 
 // count is how many projects were made.

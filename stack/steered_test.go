@@ -113,7 +113,7 @@ func (s *site) foundMore(code company.Region, n int) (ids []company.ID) {
 // "A limit on moves at the same time per region": also of moves that are asked for at once, and
 // where two movers look at the same time.
 func TestMovesAtTheSameTime(t *testing.T) {
-	s := newSite(t)
+	s := newSiteOf(t, siteOptions{queue: postgresStore(t)})
 	q := &move.Queue{DB: s.queue, Now: time.Now}
 	const atOnce = 2
 	var mu sync.Mutex
@@ -153,7 +153,7 @@ func TestMovesAtTheSameTime(t *testing.T) {
 // A long queue, such as that of a region that is emptied, and many moves whose rows are kept don't
 // keep movers from the ones that are due.
 func TestLongQueues(t *testing.T) {
-	s := newSite(t)
+	s := newSiteOf(t, siteOptions{queue: postgresStore(t)})
 	s.check(s.queue.Write(t.Context(), func(tx *sql.Tx) error {
 		for phase, wake := range map[string]int64{"queued": 0, "retained": time.Now().Add(time.Hour).UnixMicro(), "copying": 0} {
 			n, active, paused := 10_000, 1, 0
@@ -163,9 +163,9 @@ func TestLongQueues(t *testing.T) {
 			case "copying": // as many as there may be, and none of them goes on
 				n, paused = 4, 1
 			}
-			_, err := tx.ExecContext(t.Context(), `WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < $1)
+			_, err := tx.ExecContext(t.Context(), fmt.Sprintf(`WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < %d)
 				INSERT INTO moves (id, seq, environment, company_id, source, destination, phase, active, waits, turn, lease, wake, paused, aborting, details)
-				SELECT $2 || i, i, 'site', i + $3, 'AP02', 'AP01', $2, $4, 1, 0, 0, $5, $6, 0, '{}' FROM n`, n, phase, len(phase)*1_000_000, active, wake, paused)
+				SELECT '%s ' || i, i, 'site', i + %d, 'AP02', 'AP01', '%[2]s', %d, 1, 0, 0, %d, %d, 0, '{}' FROM n`, n, phase, len(phase)*1_000_000, active, wake, paused))
 			if err != nil {
 				return err
 			}
@@ -252,7 +252,7 @@ func TestCompaniesWithoutAnOwnerAreLookedAtSoon(t *testing.T) {
 // What is kept of many companies is deleted in turn: on SQLite each deletion has all that is written
 // in the region wait.
 func TestPurgesAtTheSameTime(t *testing.T) {
-	s := newSite(t)
+	s := newSiteOf(t, siteOptions{queue: postgresStore(t)})
 	q := &move.Queue{DB: s.queue, Now: time.Now}
 	options := move.Options{Queue: q, Directories: map[string]move.Directory{"site": s.directory}, Secret: siteSecret, AtOnce: 2, Retention: 24 * time.Hour}
 	mover := move.New(options)
