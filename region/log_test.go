@@ -377,3 +377,17 @@ func TestTheLogIsShortened(t *testing.T) {
 		t.Errorf("left are versions that sum up to %d; the one that isn't published and the new one must stay", got)
 	}
 }
+
+// What is kept for moves doesn't keep the rest, however much of it is from the same moment.
+func TestWhatIsKeptForMovesStays(t *testing.T) {
+	w := newWorld(t)
+	fill := `WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2500)
+		INSERT INTO change_log (company_id, version, name, deleted, data, at, published) SELECT $1, i, 'projects', 0, '{}', 1000, 1 FROM n`
+	w.exec(fill, int64(5))
+	w.exec(fill, int64(6))
+	w.exec(`INSERT INTO moves (company_id, move_id, turn, keep_after) VALUES (5, 'move', 1, 100)`)
+	check(t, region.ForgetOld(w.service, t.Context()))
+	if kept, rest := w.count(`SELECT COUNT(*) FROM change_log WHERE company_id = 5 AND version > 100`), w.count(`SELECT COUNT(*) FROM change_log`); kept != 2400 || rest != kept {
+		t.Errorf("%d changes are kept for the move, want 2400, and %d in all", kept, rest)
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"time"
 
 	"mpr/company"
@@ -133,24 +134,54 @@ func (s *Service) unpublished(ctx context.Context) (changes []directory.Change, 
 	return changes, rows.Err()
 }
 
-// forgetOld deletes what stands in the change log longer than anybody needs it.
+// logEntry names an entry of the change log.
+type logEntry struct{ company, version, at int64 }
+
+// forgetOld deletes what stands in the change log longer than anybody needs it. What is kept for
+// moves may be most of what is old: it is passed by, once, by a reader that holds up no writer.
 func (s *Service) forgetOld(ctx context.Context) error {
 	before := store.Micros(s.Now().Add(-keepLog))
-	for {
-		var n int64
-		err := s.DB.Write(ctx, func(tx *sql.Tx) error {
-			done, err := tx.ExecContext(ctx, `DELETE FROM change_log WHERE (company_id, version) IN
-				(SELECT company_id, version FROM change_log WHERE at < $1 AND published = 1
-					AND NOT EXISTS (SELECT 1 FROM moves m WHERE m.company_id = change_log.company_id AND m.keep_after >= 0 AND change_log.version > m.keep_after)
-				ORDER BY at LIMIT $2)`, before, forgetAtOnce)
+	for from := int64(math.MinInt64); ; {
+		old, err := s.forgettable(ctx, from, before)
+		if err != nil || len(old) == 0 {
+			return err
+		}
+		from = old[len(old)-1].at // others may be of the same moment
+		err = s.DB.Write(ctx, func(tx *sql.Tx) error {
+			forget, err := tx.PrepareContext(ctx, `DELETE FROM change_log WHERE company_id = $1 AND version = $2
+				AND NOT EXISTS (SELECT 1 FROM moves m WHERE m.company_id = $1 AND m.keep_after >= 0 AND $2 > m.keep_after)`)
 			if err != nil {
 				return err
 			}
-			n, err = done.RowsAffected()
-			return err
+			defer forget.Close() //nolint:errcheck // it ends with the transaction
+			for _, e := range old {
+				if _, err := forget.ExecContext(ctx, e.company, e.version); err != nil {
+					return err
+				}
+			}
+			return nil
 		})
-		if err != nil || n < forgetAtOnce {
+		if err != nil || len(old) < forgetAtOnce {
 			return err
 		}
 	}
+}
+
+// forgettable reads the oldest entries from a moment on that nobody needs any more.
+func (s *Service) forgettable(ctx context.Context, from, before int64) (old []logEntry, err error) {
+	rows, err := s.DB.Read().QueryContext(ctx, `SELECT company_id, version, at FROM change_log WHERE at >= $1 AND at < $2 AND published = 1
+		AND NOT EXISTS (SELECT 1 FROM moves m WHERE m.company_id = change_log.company_id AND m.keep_after >= 0 AND change_log.version > m.keep_after)
+		ORDER BY at LIMIT $3`, from, before, forgetAtOnce)
+	if err != nil {
+		return nil, fmt.Errorf("read the change log: %w", err)
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		var e logEntry
+		if err := rows.Scan(&e.company, &e.version, &e.at); err != nil {
+			return nil, fmt.Errorf("read the change log: %w", err)
+		}
+		old = append(old, e)
+	}
+	return old, rows.Err()
 }
