@@ -45,6 +45,9 @@ func (j *journey) cut(ctx context.Context) error {
 		return err
 	}
 	j.note(func(m *Move) { m.Froze = true }) // each mover that finds the move here says so again
+	if err := j.mayGoOn(); err != nil && !errors.Is(err, errPaused) {
+		return err // abort gives back what an earlier mover may have frozen
+	}
 	limited, cancel := context.WithTimeout(ctx, cutWithin)
 	committed, err := j.commit(limited, d, p, revision)
 	cancel()

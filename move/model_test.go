@@ -456,6 +456,12 @@ func (w *model) act(i int, do func(string, func(*model))) {
 			}
 		})
 	case cutLook, backLook:
+		if w.abort && m.at == cutLook && w.dirRegion != m.to() { // it may have heard so, or not yet
+			do(name+", given up", func(w *model) {
+				w.froze = w.froze || w.turn == m.turn
+				w.enter(i, aborting)
+			})
+		}
 		do(name, func(w *model) {
 			m := &w.movers[i]
 			look := m.at

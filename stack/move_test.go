@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -489,8 +490,12 @@ func TestMoversThatDie(t *testing.T) {
 				ended := s.over(m.ID)
 				s.check(second.Close())
 				x.end()
-				if !abort && ended.Phase != move.Retained {
+				committed := slices.Index(move.Steps, step) > slices.Index(move.Steps, "commit") && !undoing
+				if want := map[bool]move.Phase{true: move.Aborted, false: move.Retained}[abort && !committed]; ended.Phase != want {
 					t.Errorf("ended as %+v", ended)
+				}
+				if ended.Phase == move.Aborted && s.rows("EU01") != 0 {
+					t.Errorf("%d projects are left at the destination", s.rows("EU01"))
 				}
 				s.one(x)
 			})
