@@ -306,11 +306,18 @@ func (j *journey) purge(ctx context.Context) error {
 		}
 	}
 	for left := true; left; {
+		again, err := j.Queue.leftAgain(ctx, j.Move)
+		if err != nil {
+			return err
+		}
+		if again {
+			return j.end(ctx, Done, "the company has left "+string(j.From)+" again since: its rows there are the later move's to keep")
+		}
 		var said struct {
 			Deleted int64 `json:"deleted"`
 			Left    bool  `json:"left"`
 		}
-		err := j.from.post(ctx, "purge", nil, &said)
+		err = j.from.post(ctx, "purge", nil, &said)
 		if errors.Is(err, problem.New(problem.Conflict, "")) {
 			return j.end(ctx, Done, "the company has come back to "+string(j.From)+": its rows are in use")
 		}

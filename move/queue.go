@@ -123,6 +123,18 @@ func (q *Queue) OfCompany(ctx context.Context, environment string, id company.ID
 	return collect(rows, err)
 }
 
+// leftAgain says whether a later move has taken the company from the same region, and so keeps
+// its rows there for a time of its own.
+func (q *Queue) leftAgain(ctx context.Context, m *Move) (again bool, err error) {
+	err = q.DB.Read().QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM moves WHERE environment = $1 AND company_id = $2 AND source = $3
+		AND phase IN ('committed', 'retained', 'purging', 'done') AND seq > (SELECT seq FROM moves WHERE id = $4))`,
+		m.Environment, int64(m.Company), string(m.From), m.ID).Scan(&again)
+	if err != nil {
+		return false, fmt.Errorf("look for a later move: %w", err)
+	}
+	return again, nil
+}
+
 func collect(rows *sql.Rows, err error) (list []*Move, _ error) {
 	if err != nil {
 		return nil, fmt.Errorf("list moves: %w", err)

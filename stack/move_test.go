@@ -543,3 +543,44 @@ func (x *siteTraffic) atLeast(n int) {
 		}
 	}
 }
+
+// A company goes, comes back and goes again: what the last move has promised to keep isn't
+// deleted when the time of the first one is over.
+func TestRetentionOfTheLastMove(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	var ahead atomic.Int64
+	now := func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+	mover := move.New(move.Options{Queue: &move.Queue{DB: s.queue, Now: now}, Directories: map[string]move.Directory{"site": s.directory},
+		Secret: siteSecret, AtOnce: 4, Retention: 24 * time.Hour})
+	s.closeLater(mover)
+	var moves []*move.Move
+	for i, to := range []company.Region{"EU01", "US02", "EU01"} {
+		ahead.Store(int64(time.Duration(i) * time.Hour))
+		m := s.request(to)
+		mover.Wake()
+		moves = append(moves, s.over(m.ID))
+	}
+	for i, expected := range []struct {
+		ahead time.Duration
+		kept  bool
+	}{{24*time.Hour + time.Minute, true}, {26*time.Hour + time.Minute, false}} {
+		ahead.Store(int64(expected.ahead))
+		mover.Wake()
+		ended := moves[2*i]
+		q := &move.Queue{DB: s.queue, Now: now}
+		for limit := time.Now().Add(20 * time.Second); ended.Phase != move.Done; time.Sleep(5 * time.Millisecond) {
+			var err error
+			ended, err = q.Get(t.Context(), "site", ended.ID)
+			s.check(err)
+			if time.Now().After(limit) {
+				t.Fatalf("the move isn't done: %+v", ended)
+			}
+		}
+		var said struct{ Rows map[string]int64 }
+		s.put("GET", fmt.Sprintf("%s/contract/v1/companies/%d/state?rows=1", s.internal["US02"], s.company), "", &said)
+		if kept := said.Rows["companies"] == 1; kept != expected.kept {
+			t.Errorf("after %v: the rows are kept: %v", expected.ahead, kept)
+		}
+	}
+}
