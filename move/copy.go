@@ -242,18 +242,14 @@ func compare(from, to checksum) error {
 
 // ready follows on until the time of the change-over has come.
 func (j *journey) ready(ctx context.Context) error {
-	now := j.Queue.Now()
-	switch {
-	case !j.NotAfter.IsZero() && now.After(j.NotAfter):
-		return &errAbort{"it wasn't ready within its window"}
-	case now.Before(j.NotBefore):
-		if _, err := j.catchUp(ctx, closeEnough, 0); err != nil {
-			return err
-		}
+	if _, err := j.catchUp(ctx, closeEnough, 0); err != nil {
+		return err
+	}
+	if now := j.Queue.Now(); now.Before(j.NotBefore) {
 		j.note(func(m *Move) { m.wake = now.Add(min(followEvery, j.NotBefore.Sub(now))) })
 		return errWaits
 	}
-	if _, err := j.catchUp(ctx, closeEnough, 0); err != nil {
+	if err := j.mayGoOn(); err != nil { // catching up may have taken long
 		return err
 	}
 	if err := j.provesItself(ctx); err != nil {

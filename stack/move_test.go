@@ -584,3 +584,40 @@ func TestRetentionOfTheLastMove(t *testing.T) {
 		}
 	}
 }
+
+// A window that ends while the rows are copied ends the move then: it doesn't go on copying what
+// can't change over any more.
+func TestWindowEndsWhileCopying(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	ends := time.Now().Add(time.Second)
+	mover := s.mover(0, func(ctx context.Context, _ *move.Move, name string) error {
+		if name != "rows" {
+			return nil
+		}
+		select {
+		case <-time.After(time.Until(ends) + 10*time.Millisecond):
+		case <-ctx.Done():
+		}
+		return nil
+	})
+	s.closeLater(mover)
+	q := &move.Queue{DB: s.queue, Now: time.Now}
+	m, err := q.Add(t.Context(), "site", "US02", move.Request{Company: s.company, To: "EU01", By: "the test", NotAfter: ends})
+	s.check(err)
+	mover.Wake()
+	ended := s.over(m.ID)
+	if ended.Phase != move.Aborted || !strings.Contains(ended.Why, "window") {
+		t.Errorf("ended as %+v", ended)
+	}
+	events, err := q.Events(t.Context(), m.ID)
+	s.check(err)
+	for _, e := range events {
+		if e.Phase == move.Following || e.Phase == move.Ready {
+			t.Errorf("it went on: %+v", e)
+		}
+	}
+	if owners := s.owners(); owners != 1 {
+		t.Errorf("%d regions own the company", owners)
+	}
+}
