@@ -42,6 +42,7 @@ func scan(row interface{ Scan(...any) error }) (*Move, error) {
 		return nil, fmt.Errorf("read move %s: %w", m.ID, err)
 	}
 	m.wake = store.Time(wake)
+	m.Paused = m.Paused && !m.Phase.Over() // one that came too late says nothing
 	m.Details.Company, m.Details.To = m.Company, m.To
 	return &m, nil
 }
@@ -185,7 +186,7 @@ func (q *Queue) Events(ctx context.Context, id string) (list []Event, err error)
 // Pause keeps a move from going on, or has it go on. By says who asks.
 func (q *Queue) Pause(ctx context.Context, m *Move, paused bool, by string) error {
 	word := map[bool]string{true: "paused by ", false: "resumed by "}[paused]
-	return q.steer(ctx, m, `UPDATE moves SET paused = $2, wake = 0 WHERE id = $1 AND active = 1`, word+by, bit(paused))
+	return q.steer(ctx, m, `UPDATE moves SET paused = $2, wake = 0 WHERE id = $1 AND active = 1 AND aborting = 0`, word+by, bit(paused))
 }
 
 // Abort has a move given up, if it hasn't been committed by then.
@@ -200,7 +201,7 @@ func (q *Queue) steer(ctx context.Context, m *Move, update, text string, value i
 			return fmt.Errorf("steer a move: %w", err)
 		}
 		if n, err := done.RowsAffected(); err != nil || n == 0 {
-			return errors.Join(err, problem.New(problem.Conflict, "The move is over already."))
+			return errors.Join(err, problem.New(problem.Conflict, "The move is over already, or is being given up."))
 		}
 		return note(ctx, tx, m.ID, q.Now(), m.Phase, text)
 	})
@@ -253,8 +254,9 @@ func (q *Queue) claim(ctx context.Context, lease time.Duration, limit int, dead 
 		now := store.Micros(q.Now())
 		// Of two moves that wait the older one goes first. Those that have begun hold a place in
 		// both regions. Only what is kept waits for longer than a retry: a wait that does is one
-		// of a clock that jumped.
-		rows, err := tx.QueryContext(ctx, `SELECT `+columns+` FROM moves m WHERE waits = 1 AND lease < $1 AND (paused = 0 OR aborting = 1)
+		// of a clock that jumped. A pause is for what comes before the change-over: once that has
+		// begun somebody must end it, or the company has no owner.
+		rows, err := tx.QueryContext(ctx, `SELECT `+columns+` FROM moves m WHERE waits = 1 AND lease < $1 AND (paused = 0 OR aborting = 1 OR phase NOT IN ('queued', 'copying', 'following', 'ready'))
 			AND (wake <= $1 OR (wake > $3 AND phase <> 'retained'))
 			AND (phase <> 'queued' OR aborting = 1 OR
 				(SELECT COUNT(*) FROM moves o WHERE o.environment = m.environment AND o.active = 1 AND o.phase <> 'queued' AND (o.source IN (m.source, m.destination) OR o.destination IN (m.source, m.destination))) < $2)

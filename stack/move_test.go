@@ -621,3 +621,65 @@ func TestWindowEndsWhileCopying(t *testing.T) {
 		t.Errorf("%d regions own the company", owners)
 	}
 }
+
+// A pause that comes while the company changes over keeps nobody from ending that: the company
+// would have no owner until somebody resumed the move, and what the source keeps would stay.
+func TestPausedInTheChangeOver(t *testing.T) {
+	for _, step := range []string{"freeze", "last changes", "commit", "activate", "release", "leave"} {
+		t.Run(step, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t)
+			x := s.write()
+			q := &move.Queue{DB: s.queue, Now: time.Now}
+			m := s.request("EU01")
+			paused := make(chan error, 1)
+			var gone atomic.Bool
+			errDead := errors.New("dead")
+			first := s.mover(0, func(ctx context.Context, _ *move.Move, name string) error {
+				if name == step && !gone.Swap(true) {
+					paused <- q.Pause(ctx, m, true, "the test")
+				}
+				if gone.Load() {
+					return errDead
+				}
+				return nil
+			})
+			select {
+			case err := <-paused:
+				s.check(err)
+			case <-time.After(30 * time.Second):
+				t.Fatal("the step doesn't come")
+			}
+			s.check(first.Close())
+			second := s.mover(time.Hour, nil)
+			for limit := time.Now().Add(20 * time.Second); s.owners() != 1; time.Sleep(20 * time.Millisecond) {
+				if time.Now().After(limit) {
+					now, err := q.Get(t.Context(), "site", m.ID)
+					t.Fatalf("nobody owns the company: %+v, %v", now, err)
+				}
+			}
+			// Where the change-over was undone the move waits for whoever has paused it.
+			if err := q.Pause(t.Context(), m, false, "the test"); err != nil && !errors.Is(err, problem.New(problem.Conflict, "")) {
+				t.Fatal(err)
+			}
+			if ended := s.over(m.ID); ended.Phase != move.Retained {
+				t.Errorf("ended as %+v", ended)
+			}
+			s.check(second.Close())
+			third := s.mover(25*time.Hour, nil)
+			for limit := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+				now, err := q.Get(t.Context(), "site", m.ID)
+				s.check(err)
+				if now.Phase == move.Done {
+					break
+				}
+				if time.Now().After(limit) {
+					t.Fatalf("what the source keeps isn't deleted: %+v", now)
+				}
+			}
+			s.check(third.Close())
+			x.end()
+			s.one(x)
+		})
+	}
+}
