@@ -252,14 +252,16 @@ func (q *Queue) claim(ctx context.Context, lease time.Duration, limit int, dead 
 			}
 		}
 		now := store.Micros(q.Now())
-		// Of two moves that wait the older one goes first. Those that have begun hold a place in
-		// both regions. Only what is kept waits for longer than a retry: a wait that does is one
+		// Of two moves that wait the older one goes first. Those that have begun, or that a mover
+		// is about to begin, hold a place in both regions; those that only wait, for their time
+		// or for an operator, don't. Only what is kept waits for longer than a retry: a wait that does is one
 		// of a clock that jumped. A pause is for what comes before the change-over: once that has
 		// begun somebody must end it, or the company has no owner.
 		rows, err := tx.QueryContext(ctx, `SELECT `+columns+` FROM moves m WHERE waits = 1 AND lease < $1 AND (paused = 0 OR aborting = 1 OR phase NOT IN ('queued', 'copying', 'following', 'ready'))
 			AND (wake <= $1 OR (wake > $3 AND phase <> 'retained'))
 			AND (phase <> 'queued' OR aborting = 1 OR
-				(SELECT COUNT(*) FROM moves o WHERE o.environment = m.environment AND o.active = 1 AND o.phase <> 'queued' AND (o.source IN (m.source, m.destination) OR o.destination IN (m.source, m.destination))) < $2)
+				(SELECT COUNT(*) FROM moves o WHERE o.environment = m.environment AND o.active = 1 AND o.id <> m.id AND o.paused = 0 AND o.phase <> 'ready' AND (o.phase <> 'queued' OR o.lease >= $1) AND
+					(o.source IN (m.source, m.destination) OR o.destination IN (m.source, m.destination))) < $2)
 			ORDER BY seq LIMIT 1`, now, limit, now+longestRetry.Microseconds())
 		list, err := collect(rows, err)
 		if err != nil || len(list) == 0 {

@@ -241,6 +241,9 @@ func moveBar(m *control.Move) string {
 	if m.Rows > 0 {
 		full = int(min(m.Copied, m.Rows) * width / m.Rows)
 	}
+	if m.Reused {
+		full = width
+	}
 	text := fmt.Sprintf("[%s%s] %s, %d of %d rows, %d changes behind", strings.Repeat("#", full), strings.Repeat(".", width-full), m.Phase, m.Copied, m.Rows, m.Lag)
 	if took := time.Since(m.Started); m.Phase == "copying" && !m.Started.IsZero() && m.Copied > 0 && took > time.Second {
 		rate := float64(m.Copied) / took.Seconds()
@@ -272,7 +275,11 @@ func showMove(w io.Writer, m *control.Move) {
 	if m.Paused {
 		phase += ", paused"
 	}
-	list(w, "move", m.ID, "company", m.Company.String(), "from", string(m.From), "to", string(m.To), "phase", phase, "asked for", m.Requested.Format(time.RFC3339)+" by "+m.By,
+	waits := ""
+	if m.Phase == "queued" && !m.Paused && m.Problem == "" {
+		waits = "for its turn: a region takes part in a few moves at the same time (see `mpr move list --active`)"
+	}
+	list(w, "move", m.ID, "company", m.Company.String(), "from", string(m.From), "to", string(m.To), "phase", phase, "waits", waits, "asked for", m.Requested.Format(time.RFC3339)+" by "+m.By,
 		"not before", instantOrNone(m.NotBefore), "not after", instantOrNone(m.NotAfter), "rows", rows, "verified", verified, "changed over", changed,
 		"retained", retained(m), "given up", m.Why, "problem", m.Problem)
 }
@@ -349,7 +356,11 @@ func (c *moveListCommand) Run(ctx context.Context, t *terminal) error {
 			if m.Paused {
 				phase += ", paused"
 			}
-			rows[i] = []string{m.Company.String(), string(m.From), string(m.To), phase, fmt.Sprintf("%d/%d", m.Copied, m.Rows), m.Requested.Format(time.RFC3339), m.By, m.ID}
+			copied := fmt.Sprintf("%d/%d", m.Copied, m.Rows)
+			if m.Reused {
+				copied = "changes only"
+			}
+			rows[i] = []string{m.Company.String(), string(m.From), string(m.To), phase, copied, m.Requested.Format(time.RFC3339), m.By, m.ID}
 		}
 		table(w, []string{"COMPANY", "FROM", "TO", "PHASE", "ROWS", "ASKED FOR", "BY", "MOVE"}, rows)
 		if len(rows) == 0 {
