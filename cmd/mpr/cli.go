@@ -153,7 +153,9 @@ func (t *terminal) failJSON(err error) {
 		Code    problem.Code        `json:"code"`
 		Message string              `json:"message"`
 		Errors  map[string][]string `json:"errors,omitempty"`
-	}{"failed", err.Error(), nil}
+		// RequestID finds the refusal in the log of whoever refused.
+		RequestID string `json:"request_id,omitempty"`
+	}{Code: "failed", Message: err.Error()}
 	var p *problem.Problem
 	var wrong usageError
 	var stopped interruptedError
@@ -161,7 +163,7 @@ func (t *terminal) failJSON(err error) {
 	case errors.As(err, &stopped):
 		said.Code = "interrupted"
 	case errors.As(err, &p):
-		said.Code, said.Message, said.Errors = p.Code, strings.Replace(err.Error(), p.Error(), p.Message, 1), p.Fields
+		said.Code, said.Message, said.Errors, said.RequestID = p.Code, strings.Replace(err.Error(), p.Error(), p.Message, 1), p.Fields, p.RequestID
 	case errors.As(err, &wrong):
 		said.Code = "usage"
 	}
@@ -179,6 +181,9 @@ func (t *terminal) fail(err error) {
 	// programs and logs.
 	text := strings.Replace(err.Error(), p.Error(), p.Message, 1)
 	_, _ = fmt.Fprintf(t.err, "mpr: %s\n", text)
+	if p.RequestID != "" && p.Code.Status() >= 500 { // its log says more
+		_, _ = fmt.Fprintf(t.err, "The request id is %s.\n", p.RequestID)
+	}
 	fields := make([]string, 0, len(p.Fields))
 	for field, whys := range p.Fields {
 		for _, why := range whys {
