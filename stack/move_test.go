@@ -301,17 +301,29 @@ func (s *site) over(id string) *move.Move { s.t.Helper(); return s.overWithin(id
 
 func (s *site) overWithin(id string, within time.Duration) *move.Move {
 	s.t.Helper()
+	return s.becomesWithin(id, within, func(m *move.Move) bool { return m.Phase.Over() })
+}
+
+// becomes waits for what is to become of a move.
+func (s *site) becomes(id string, so func(*move.Move) bool) {
+	s.t.Helper()
+	s.becomesWithin(id, 40*time.Second, so)
+}
+
+func (s *site) becomesWithin(id string, within time.Duration, so func(*move.Move) bool) *move.Move {
+	s.t.Helper()
 	q := &move.Queue{DB: s.queue, Now: time.Now}
 	limit := time.Now().Add(within)
-	for tick := time.NewTicker(5 * time.Millisecond); ; <-tick.C {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for ; ; <-tick.C {
 		m, err := q.Get(s.t.Context(), "site", id)
 		s.check(err)
-		if m.Phase.Over() {
-			tick.Stop()
+		if so(m) {
 			return m
 		}
 		if time.Now().After(limit) {
-			s.t.Fatalf("the move doesn't end: %+v", m)
+			s.t.Fatalf("it doesn't come to that: %+v", m)
 		}
 	}
 }
@@ -568,15 +580,7 @@ func TestRetentionOfTheLastMove(t *testing.T) {
 		ahead.Store(int64(expected.ahead))
 		mover.Wake()
 		ended := moves[2*i]
-		q := &move.Queue{DB: s.queue, Now: now}
-		for limit := time.Now().Add(20 * time.Second); ended.Phase != move.Done; time.Sleep(5 * time.Millisecond) {
-			var err error
-			ended, err = q.Get(t.Context(), "site", ended.ID)
-			s.check(err)
-			if time.Now().After(limit) {
-				t.Fatalf("the move isn't done: %+v", ended)
-			}
-		}
+		s.becomes(ended.ID, func(m *move.Move) bool { return m.Phase == move.Done })
 		var said struct{ Rows map[string]int64 }
 		s.put("GET", fmt.Sprintf("%s/contract/v1/companies/%d/state?rows=1", s.internal["US02"], s.company), "", &said)
 		if kept := said.Rows["companies"] == 1; kept != expected.kept {
@@ -652,12 +656,7 @@ func TestPausedInTheChangeOver(t *testing.T) {
 			}
 			s.check(first.Close())
 			second := s.mover(time.Hour, nil)
-			for limit := time.Now().Add(20 * time.Second); s.owners() != 1; time.Sleep(20 * time.Millisecond) {
-				if time.Now().After(limit) {
-					now, err := q.Get(t.Context(), "site", m.ID)
-					t.Fatalf("nobody owns the company: %+v, %v", now, err)
-				}
-			}
+			s.becomes(m.ID, func(*move.Move) bool { return s.owners() == 1 })
 			// Where the change-over was undone the move waits for whoever has paused it.
 			if err := q.Pause(t.Context(), m, false, "the test"); err != nil && !errors.Is(err, problem.New(problem.Conflict, "")) {
 				t.Fatal(err)
@@ -667,16 +666,7 @@ func TestPausedInTheChangeOver(t *testing.T) {
 			}
 			s.check(second.Close())
 			third := s.mover(25*time.Hour, nil)
-			for limit := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-				now, err := q.Get(t.Context(), "site", m.ID)
-				s.check(err)
-				if now.Phase == move.Done {
-					break
-				}
-				if time.Now().After(limit) {
-					t.Fatalf("what the source keeps isn't deleted: %+v", now)
-				}
-			}
+			s.becomes(m.ID, func(m *move.Move) bool { return m.Phase == move.Done })
 			s.check(third.Close())
 			x.end()
 			s.one(x)
