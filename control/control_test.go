@@ -9,7 +9,9 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
+	"mpr/move"
 	"mpr/problem"
 )
 
@@ -20,7 +22,7 @@ func serve(t *testing.T) string {
 	t.Helper()
 	s, err := New(t.Context(), Options{
 		Environments: []*Environment{{Name: "production", LoginURL: "http://login.test"}, {Name: "monthly sandbox"}},
-		Secret:       "internal-secret", AdminToken: adminToken,
+		Secret:       "internal-secret", AdminToken: adminToken, Moves: &move.Queue{Now: time.Now},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -76,6 +78,14 @@ func TestRefusals(t *testing.T) {
 		"account kind":       {method: "POST", path: in + "/service-accounts", body: `{"kind":"web"}`, status: 422, code: problem.Invalid},
 		"account company":    {method: "POST", path: in + "/service-accounts", body: `{"kind":"traditional"}`, status: 422, code: problem.Invalid},
 		"managed company":    {method: "POST", path: in + "/service-accounts", body: `{"kind":"developer_managed","company":1}`, status: 422, code: problem.Invalid},
+		"nothing":            {method: "POST", path: in + "/moves", status: 400, code: problem.MalformedJSON, message: "it is empty"},
+		"a list":             {method: "POST", path: in + "/moves", body: `[]`, status: 400, code: problem.MalformedJSON, message: "it must be an object, and not a value of the kind array"},
+		"id as text":         {method: "POST", path: in + "/moves", body: `{"company":"1"}`, status: 400, code: problem.MalformedJSON, message: "the field company can't have a value of the kind string"},
+		"no time":            {method: "POST", path: in + "/moves", body: `{"not_before":"tomorrow"}`, status: 400, code: problem.MalformedJSON, message: "is no time such as"},
+		"move of nobody":     {method: "POST", path: in + "/moves", body: `{"to":"EU01"}`, status: 422, code: problem.Invalid, message: "company"},
+		"negative rate":      {method: "POST", path: in + "/moves", body: `{"company":1,"to":"EU01","rate":-1}`, status: 422, code: problem.Invalid, message: "rate"},
+		"window backwards":   {method: "POST", path: in + "/moves", body: `{"company":1,"to":"EU01","not_before":"2099-01-02T00:00:00Z","not_after":"2099-01-01T00:00:00Z"}`, status: 422, code: problem.Invalid, message: "after not_before"},
+		"window in the past": {method: "POST", path: in + "/moves", body: `{"company":1,"to":"EU01","not_after":"2020-01-01T01:00:00+01:00"}`, status: 422, code: problem.Invalid, message: "ended at 2020-01-01T00:00:00Z"},
 	} {
 		t.Run(name, func(t *testing.T) { r.expect(t, base) })
 	}

@@ -105,6 +105,15 @@ func (s *Service) startMove(r *http.Request, e *Environment) (int, any, error) {
 	if in.Company <= 0 {
 		return 0, nil, invalid("company", "must be the id of a company")
 	}
+	if in.Rate < 0 {
+		return 0, nil, invalid("rate", "must be a number of rows a second, or 0 for no limit")
+	}
+	if !in.NotAfter.IsZero() && !in.NotAfter.After(in.NotBefore) {
+		return 0, nil, invalid("not_after", "must come after not_before")
+	}
+	if now := s.moves.Now(); !in.NotAfter.IsZero() && !in.NotAfter.After(now) {
+		return 0, nil, invalid("not_after", fmt.Sprintf("is over: it is %s now, and the window ended at %s", now.UTC().Format(time.RFC3339), in.NotAfter.UTC().Format(time.RFC3339)))
+	}
 	placement, err := e.placement(r.Context(), in.Company)
 	if err != nil {
 		return 0, nil, err
@@ -116,15 +125,6 @@ func (s *Service) startMove(r *http.Request, e *Environment) (int, any, error) {
 	}
 	if err := e.movable(r.Context(), placement, in.To); err != nil {
 		return 0, nil, err
-	}
-	if in.Rate < 0 {
-		return 0, nil, invalid("rate", "must be a number of rows a second, or 0 for no limit")
-	}
-	if !in.NotAfter.IsZero() && !in.NotAfter.After(in.NotBefore) {
-		return 0, nil, invalid("not_after", "must come after not_before")
-	}
-	if !in.NotAfter.IsZero() && !in.NotAfter.After(s.moves.Now()) {
-		return 0, nil, invalid("not_after", "must lie in the future")
 	}
 	if in.DryRun {
 		plan, err := s.planMove(r.Context(), e, placement, in.Request)

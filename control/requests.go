@@ -5,10 +5,13 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"mime"
 	"net/http"
 	"slices"
+	"strings"
+	"time"
 
 	"mpr/problem"
 )
@@ -61,12 +64,31 @@ func readJSON(r *http.Request, v any) error {
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.DisallowUnknownFields() // a misspelt field must not look like one that was left out
 	if err := dec.Decode(v); err != nil {
-		return problem.New(problem.MalformedJSON, "The request's body isn't what is expected here: %v.", err)
+		return problem.New(problem.MalformedJSON, "The request's body isn't what is expected here: %s.", misread(err)).Because(err)
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		return problem.New(problem.MalformedJSON, "The request's body goes on after its JSON value.")
 	}
 	return nil
+}
+
+// misread says what is wrong with a body in words of JSON, not of Go.
+func misread(err error) string {
+	var kind *json.UnmarshalTypeError
+	var when *time.ParseError
+	switch {
+	case errors.Is(err, io.EOF):
+		return "it is empty"
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return "it ends before its JSON value does"
+	case errors.As(err, &kind) && kind.Field == "":
+		return "it must be an object, and not a value of the kind " + kind.Value
+	case errors.As(err, &kind):
+		return fmt.Sprintf("the field %s can't have a value of the kind %s", kind.Field[strings.LastIndexByte(kind.Field, '.')+1:], kind.Value)
+	case errors.As(err, &when):
+		return fmt.Sprintf("%s is no time such as 2019-04-01T14:00:00Z", when.Value)
+	}
+	return strings.TrimPrefix(err.Error(), "json: ")
 }
 
 func writeJSON(w http.ResponseWriter, status int, v any) {

@@ -173,13 +173,14 @@ func refusal(method, url string, status int, data []byte) error {
 		Errors      map[string][]string `json:"errors"`
 		OAuth       problem.Code        `json:"error"`
 		Description string              `json:"error_description"`
+		RequestID   string              `json:"request_id"`
 	}
 	err := json.Unmarshal(data, &answer)
 	switch {
 	case err == nil && answer.Code != "":
-		return &problem.Problem{Code: answer.Code, Message: answer.Message, Fields: answer.Errors}
+		return &problem.Problem{Code: answer.Code, Message: answer.Message, Fields: answer.Errors, RequestID: answer.RequestID}
 	case err == nil && answer.OAuth != "":
-		return &problem.Problem{Code: answer.OAuth, Message: answer.Description}
+		return &problem.Problem{Code: answer.OAuth, Message: answer.Description, RequestID: answer.RequestID}
 	}
 	return fmt.Errorf("%s %s: answered %d without a reason", method, url, status)
 }

@@ -140,7 +140,7 @@ type (
 )
 
 // busy counts the moves that have a place in each region: those that have begun, and those that a
-// mover has just taken up.
+// mover has just taken up. Those that only wait, for their time or for an operator, have none.
 func busy(rows *sql.Rows, err error) (map[end]int, error) {
 	if err != nil {
 		return nil, fmt.Errorf("count the moves that have begun: %w", err)
@@ -163,7 +163,7 @@ func busy(rows *sql.Rows, err error) (map[end]int, error) {
 // another one.
 func (q *Queue) queued(ctx context.Context, from querier, limit int, at, jumped int64) (*Move, error) {
 	places, err := busy(from.QueryContext(ctx, `SELECT environment, source, destination, COUNT(*) FROM moves
-		WHERE active = 1 AND (phase <> 'queued' OR lease > 0) AND (phase <> 'queued' OR lease >= $1) GROUP BY environment, source, destination`, at))
+		WHERE active = 1 AND paused = 0 AND phase <> 'ready' AND (phase <> 'queued' OR lease > 0) AND (phase <> 'queued' OR lease >= $1) GROUP BY environment, source, destination`, at))
 	if err != nil {
 		return nil, err
 	}

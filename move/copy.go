@@ -268,18 +268,14 @@ func (j *journey) keepUp(ctx context.Context) error {
 
 // ready follows on until the time of the change-over has come.
 func (j *journey) ready(ctx context.Context) error {
-	now := j.Queue.Now()
-	switch {
-	case !j.NotAfter.IsZero() && now.After(j.NotAfter):
-		return &errAbort{"it wasn't ready within its window"}
-	case now.Before(j.NotBefore):
-		if err := j.keepUp(ctx); err != nil {
-			return err
-		}
+	if err := j.keepUp(ctx); err != nil {
+		return err
+	}
+	if now := j.Queue.Now(); now.Before(j.NotBefore) {
 		j.note(func(m *Move) { m.wake = now.Add(min(followEvery, j.NotBefore.Sub(now))) })
 		return errWaits
 	}
-	if err := j.keepUp(ctx); err != nil {
+	if err := j.mayGoOn(); err != nil { // catching up may have taken long
 		return err
 	}
 	if err := j.provesItself(ctx); err != nil {

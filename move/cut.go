@@ -303,18 +303,18 @@ func (j *journey) purge(ctx context.Context) error {
 		j.note(func(m *Move) { m.wake = j.RetainedUntil })
 		return errWaits
 	}
-	if why, err := j.outlived(ctx); err != nil || why != "" {
-		if err == nil {
-			err = j.end(ctx, Done, why)
-		}
-		return err
-	}
 	if j.Phase == Retained {
 		if err := j.enter(ctx, Purging, ""); err != nil {
 			return err
 		}
 	}
 	for left := true; left; {
+		if why, err := j.outlived(ctx); err != nil || why != "" {
+			if err == nil {
+				err = j.end(ctx, Done, why)
+			}
+			return err
+		}
 		var said struct {
 			Deleted int64 `json:"deleted"`
 			Left    bool  `json:"left"`

@@ -112,6 +112,8 @@ type Details struct {
 	// Problem is why the move doesn't go on; it is tried again.
 	Problem string `json:"problem,omitempty"`
 	Retries int    `json:"retries,omitempty"`
+	// Why is why the move was given up.
+	Why string `json:"why,omitempty"`
 	// RetainedUntil is how long the source keeps the rows.
 	RetainedUntil time.Time `json:"retained_until,omitzero"`
 	Purged        int64     `json:"purged,omitempty"`

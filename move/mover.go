@@ -282,6 +282,8 @@ func (j *journey) mayGoOn() error {
 	switch paused, aborting := j.steered(); {
 	case aborting:
 		return &errAbort{"asked for by an operator"}
+	case !j.NotAfter.IsZero() && j.Queue.Now().After(j.NotAfter):
+		return &errAbort{"it wasn't ready within its window, which was over at " + j.NotAfter.UTC().Format(time.RFC3339)}
 	case paused:
 		return errPaused
 	}
@@ -306,6 +308,7 @@ func (j *journey) run(ctx context.Context) error {
 		case errors.Is(err, errPaused), errors.Is(err, errWaits):
 			return nil
 		case errors.As(err, &abort):
+			j.note(func(m *Move) { m.Why = abort.why })
 			if err := j.enter(ctx, Aborting, "giving up: %s", abort.why); err != nil {
 				return err
 			}

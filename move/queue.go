@@ -42,6 +42,7 @@ func scan(row interface{ Scan(...any) error }) (*Move, error) {
 		return nil, fmt.Errorf("read move %s: %w", m.ID, err)
 	}
 	m.wake = store.Time(wake)
+	m.Paused = m.Paused && !m.Phase.Over() // one that came too late says nothing
 	m.Details.Company, m.Details.To = m.Company, m.To
 	return &m, nil
 }
@@ -173,7 +174,7 @@ func (q *Queue) Events(ctx context.Context, id string) (list []Event, err error)
 // Pause keeps a move from going on, or has it go on. By says who asks.
 func (q *Queue) Pause(ctx context.Context, m *Move, paused bool, by string) error {
 	word := map[bool]string{true: "paused by ", false: "resumed by "}[paused]
-	return q.steer(ctx, m, `UPDATE moves SET paused = $2, wake = 0 WHERE id = $1 AND active = 1`, word+by, bit(paused))
+	return q.steer(ctx, m, `UPDATE moves SET paused = $2, wake = 0 WHERE id = $1 AND active = 1 AND aborting = 0`, word+by, bit(paused))
 }
 
 // Abort has a move given up, if it hasn't been committed by then.
@@ -188,7 +189,7 @@ func (q *Queue) steer(ctx context.Context, m *Move, update, text string, value i
 			return fmt.Errorf("steer a move: %w", err)
 		}
 		if n, err := done.RowsAffected(); err != nil || n == 0 {
-			return errors.Join(err, problem.New(problem.Conflict, "The move is over already."))
+			return errors.Join(err, problem.New(problem.Conflict, "The move is over already, or is being given up."))
 		}
 		return note(ctx, tx, m.ID, q.Now(), m.Phase, text)
 	})

@@ -150,6 +150,9 @@ type Problem struct {
 	RetryAfter time.Duration
 	// Err is the cause. It goes to the log, never to the client.
 	Err error
+	// RequestID is that of the request that another process has refused, for its log. Our own
+	// answers carry their own.
+	RequestID string
 }
 
 // New makes a problem whose message is formatted as by fmt.Sprintf. What goes into the

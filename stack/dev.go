@@ -102,7 +102,7 @@ func (s *system) startDev(ctx context.Context, o DevOptions) (*Facts, error) {
 	if err := s.startControl(ctx); err != nil {
 		return nil, err
 	}
-	facts := &Facts{Admin: AdminFacts{URL: "http://" + s.config.Control.Listen, TokenFile: s.config.Control.TokenFile}}
+	facts := &Facts{data: s.config.Data, Admin: AdminFacts{URL: "http://" + s.config.Control.Listen, TokenFile: s.config.Control.TokenFile}}
 	if err := s.startFront(o, hosts, facts); err != nil {
 		return nil, err
 	}

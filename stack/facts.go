@@ -8,6 +8,7 @@ import (
 	"text/tabwriter"
 
 	"mpr/company"
+	"mpr/config"
 	"mpr/control"
 )
 
@@ -25,6 +26,8 @@ type Facts struct {
 	Users     []UserFacts    `json:"users"`
 	Apps      []AppFacts     `json:"apps"`
 	Companies []CompanyFacts `json:"companies"`
+
+	data string // the data folder
 }
 
 // EnvironmentFacts are the addresses of an environment's doors.
@@ -174,7 +177,11 @@ PROGRAMS WITH HARD-CODED HOSTS run unmodified through the proxy
 			}
 		}
 	}
-	b.WriteString("\nNEXT: mpr company list, mpr app list, mpr company create --name NAME --region EU01\n")
+	flag := ""
+	if f.data != config.DefaultData {
+		flag = fmt.Sprintf(" --data %q", f.data)
+	}
+	fmt.Fprintf(b, "\nNEXT: mpr company list%[1]s, mpr app list%[1]s, mpr company create --name NAME --region EU01%[1]s\n", flag)
 }
 
 // outOfBand is the redirect URI of programs that can't be redirected to: the code is

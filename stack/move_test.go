@@ -318,17 +318,29 @@ func (s *site) over(id string) *move.Move { s.t.Helper(); return s.overWithin(id
 
 func (s *site) overWithin(id string, within time.Duration) *move.Move {
 	s.t.Helper()
+	return s.becomesWithin(id, within, func(m *move.Move) bool { return m.Phase.Over() })
+}
+
+// becomes waits for what is to become of a move.
+func (s *site) becomes(id string, so func(*move.Move) bool) {
+	s.t.Helper()
+	s.becomesWithin(id, 40*time.Second, so)
+}
+
+func (s *site) becomesWithin(id string, within time.Duration, so func(*move.Move) bool) *move.Move {
+	s.t.Helper()
 	q := &move.Queue{DB: s.queue, Now: time.Now}
 	limit := time.Now().Add(within)
-	for tick := time.NewTicker(5 * time.Millisecond); ; <-tick.C {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for ; ; <-tick.C {
 		m, err := q.Get(s.t.Context(), "site", id)
 		s.check(err)
-		if m.Phase.Over() {
-			tick.Stop()
+		if so(m) {
 			return m
 		}
 		if time.Now().After(limit) {
-			s.t.Fatalf("the move doesn't end: %+v", m)
+			s.t.Fatalf("it doesn't come to that: %+v", m)
 		}
 	}
 }
@@ -596,5 +608,123 @@ func (x *siteTraffic) atLeast(n int) {
 		if time.Now().After(limit) {
 			x.t.Fatalf("%d projects are made, expected %d", x.count(), n)
 		}
+	}
+}
+
+// A company goes, comes back and goes again: what the last move has promised to keep isn't
+// deleted when the time of the first one is over.
+func TestRetentionOfTheLastMove(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	var ahead atomic.Int64
+	now := func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+	mover := move.New(move.Options{Queue: &move.Queue{DB: s.queue, Now: now}, Directories: map[string]move.Directory{"site": s.directory},
+		Secret: siteSecret, AtOnce: 4, Retention: 24 * time.Hour})
+	s.closeLater(mover)
+	var moves []*move.Move
+	for i, to := range []company.Region{"EU01", "US02", "EU01"} {
+		ahead.Store(int64(time.Duration(i) * time.Hour))
+		m := s.request(to)
+		mover.Wake()
+		moves = append(moves, s.over(m.ID))
+	}
+	for i, expected := range []struct {
+		ahead time.Duration
+		kept  bool
+	}{{24*time.Hour + time.Minute, true}, {26*time.Hour + time.Minute, false}} {
+		ahead.Store(int64(expected.ahead))
+		mover.Wake()
+		ended := moves[2*i]
+		s.becomes(ended.ID, func(m *move.Move) bool { return m.Phase == move.Done })
+		var said struct{ Rows map[string]int64 }
+		s.put("GET", fmt.Sprintf("%s/contract/v1/companies/%d/state?rows=1", s.internal["US02"], s.company), "", &said)
+		if kept := said.Rows["companies"] == 1; kept != expected.kept {
+			t.Errorf("after %v: the rows are kept: %v", expected.ahead, kept)
+		}
+	}
+}
+
+// A window that ends while the rows are copied ends the move then: it doesn't go on copying what
+// can't change over any more.
+func TestWindowEndsWhileCopying(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	ends := time.Now().Add(time.Second)
+	mover := s.mover(0, func(ctx context.Context, _ *move.Move, name string) error {
+		if name != "rows" {
+			return nil
+		}
+		select {
+		case <-time.After(time.Until(ends) + 10*time.Millisecond):
+		case <-ctx.Done():
+		}
+		return nil
+	})
+	s.closeLater(mover)
+	q := &move.Queue{DB: s.queue, Now: time.Now}
+	m, err := q.Add(t.Context(), "site", "US02", move.Request{Company: s.company, To: "EU01", By: "the test", NotAfter: ends})
+	s.check(err)
+	mover.Wake()
+	ended := s.over(m.ID)
+	if ended.Phase != move.Aborted || !strings.Contains(ended.Why, "window") {
+		t.Errorf("ended as %+v", ended)
+	}
+	events, err := q.Events(t.Context(), m.ID)
+	s.check(err)
+	for _, e := range events {
+		if e.Phase == move.Following || e.Phase == move.Ready {
+			t.Errorf("it went on: %+v", e)
+		}
+	}
+	if owners := s.owners(); owners != 1 {
+		t.Errorf("%d regions own the company", owners)
+	}
+}
+
+// A pause that comes while the company changes over keeps nobody from ending that: the company
+// would have no owner until somebody resumed the move, and what the source keeps would stay.
+func TestPausedInTheChangeOver(t *testing.T) {
+	for _, step := range []string{"freeze", "last changes", "commit", "activate", "release", "leave"} {
+		t.Run(step, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t)
+			x := s.write()
+			q := &move.Queue{DB: s.queue, Now: time.Now}
+			m := s.request("EU01")
+			paused := make(chan error, 1)
+			var gone atomic.Bool
+			errDead := errors.New("dead")
+			first := s.mover(0, func(ctx context.Context, _ *move.Move, name string) error {
+				if name == step && !gone.Swap(true) {
+					paused <- q.Pause(ctx, m, true, "the test")
+				}
+				if gone.Load() {
+					return errDead
+				}
+				return nil
+			})
+			select {
+			case err := <-paused:
+				s.check(err)
+			case <-time.After(30 * time.Second):
+				t.Fatal("the step doesn't come")
+			}
+			s.check(first.Close())
+			second := s.mover(time.Hour, nil)
+			s.becomes(m.ID, func(*move.Move) bool { return s.owners() == 1 })
+			// Where the change-over was undone the move waits for whoever has paused it.
+			if err := q.Pause(t.Context(), m, false, "the test"); err != nil && !errors.Is(err, problem.New(problem.Conflict, "")) {
+				t.Fatal(err)
+			}
+			if ended := s.over(m.ID); ended.Phase != move.Retained {
+				t.Errorf("ended as %+v", ended)
+			}
+			s.check(second.Close())
+			third := s.mover(25*time.Hour, nil)
+			s.becomes(m.ID, func(m *move.Move) bool { return m.Phase == move.Done })
+			s.check(third.Close())
+			x.end()
+			s.one(x)
+		})
 	}
 }

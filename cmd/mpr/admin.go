@@ -23,6 +23,9 @@ type admin struct {
 	Admin     string `placeholder:"URL" env:"MPR_ADMIN" help:"Base URL of the admin API, where it isn't found by its data folder."`
 	TokenFile string `placeholder:"FILE" env:"MPR_TOKEN_FILE" help:"File with the admin API's token."`
 	JSON      bool   `name:"json" help:"Print one line of JSON."`
+
+	// found says that the address comes from the data folder.
+	found bool
 }
 
 // author are the flags of commands whose effects are recorded with who asked for them.
@@ -43,6 +46,14 @@ func (o *author) who() string {
 		name += "@" + host
 	}
 	return name
+}
+
+// byFlag is what to add to a suggested command to ask for it in the same name.
+func (o *author) byFlag() string {
+	if o.By == "" {
+		return ""
+	}
+	return fmt.Sprintf(" --by %q", o.By)
 }
 
 // runningFile is what a running control role leaves in its data folder, to be found by.
@@ -100,7 +111,7 @@ func (a *admin) find() error {
 	if err := json.Unmarshal(data, &running); err != nil {
 		return fmt.Errorf("find the admin API: %s: %w", path, err)
 	}
-	a.Admin = running.Admin.URL
+	a.Admin, a.found = running.Admin.URL, true
 	if a.TokenFile != "" {
 		return nil
 	}
@@ -116,6 +127,9 @@ func (a *admin) environmentFlag() string {
 	flag := ""
 	if a.Env != "production" {
 		flag += fmt.Sprintf(" --env %q", a.Env)
+	}
+	if a.Admin != "" && !a.found {
+		return flag + fmt.Sprintf(" --admin %q --token-file %q", a.Admin, a.TokenFile)
 	}
 	if a.Data != config.DefaultData {
 		flag += fmt.Sprintf(" --data %q", a.Data)

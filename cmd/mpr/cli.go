@@ -48,6 +48,8 @@ const (
 	exitFine   = 0
 	exitFailed = 1
 	exitUsage  = 2
+	// exitInterrupted is what shells make of an interrupt as well: 128 and the signal's number.
+	exitInterrupted = 130
 )
 
 // run is the program: it parses the arguments, runs the command and returns the exit
@@ -80,6 +82,10 @@ func run(ctx context.Context, args []string, t *terminal) int {
 		var wrong usageError
 		if errors.As(err, &wrong) {
 			return exitUsage
+		}
+		var stopped interruptedError
+		if errors.As(err, &stopped) {
+			return exitInterrupted
 		}
 		return exitFailed
 	}
@@ -125,6 +131,11 @@ func (e usageError) Error() string { return e.text }
 
 func wrongUsage(format string, args ...any) error { return usageError{fmt.Sprintf(format, args...)} }
 
+// interruptedError says that somebody has stopped the command, and what goes on without it.
+type interruptedError struct{ text string }
+
+func (e interruptedError) Error() string { return e.text }
+
 // commandOf is the command, as far as it was understood, that a parse error is about.
 func commandOf(err error) string {
 	var parse *kong.ParseError
@@ -142,12 +153,17 @@ func (t *terminal) failJSON(err error) {
 		Code    problem.Code        `json:"code"`
 		Message string              `json:"message"`
 		Errors  map[string][]string `json:"errors,omitempty"`
-	}{"failed", err.Error(), nil}
+		// RequestID finds the refusal in the log of whoever refused.
+		RequestID string `json:"request_id,omitempty"`
+	}{Code: "failed", Message: err.Error()}
 	var p *problem.Problem
 	var wrong usageError
+	var stopped interruptedError
 	switch {
+	case errors.As(err, &stopped):
+		said.Code = "interrupted"
 	case errors.As(err, &p):
-		said.Code, said.Message, said.Errors = p.Code, strings.Replace(err.Error(), p.Error(), p.Message, 1), p.Fields
+		said.Code, said.Message, said.Errors, said.RequestID = p.Code, strings.Replace(err.Error(), p.Error(), p.Message, 1), p.Fields, p.RequestID
 	case errors.As(err, &wrong):
 		said.Code = "usage"
 	}
@@ -165,6 +181,9 @@ func (t *terminal) fail(err error) {
 	// programs and logs.
 	text := strings.Replace(err.Error(), p.Error(), p.Message, 1)
 	_, _ = fmt.Fprintf(t.err, "mpr: %s\n", text)
+	if p.RequestID != "" && p.Code.Status() >= 500 { // its log says more
+		_, _ = fmt.Fprintf(t.err, "The request id is %s.\n", p.RequestID)
+	}
 	fields := make([]string, 0, len(p.Fields))
 	for field, whys := range p.Fields {
 		for _, why := range whys {

@@ -2,12 +2,14 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
+	"os"
+	"os/signal"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"mpr/company"
@@ -28,25 +30,47 @@ type moveCommands struct {
 
 // schedule are the flags of commands that start a move.
 type schedule struct {
-	At     time.Time     `placeholder:"TIME" help:"When the company changes over, at the earliest, such as 2026-01-15T03:00:00Z. The copying begins at once."`
-	Window time.Duration `placeholder:"TIME" help:"How long after --at it may change over, such as 2h; a move that isn't ready by then is given up."`
-	Rate   int           `placeholder:"ROWS" help:"How many rows are copied each second at the most."`
-	DryRun bool          `help:"Only say what would be moved, how long it would take, and which apps would break."`
+	At     time.Time      `placeholder:"TIME" help:"When the company changes over, at the earliest, such as 2026-01-15T03:00:00Z. The copying begins at once."`
+	Window *time.Duration `placeholder:"TIME" help:"How long after --at it may change over, such as 2h; a move that isn't ready by then is given up."`
+	Rate   int            `placeholder:"ROWS" help:"How many rows are copied each second at the most."`
+	DryRun bool           `help:"Only say what would be moved, how long it would take, and which apps would break."`
 }
 
 // request asks for a move whose company is still to be said.
 func (s *schedule) request(m *author) (in control.NewMove, err error) {
-	if s.Window != 0 && s.At.IsZero() {
+	if s.Window != nil && s.At.IsZero() {
 		return in, wrongUsage("--window needs --at TIME, when it begins")
 	}
-	if s.Window < 0 {
-		return in, wrongUsage("--window must be longer than 0")
+	if s.Window != nil && *s.Window <= 0 {
+		return in, wrongUsage("--window %s: must be longer than nothing, such as 2h", *s.Window)
+	}
+	if s.Rate < 0 {
+		return in, wrongUsage("--rate %d: expected a number of rows a second", s.Rate)
 	}
 	in.By, in.NotBefore, in.Rate = m.who(), s.At.UTC(), s.Rate
-	if s.Window > 0 {
-		in.NotAfter = s.At.Add(s.Window).UTC()
+	if s.Window != nil {
+		in.NotAfter = s.At.Add(*s.Window).UTC()
+		if now := time.Now(); !in.NotAfter.After(now) {
+			return in, wrongUsage("--at and --window: it is %s now, and the window ended at %s", now.UTC().Format(time.RFC3339), in.NotAfter.Format(time.RFC3339))
+		}
 	}
 	return in, nil
+}
+
+// flags are those that say when and how fast, for a suggested command that does what was only
+// tried.
+func (s *schedule) flags() string {
+	flags := ""
+	if !s.At.IsZero() {
+		flags += " --at " + s.At.Format(time.RFC3339)
+	}
+	if s.Window != nil {
+		flags += " --window " + s.Window.String()
+	}
+	if s.Rate != 0 {
+		flags += " --rate " + strconv.Itoa(s.Rate)
+	}
+	return flags
 }
 
 // oneMove are the flags of commands that start the move of one company.
@@ -91,7 +115,12 @@ func (s *oneMove) start(ctx context.Context, t *terminal, m *author, id company.
 		if err != nil {
 			return err
 		}
-		return t.answer(m.JSON, plan, func(w io.Writer) { showMovePlan(w, plan, m.environmentFlag()) })
+		again := fmt.Sprintf("mpr move start %d --to %s", plan.Company, plan.To)
+		if back {
+			again = fmt.Sprintf("mpr move back %d", plan.Company)
+		}
+		again += s.flags() + " --wait" + m.byFlag() + m.environmentFlag()
+		return t.answer(m.JSON, plan, func(w io.Writer) { showMovePlan(w, plan, again) })
 	}
 	begun, err := client.StartMove(ctx, in)
 	if err != nil {
@@ -106,7 +135,8 @@ func (s *oneMove) start(ctx context.Context, t *terminal, m *author, id company.
 	})
 }
 
-func showMovePlan(w io.Writer, p control.MovePlan, flags string) {
+// showMovePlan tells what a move would do; again is the command that does it.
+func showMovePlan(w io.Writer, p control.MovePlan, again string) {
 	_, _ = fmt.Fprintf(w, "Company %d would move from %s to %s: %d rows, copied in about %s.\n", p.Company, p.From, p.To, p.Total,
 		time.Duration(p.Seconds*float64(time.Second)).Round(time.Millisecond))
 	_, _ = fmt.Fprintf(w, "It needs about %s at %s, where %s.\n\n", control.Size(p.Bytes), p.To, roomThere(p.Room))
@@ -136,7 +166,7 @@ func showMovePlan(w io.Writer, p control.MovePlan, flags string) {
 		}
 	}
 	if len(p.Obstacles) == 0 {
-		next(w, "mpr move start %d --to %s --wait%s", p.Company, p.To, flags)
+		next(w, "%s", again)
 	}
 }
 
@@ -150,11 +180,19 @@ func roomThere(room *int64) string {
 
 // watchMove shows a move until the company has changed over, or the move is given up.
 func watchMove(ctx context.Context, t *terminal, client *control.Client, m *control.Move, asJSON bool) error {
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	stopped := func() error {
+		if !asJSON {
+			t.progress("")
+		}
+		return interruptedError{fmt.Sprintf("stopped watching; the move goes on: see `mpr move status %d`, or give it up by `mpr move abort %d`", m.Company, m.Company)}
+	}
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
 	said := ""
 	for {
-		if state := string(m.Phase) + m.Problem; asJSON && state != said {
+		if state := fmt.Sprint(m.Phase, m.Problem, m.Paused, m.Aborting); asJSON && state != said {
 			said = state
 			if err := t.answer(true, m, nil); err != nil {
 				return err
@@ -167,12 +205,15 @@ func watchMove(ctx context.Context, t *terminal, client *control.Client, m *cont
 		}
 		select {
 		case <-ctx.Done():
-			return errors.New("stopped watching; the move goes on: see `mpr move status`")
+			return stopped()
 		case <-tick.C:
 		}
 		now, err := client.Move(ctx, m.ID)
+		if ctx.Err() != nil {
+			return stopped()
+		}
 		if err != nil {
-			return fmt.Errorf("%w\nThe move may go on: see `mpr move status`", err)
+			return fmt.Errorf("%w\nThe move may go on: see `mpr move status %d`", err, m.Company)
 		}
 		m = &now
 	}
@@ -184,7 +225,11 @@ func watchMove(ctx context.Context, t *terminal, client *control.Client, m *cont
 		}
 	}
 	if m.Committed.IsZero() {
-		return fmt.Errorf("company %d stays in %s: the move was given up", m.Company, m.From)
+		why := m.Why
+		if why == "" {
+			why = "see `mpr move proof " + m.Company.String() + "`"
+		}
+		return fmt.Errorf("company %d stays in %s: the move was given up: %s", m.Company, m.From, why)
 	}
 	return nil
 }
@@ -195,6 +240,9 @@ func moveBar(m *control.Move) string {
 	full := 0
 	if m.Rows > 0 {
 		full = int(min(m.Copied, m.Rows) * width / m.Rows)
+	}
+	if m.Reused {
+		full = width
 	}
 	text := fmt.Sprintf("[%s%s] %s, %d of %d rows, %d changes behind", strings.Repeat("#", full), strings.Repeat(".", width-full), m.Phase, m.Copied, m.Rows, m.Lag)
 	if took := time.Since(m.Started); m.Phase == "copying" && !m.Started.IsZero() && m.Copied > 0 && took > time.Second {
@@ -227,9 +275,13 @@ func showMove(w io.Writer, m *control.Move) {
 	if m.Paused {
 		phase += ", paused"
 	}
-	list(w, "move", m.ID, "company", m.Company.String(), "from", string(m.From), "to", string(m.To), "phase", phase, "asked for", m.Requested.Format(time.RFC3339)+" by "+m.By,
+	waits := ""
+	if m.Phase == "queued" && !m.Paused && m.Problem == "" {
+		waits = "for its turn: a region takes part in a few moves at the same time (see `mpr move list --active`)"
+	}
+	list(w, "move", m.ID, "company", m.Company.String(), "from", string(m.From), "to", string(m.To), "phase", phase, "waits", waits, "asked for", m.Requested.Format(time.RFC3339)+" by "+m.By,
 		"not before", instantOrNone(m.NotBefore), "not after", instantOrNone(m.NotAfter), "rows", rows, "verified", verified, "changed over", changed,
-		"retained", retained(m), "problem", m.Problem)
+		"retained", retained(m), "given up", m.Why, "problem", m.Problem)
 }
 
 func retained(m *control.Move) string {
@@ -238,6 +290,8 @@ func retained(m *control.Move) string {
 		return ""
 	case m.Purged > 0:
 		return fmt.Sprintf("%d rows are deleted at %s", m.Purged, m.From)
+	case m.Phase == "done":
+		return "no longer by this move: see `mpr move proof " + m.Company.String() + "`"
 	}
 	return fmt.Sprintf("%s keeps the rows until %s", m.From, m.RetainedUntil.Format(time.RFC3339))
 }
@@ -249,10 +303,21 @@ func instantOrNone(at time.Time) string {
 	return at.Format(time.RFC3339)
 }
 
+// moveName is a move on the command line: its id, or the company's.
+type moveName string
+
+// Validate keeps what can't be one from being taken for a path.
+func (n moveName) Validate() error {
+	if n == "" || strings.ContainsFunc(string(n), func(r rune) bool { return (r < '0' || r > '9') && (r < 'A' || r > 'Z') }) {
+		return fmt.Errorf("%q is neither the id of a move nor of a company: see `mpr move list`", string(n))
+	}
+	return nil
+}
+
 type moveStatusCommand struct {
 	admin
-	Move string `arg:"" help:"The id of a move, or of a company: then its last move."`
-	Wait bool   `help:"Show the progress until the company has changed over."`
+	Move moveName `arg:"" help:"The id of a move, or of a company: then its last move."`
+	Wait bool     `help:"Show the progress until the company has changed over."`
 }
 
 func (c *moveStatusCommand) Run(ctx context.Context, t *terminal) error {
@@ -260,7 +325,7 @@ func (c *moveStatusCommand) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	m, err := client.Move(ctx, c.Move)
+	m, err := client.Move(ctx, string(c.Move))
 	if err != nil {
 		return err
 	}
@@ -291,7 +356,11 @@ func (c *moveListCommand) Run(ctx context.Context, t *terminal) error {
 			if m.Paused {
 				phase += ", paused"
 			}
-			rows[i] = []string{m.Company.String(), string(m.From), string(m.To), phase, fmt.Sprintf("%d/%d", m.Copied, m.Rows), m.Requested.Format(time.RFC3339), m.By, m.ID}
+			copied := fmt.Sprintf("%d/%d", m.Copied, m.Rows)
+			if m.Reused {
+				copied = "changes only"
+			}
+			rows[i] = []string{m.Company.String(), string(m.From), string(m.To), phase, copied, m.Requested.Format(time.RFC3339), m.By, m.ID}
 		}
 		table(w, []string{"COMPANY", "FROM", "TO", "PHASE", "ROWS", "ASKED FOR", "BY", "MOVE"}, rows)
 		if len(rows) == 0 {
@@ -303,7 +372,7 @@ func (c *moveListCommand) Run(ctx context.Context, t *terminal) error {
 // steering is a command that steers a move.
 type steering struct {
 	author
-	Move string `arg:"" help:"The id of a move, or of a company: then its last move."`
+	Move moveName `arg:"" help:"The id of a move, or of a company: then its last move."`
 }
 
 func (c *steering) steer(ctx context.Context, t *terminal, verb, said string) error {
@@ -311,7 +380,7 @@ func (c *steering) steer(ctx context.Context, t *terminal, verb, said string) er
 	if err != nil {
 		return err
 	}
-	m, err := client.SteerMove(ctx, c.Move, verb, c.who())
+	m, err := client.SteerMove(ctx, string(c.Move), verb, c.who())
 	if err != nil {
 		return err
 	}

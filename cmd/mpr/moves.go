@@ -30,15 +30,18 @@ type regionDrainCommand struct {
 
 func (c *regionDrainCommand) Run(ctx context.Context, t *terminal) error {
 	if _, err := company.ParseRegion(c.Region); err != nil {
-		return wrongUsage("%q is %v", c.Region, err)
+		return wrongUsage("%v", err)
 	}
 	for _, to := range c.To {
 		if _, err := company.ParseRegion(to); err != nil {
-			return wrongUsage("--to: %q is %v", to, err)
+			return wrongUsage("--to: %v", err)
 		}
 		if to == c.Region {
 			return wrongUsage("--to: %s is the region to empty", to)
 		}
+	}
+	if _, err := c.request(&c.author); err != nil { // before the region is closed
+		return err
 	}
 	client, err := c.client()
 	if err != nil {
@@ -67,7 +70,7 @@ func (c *regionDrainCommand) Run(ctx context.Context, t *terminal) error {
 			break
 		}
 	}
-	return c.startAll(ctx, t, &c.author, client, list, note)
+	return c.startAll(ctx, t, &c.author, client, list, note, fmt.Sprintf("mpr region drain %s --to %s", c.Region, strings.Join(c.To, ",")))
 }
 
 // checkTargets wants regions that are there and take companies.
@@ -119,7 +122,11 @@ func (c *movePlanCommand) Run(ctx context.Context, t *terminal) error {
 	if err := checkTargets(ctx, client, targets); err != nil {
 		return err
 	}
-	return c.startAll(ctx, t, &c.author, client, list, "")
+	again := ""
+	if c.File != "-" {
+		again = fmt.Sprintf("mpr move plan %q", c.File)
+	}
+	return c.startAll(ctx, t, &c.author, client, list, "", again)
 }
 
 // wantedMove is a line of a plan.
@@ -138,7 +145,8 @@ func readPlan(in io.Reader) ([]wantedMove, error) {
 	var list []wantedMove
 	at := map[company.ID]int{}
 	lines := bufio.NewScanner(in)
-	for n := 1; lines.Scan(); n++ {
+	n := 1
+	for ; lines.Scan(); n++ {
 		text, _, _ := strings.Cut(lines.Text(), "#")
 		words := strings.FieldsFunc(strings.TrimPrefix(text, "\ufeff"), func(r rune) bool { return strings.ContainsRune(", ;\t\r", r) })
 		if len(words) == 0 || len(list) == 0 && strings.EqualFold(words[0], "company") {
@@ -153,7 +161,7 @@ func readPlan(in io.Reader) ([]wantedMove, error) {
 		}
 		to, err := company.ParseRegion(words[1])
 		if err != nil {
-			return nil, fmt.Errorf("line %d: %q is %w", n, words[1], err)
+			return nil, fmt.Errorf("line %d: %w", n, err)
 		}
 		if at[id] != 0 {
 			return nil, fmt.Errorf("line %d: company %d is in line %d already", n, id, at[id])
@@ -163,7 +171,9 @@ func readPlan(in io.Reader) ([]wantedMove, error) {
 			return nil, fmt.Errorf("there are more than %d moves", maxPlan)
 		}
 	}
-	if err := lines.Err(); err != nil {
+	if err := lines.Err(); errors.Is(err, bufio.ErrTooLong) {
+		return nil, fmt.Errorf("line %d is too long: expected a company and a region, such as 598134325510145,US01", n)
+	} else if err != nil {
 		return nil, fmt.Errorf("read the plan: %w", err)
 	}
 	if len(list) == 0 {
@@ -180,8 +190,8 @@ type leftOut struct {
 
 // startAll queues moves, or says what they would do. Companies that are moving or live there
 // already, and ones that are gone, are left out, so that the command can be repeated. note is for
-// people to read.
-func (s *schedule) startAll(ctx context.Context, t *terminal, m *author, client *control.Client, list []wantedMove, note string) error {
+// people to read, again the command that does what was only tried, without its schedule.
+func (s *schedule) startAll(ctx context.Context, t *terminal, m *author, client *control.Client, list []wantedMove, note, again string) error {
 	out := struct {
 		Queued  []control.Move     `json:"queued,omitempty"`
 		Plans   []control.MovePlan `json:"plans,omitempty"`
@@ -239,6 +249,8 @@ func (s *schedule) startAll(ctx context.Context, t *terminal, m *author, client 
 		}
 		if len(out.Queued) > 0 {
 			next(w, "mpr move list --active%s", m.environmentFlag())
+		} else if len(out.Plans) > 0 && again != "" {
+			next(w, "%s%s%s%s", again, s.flags(), m.byFlag(), m.environmentFlag())
 		}
 	})
 }

@@ -91,7 +91,7 @@ type regionOpenCommand struct {
 
 func (c *regionOpenCommand) Run(ctx context.Context, t *terminal) error {
 	if _, err := company.ParseRegion(c.Region); err != nil {
-		return wrongUsage("%q is %v", c.Region, err)
+		return wrongUsage("%v", err)
 	}
 	client, err := c.client()
 	if err != nil {

@@ -83,8 +83,20 @@ func printable(cells []string) []string {
 // lines can't be replaced what comes at the end is enough.
 func (t *terminal) progress(line string) {
 	if file, ok := t.err.(*os.File); ok && term.IsTerminal(int(file.Fd())) {
-		_, _ = fmt.Fprint(file, "\r\x1b[K", line) // whoever has left misses nothing
+		width, _, err := term.GetSize(int(file.Fd()))
+		if err != nil || width <= 0 {
+			width = 80
+		}
+		_, _ = fmt.Fprint(file, "\r\x1b[K", shorten(line, width-1)) // whoever has left misses nothing
 	}
+}
+
+// shorten cuts a line to so many characters: one that a terminal breaks can't be taken back.
+func shorten(line string, width int) string {
+	if r := []rune(line); len(r) > width {
+		return string(r[:max(width-3, 0)]) + "..."
+	}
+	return line
 }
 
 // confirm asks a question that only a person may answer.
