@@ -259,5 +259,5 @@ func (j *journey) ready(ctx context.Context) error {
 	if err := j.provesItself(ctx); err != nil {
 		return err
 	}
-	return j.enter(ctx, Cutting, "")
+	return j.enter(ctx, Cutting, "the change-over begins")
 }
