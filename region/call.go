@@ -67,6 +67,9 @@ func (s *Service) still(op operation) operation {
 	}
 }
 
+// rendered is a body that is JSON already.
+type rendered []byte
+
 func (s *Service) run(w http.ResponseWriter, r *http.Request, op operation, c *call) {
 	status, body, err := op(r.Context(), c)
 	if err != nil {
@@ -77,6 +80,10 @@ func (s *Service) run(w http.ResponseWriter, r *http.Request, op operation, c *c
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
+	if data, is := body.(rendered); is {
+		_, _ = w.Write(data)
+		return
+	}
 	enc := json.NewEncoder(w)
 	enc.SetEscapeHTML(false)
 	_ = enc.Encode(body) // the status is sent: a client that went away can't be told
