@@ -100,12 +100,23 @@ func (s *side) get(ctx context.Context, verb string, query url.Values, out any) 
 	return s.wrap(err)
 }
 
+// state asks how things stand. To count the rows of a large company takes a while.
 func (s *side) state(ctx context.Context, rows bool) (st state, err error) {
-	query := url.Values{}
 	if rows {
-		query.Set("rows", "1")
+		return st, s.getAll(ctx, "state", url.Values{"rows": {"1"}}, &st)
 	}
-	return st, s.get(ctx, "state", query, &st)
+	return st, s.get(ctx, "state", url.Values{}, &st)
+}
+
+// getAll is get for what reads all rows, which takes as long as it takes: the answer must begin
+// soon, and may then go on.
+func (s *side) getAll(ctx context.Context, verb string, query url.Values, out any) error {
+	body, err := s.caller.Open(ctx, http.MethodGet, s.url(verb, query), nil)
+	if err != nil {
+		return s.wrap(err)
+	}
+	err = json.NewDecoder(body).Decode(out)
+	return s.wrap(errors.Join(err, body.Close()))
 }
 
 // rows reads a page after a key, up to another one; "" for all there are.
@@ -126,16 +137,11 @@ func (s *side) changes(ctx context.Context, after, until int64) (b changeBatch, 
 }
 
 // checksum sums up all rows; where since isn't negative, those that were changed after that
-// version. It takes as long as it takes.
+// version.
 func (s *side) checksum(ctx context.Context, since int64) (c checksum, err error) {
 	query := url.Values{}
 	if since >= 0 {
 		query.Set("since", fmt.Sprint(since))
 	}
-	body, err := s.caller.Open(ctx, http.MethodGet, s.url("checksum", query), nil)
-	if err != nil {
-		return c, s.wrap(err)
-	}
-	err = json.NewDecoder(body).Decode(&c)
-	return c, s.wrap(errors.Join(err, body.Close()))
+	return c, s.getAll(ctx, "checksum", query, &c)
 }
