@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -35,6 +36,7 @@ func (w *way) serve(s **system) func(to string) (string, error) {
 			return "", err
 		}
 		proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: to})
+		proxy.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug) // a mover that is killed breaks off
 		proxy.Transport = &http.Transport{MaxIdleConnsPerHost: 8}
 		proxy.ModifyResponse = func(r *http.Response) error {
 			if r.Request.Method == http.MethodGet && strings.HasSuffix(r.Request.URL.Path, "/rows") {
@@ -119,7 +121,7 @@ func big(ctx context.Context, o options) (err error) {
 	copied := took(m, move.Copying, move.Following)
 	fmt.Printf("copied in %.0f s, the mover's absence of %.1f s included: %.0f rows/s without it\n", copied, died.Seconds(), float64(o.rows)/(copied-died.Seconds()))
 	fmt.Printf("changes and comparing both sides: %.0f s; the whole move: %.0f s\n", took(m, move.Following, move.Ready), over.Sub(m.Requested).Seconds())
-	fmt.Printf("%d rows at the source, %d read there, %d sent to the destination: %d were sent twice after the mover was killed\n", m.Rows, w.read.Load(), w.brought.Load(), w.brought.Load()-m.Rows)
+	fmt.Printf("%d rows were copied: %d of them were read twice, and %d sent twice, since the mover was killed\n", m.Copied, w.read.Load()-m.Copied, w.brought.Load()-m.Copied)
 	return s.peaks()
 }
 

@@ -46,7 +46,7 @@ func run(ctx context.Context) error {
 	engines := flag.String("engines", "", "of the two regions: sqlite,sqlite or postgres,postgres or one of each (default: sqlite, or postgres with --postgres)")
 	large := flag.Int("large-rows", 10_000_000, "rows of the company that large moves")
 	flag.StringVar(&o.binary, "mpr", "bin/mpr", "the binary to measure")
-	flag.StringVar(&o.postgres, "postgres", "", "DSN of a PostgreSQL server on which databases may be made")
+	flag.StringVar(&o.postgres, "postgres", os.Getenv("MPR_BENCH_POSTGRES"), "DSN of a PostgreSQL server on which databases may be made")
 	flag.StringVar(&o.dir, "dir", "", "folder for the databases (default: a new one among temporary files)")
 	flag.IntVar(&o.moves, "moves", 60, "moves to and fro, of pause")
 	flag.Float64Var(&o.writes, "writes", 200, "writes a second to the company that moves, of pause and large")
