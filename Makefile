@@ -4,7 +4,7 @@ GOLANGCI_VERSION := 2.15.0
 # of one package; those of the whole system take eight minutes on two cores
 TEST_TIMEOUT     := 15m
 
-.PHONY: all build test lint fmt bench-ledger soak clean help
+.PHONY: all build test lint fmt bench-ledger bench-move bench-move-postgres bench-move-large soak clean help
 
 all: lint build test ## everything that CI does
 
@@ -23,6 +23,18 @@ fmt: ## format all Go files
 bench-ledger: ## what the ledger costs a gateway, measured (two minutes)
 	mkdir -p bin && go build -o bin/bench-ledger ./bench/ledger && bin/bench-ledger
 
+# flags, such as BENCH="--moves 10 --gateways 2"; bin/bench-move --help lists them
+BENCH ?=
+
+bench-move: build ## how long calls wait when a company moves, how fast rows are copied (ten minutes)
+	go build -o bin/bench-move ./bench/move && bin/bench-move $(BENCH)
+
+bench-move-postgres: build ## the same on a PostgreSQL of its own
+	go build -o bin/bench-move ./bench/move && scripts/with-postgres.sh bin/bench-move $(BENCH)
+
+bench-move-large: build ## a company of ten million rows moves, and its mover is killed (half an hour, 10 GB of disk)
+	go build -o bin/bench-move ./bench/move && bin/bench-move --measure large --writes 20 $(BENCH)
+
 MOVES ?= 300
 SEED  ?= 0
 
@@ -33,4 +45,4 @@ clean: ## remove what was built; the data of `mpr dev` stays
 	rm -rf bin dist coverage.out test/acceptance/jssdk/node_modules
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

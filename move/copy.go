@@ -50,7 +50,8 @@ func (j *journey) copy(ctx context.Context) error {
 		most = min(j.Rate, pageRows)
 		limiter = rate.NewLimiter(rate.Limit(j.Rate), most)
 	}
-	end := map[string]string{} // by table; what comes behind it is in the change log
+	pages := &pageReader{side: j.from, most: most, end: map[string]string{}}
+	defer pages.close()
 	for at := *to.Arrival; !at.Copied; {
 		if err := j.mayGoOn(); err != nil {
 			return err
@@ -58,18 +59,18 @@ func (j *journey) copy(ctx context.Context) error {
 		if at.Table == "" {
 			at.Table = from.Tables[0]
 		}
-		page, err := j.from.rows(ctx, at.Table, at.After, end[at.Table], most)
+		page, err := pages.read(ctx, at.Table, at.After)
 		if err != nil {
 			return err
-		}
-		if end[at.Table] == "" {
-			end[at.Table] = page.End
 		}
 		if err := limiter.WaitN(ctx, len(page.Rows)); err != nil {
 			return err
 		}
 		if err := j.step(ctx, "rows"); err != nil {
 			return err
+		}
+		if !page.Last {
+			pages.ahead(ctx, at.Table, page.After)
 		}
 		err = j.to.post(ctx, "rows", map[string]any{
 			"table": at.Table, "since": at.After, "after": page.After, "last": page.Last, "rows": page.Rows, "version": page.Version,
@@ -281,5 +282,5 @@ func (j *journey) ready(ctx context.Context) error {
 	if err := j.provesItself(ctx); err != nil {
 		return err
 	}
-	return j.enter(ctx, Cutting, "")
+	return j.enter(ctx, Cutting, "the change-over begins")
 }

@@ -102,12 +102,42 @@ func (s *side) get(ctx context.Context, verb string, query url.Values, out any) 
 	return s.wrap(err)
 }
 
+// state asks how things stand. To count the rows of a large company takes a while.
 func (s *side) state(ctx context.Context, rows bool) (st state, err error) {
-	query := url.Values{}
 	if rows {
-		query.Set("rows", "1")
+		return st, s.getAll(ctx, "state", url.Values{"rows": {"1"}}, &st)
 	}
-	return st, s.get(ctx, "state", query, &st)
+	return st, s.get(ctx, "state", url.Values{}, &st)
+}
+
+// silentFor is how long a region may say nothing while it reads all rows.
+const silentFor = 2 * time.Minute
+
+// heard is a body whose reader is told of each part of it.
+type heard struct {
+	io.Reader
+	of func()
+}
+
+func (h heard) Read(p []byte) (int, error) {
+	n, err := h.Reader.Read(p)
+	h.of()
+	return n, err
+}
+
+// getAll is get for what reads all rows, which takes as long as it takes: the region says something
+// from time to time.
+func (s *side) getAll(ctx context.Context, verb string, query url.Values, out any) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	silent := time.AfterFunc(silentFor, cancel)
+	defer silent.Stop()
+	body, err := s.caller.Open(ctx, http.MethodGet, s.url(verb, query), nil)
+	if err != nil {
+		return s.wrap(err)
+	}
+	err = json.NewDecoder(heard{body, func() { silent.Reset(silentFor) }}).Decode(out)
+	return s.wrap(errors.Join(err, body.Close()))
 }
 
 // rows reads a page after a key, up to another one; "" for all there are.
@@ -127,36 +157,12 @@ func (s *side) changes(ctx context.Context, after, until int64) (b changeBatch, 
 	return b, s.get(ctx, "changes", query, &b)
 }
 
-// silentFor is how long a region may say nothing while it sums up.
-const silentFor = 2 * time.Minute
-
-// heard is a body whose reader is told of each part of it.
-type heard struct {
-	io.Reader
-	of func()
-}
-
-func (h heard) Read(p []byte) (int, error) {
-	n, err := h.Reader.Read(p)
-	h.of()
-	return n, err
-}
-
 // checksum sums up all rows; where since isn't negative, those that were changed after that
-// version. It takes as long as it takes, and the region says something from time to time.
+// version.
 func (s *side) checksum(ctx context.Context, since int64) (c checksum, err error) {
 	query := url.Values{}
 	if since >= 0 {
 		query.Set("since", fmt.Sprint(since))
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	silent := time.AfterFunc(silentFor, cancel)
-	defer silent.Stop()
-	body, err := s.caller.Open(ctx, http.MethodGet, s.url("checksum", query), nil)
-	if err != nil {
-		return c, s.wrap(err)
-	}
-	err = json.NewDecoder(heard{body, func() { silent.Reset(silentFor) }}).Decode(&c)
-	return c, s.wrap(errors.Join(err, body.Close()))
+	return c, s.getAll(ctx, "checksum", query, &c)
 }

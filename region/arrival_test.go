@@ -1,12 +1,6 @@
 package region_test
 
 import (
-	"encoding/json"
-	"fmt"
-	"net/http/httptest"
-	"reflect"
-	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -87,30 +81,4 @@ func TestVersionsBelowZero(t *testing.T) {
 	j := &journey{t: t, from: us, to: eu, id: id, move: "move-1", turn: 1}
 	j.begin(1, 0)
 	j.post(eu, "rows", map[string]any{"table": "companies", "last": true, "version": -1}).refused(422, problem.Invalid)
-}
-
-// Ten million rows are summed up for longer than anybody waits for an answer without a sign of life.
-func TestLongChecksumsGiveSignsOfLife(t *testing.T) {
-	w := newWorldOf(t, "US02", 16)
-	id := w.newCompany("one")
-	w.exec(`WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 5000)
-		INSERT INTO rfis SELECT $1, 5, i, i, 'Subject', 'Question', 'open', 1, 1 FROM n`, int64(id))
-	options := w.options()
-	var minutes atomic.Int64 // each look at the clock is another minute
-	options.Now = func() time.Time { return time.Now().Add(time.Duration(minutes.Add(1)) * time.Minute) }
-	slow, err := region.New(t.Context(), options)
-	check(t, err)
-	t.Cleanup(func() { check(t, slow.Close()) })
-	path := fmt.Sprintf("/contract/v1/companies/%d/checksum", id)
-	got := httptest.NewRecorder()
-	request := httptest.NewRequestWithContext(t.Context(), "GET", path, nil)
-	request.Header.Set("Authorization", "Bearer "+secret)
-	slow.Internal().ServeHTTP(got, request)
-	body := got.Body.String()
-	var early, all map[string]any
-	check(t, json.Unmarshal([]byte(body), &early))
-	w.admin("GET", path, "").want(200).into(&all)
-	if !strings.HasPrefix(body, "\n\n\n\n\n{") || got.Code != 200 || !got.Flushed || got.Header().Get("Content-Type") != "application/json; charset=utf-8" || !reflect.DeepEqual(early, all) {
-		t.Errorf("%d %v %q", got.Code, got.Header(), body)
-	}
 }

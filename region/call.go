@@ -67,6 +67,17 @@ func (s *Service) still(op operation) operation {
 	}
 }
 
+// answerJSON begins an answer.
+func answerJSON(w http.ResponseWriter, status int) {
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+}
+
+// rendered is a body that is JSON already.
+type rendered []byte
+
 func (s *Service) run(w http.ResponseWriter, r *http.Request, op operation, c *call) {
 	status, body, err := op(r.Context(), c)
 	if err != nil {
@@ -74,17 +85,18 @@ func (s *Service) run(w http.ResponseWriter, r *http.Request, op operation, c *c
 		return
 	}
 	answerJSON(w, status)
-	enc := json.NewEncoder(w)
-	enc.SetEscapeHTML(false)
-	_ = enc.Encode(body) // the status is sent: a client that went away can't be told
+	writeBody(w, body)
 }
 
-// answerJSON begins an answer.
-func answerJSON(w http.ResponseWriter, status int) {
-	w.Header().Set("Content-Type", "application/json; charset=utf-8")
-	w.Header().Set("X-Content-Type-Options", "nosniff")
-	w.Header().Set("Cache-Control", "no-store")
-	w.WriteHeader(status)
+// writeBody writes the body of an answer that has begun: a client that went away can't be told.
+func writeBody(w http.ResponseWriter, body any) {
+	if data, is := body.(rendered); is {
+		_, _ = w.Write(data)
+		return
+	}
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	_ = enc.Encode(body)
 }
 
 // admit checks the token, the company header, the fence at the call's epoch, and what the

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -37,7 +36,6 @@ type moveCall struct {
 	company company.ID
 	query   url.Values
 	size    int64 // of the body, in bytes
-	slow    slowAnswer
 	// Move and Turn say which move it is for, and which of its movers it is from.
 	Move string `json:"move"`
 	Turn int64  `json:"turn"`
@@ -95,67 +93,27 @@ func atEpoch(op func(context.Context, *moveCall) (any, error)) func(context.Cont
 func (s *Service) answerContract(op func(context.Context, *moveCall) (any, error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c, err := s.readContract(w, r)
-		var body any
-		if err == nil {
-			body, err = op(r.Context(), c)
-		}
-		if c != nil && c.slow.begun {
-			c.slow.end(r.Context(), body, err)
-			return
-		}
 		if err != nil {
 			s.refuse(w, r, err)
 			return
 		}
-		s.run(w, r, func(context.Context, *call) (int, any, error) { return http.StatusOK, body, nil }, nil)
+		answer := func() (any, error) { return op(r.Context(), c) }
+		if r.Method == http.MethodGet { // of these two read all rows
+			s.slowly(w, r, beginWithin, answer)
+			return
+		}
+		s.run(w, r, func(context.Context, *call) (int, any, error) {
+			body, err := answer()
+			return http.StatusOK, body, err
+		}, nil)
 	})
-}
-
-// slowAnswer begins the answer of an operation that takes long before its end, by white space:
-// whoever asks needn't guess for how long to wait.
-type slowAnswer struct {
-	w     http.ResponseWriter
-	now   func() time.Time
-	begun bool
-	steps int
-	last  time.Time
-}
-
-const (
-	// lookAfter is after how many steps a slow answer looks at the clock, and sayAfter how long
-	// it says nothing.
-	lookAfter = 1000
-	sayAfter  = 10 * time.Second
-)
-
-// goesOn is called after each of many steps.
-func (a *slowAnswer) goesOn() {
-	if a.steps++; a.steps%lookAfter != 0 || a.now().Sub(a.last) < sayAfter {
-		return
-	}
-	a.last = a.now()
-	if !a.begun {
-		a.begun = true
-		answerJSON(a.w, http.StatusOK)
-	}
-	_, _ = a.w.Write([]byte{'\n'}) // whoever has gone ends the request's context
-	_ = http.NewResponseController(a.w).Flush()
-}
-
-// end ends an answer that has begun. One that failed is cut off: its status is sent.
-func (a *slowAnswer) end(ctx context.Context, body any, err error) {
-	if err != nil {
-		slog.WarnContext(ctx, "an answer is cut off", "error", err)
-		panic(http.ErrAbortHandler)
-	}
-	_ = json.NewEncoder(a.w).Encode(body)
 }
 
 func (s *Service) readContract(w http.ResponseWriter, r *http.Request) (*moveCall, error) {
 	if err := intercom.Admit(w, r, s.Secret); err != nil {
 		return nil, err
 	}
-	c := &moveCall{query: r.URL.Query(), slow: slowAnswer{w: w, now: s.Now, last: s.Now()}}
+	c := &moveCall{query: r.URL.Query()}
 	if r.Method == http.MethodPost {
 		data, err := readAll(w, r, maxContractBody)
 		if err != nil {

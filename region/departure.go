@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
+	"strconv"
 	"strings"
 
 	"mpr/company"
@@ -222,15 +224,28 @@ func affected(done sql.Result, err error) (int64, error) {
 
 // page is some rows of a table.
 type page struct {
-	Rows []json.RawMessage `json:"rows"`
-	// After is where the next page begins.
-	After string `json:"after"`
-	// End is the key of the table's last row, where the reader hasn't said where to stop.
-	End string `json:"end,omitempty"`
-	// Last says that there are no more rows of this table.
-	Last bool `json:"last"`
-	// Version is the fence's when the page was read.
-	Version int64 `json:"version"`
+	// rows are JSON objects with commas between them.
+	rows []byte
+	// after is where the next page begins.
+	after string
+	// end is the key of the table's last row, where the reader hasn't said where to stop.
+	end string
+	// last says that there are no more rows of this table.
+	last bool
+	// version is the fence's when the page was read.
+	version int64
+}
+
+// rendered is the page as it is sent. An encoder would look at each byte of the rows again.
+func (p *page) rendered() rendered {
+	data := append([]byte(`{"rows":[`), p.rows...)
+	data = append(data, `],"after":`...)
+	data = canonicalText(data, p.after)
+	if p.end != "" {
+		data = canonicalText(append(data, `,"end":`...), p.end)
+	}
+	data = fmt.Appendf(data, `,"last":%t,"version":%d}`, p.last, p.version)
+	return append(data, '\n')
 }
 
 // errPageFull ends the reading of rows.
@@ -254,52 +269,69 @@ func (s *Service) moveRows(ctx context.Context, c *moveCall) (any, error) {
 	}
 	var p page
 	err = s.DB.Snapshot(ctx, func(tx *sql.Tx) error {
-		p = page{Rows: []json.RawMessage{}, After: c.query.Get("after"), Last: true}
+		p = page{after: c.query.Get("after"), last: true, rows: p.rows[:0]}
 		f, err := readable(ctx, tx, c.company)
 		if err != nil {
 			return err
 		}
-		p.Version = f.Version
+		p.version = f.Version
 		if !c.query.Has("until") {
-			if p.End, err = t.lastKey(ctx, tx, c.company); err != nil {
+			if p.end, err = t.lastKey(ctx, tx, c.company); err != nil {
 				return err
 			}
 		}
-		bytes := 0
-		rows, err := tx.QueryContext(ctx, `SELECT * FROM `+t.name+` WHERE `+where+` ORDER BY `+strings.Join(t.key, ", ")+
-			fmt.Sprintf(` LIMIT %d`, min(max(limit, 1), contractRows)+1), args...)
-		err = snapshot.EachRow(rows, err, func(row map[string]any) error {
-			if int64(len(p.Rows)) == min(max(limit, 1), contractRows) || bytes >= contractBytes {
-				p.Last = false
-				return errPageFull
-			}
-			data, err := json.Marshal(row)
-			if err != nil {
-				return err
-			}
-			p.Rows, bytes = append(p.Rows, data), bytes+len(data)
-			p.After, err = t.keyOf(row)
-			return err
-		})
-		if errors.Is(err, errPageFull) {
-			return nil
-		}
-		return err
+		return t.readPage(ctx, tx, &p, min(max(limit, 1), contractRows), where, args)
 	})
-	return p, err
+	return p.rendered(), err
 }
 
-// keyOf is the key of a row, without the company, as a JSON list.
-func (t *table) keyOf(row map[string]any) (string, error) {
-	values := make([]any, len(t.key)-1)
-	for i, column := range t.key[1:] {
-		values[i] = row[column]
+// readPage reads as many rows as a page may have, and says whether there are more.
+func (t *table) readPage(ctx context.Context, tx *sql.Tx, p *page, limit int64, where string, args []any) error {
+	rows, err := tx.QueryContext(ctx, `SELECT * FROM `+t.name+` WHERE `+where+` ORDER BY `+strings.Join(t.key, ", ")+fmt.Sprintf(` LIMIT %d`, limit+1), args...)
+	var line canonical
+	n, key := int64(0), make([]int64, len(t.key)-1)
+	err = snapshot.EachValues(rows, err, func(columns []string, values []any) error {
+		if n == limit || len(p.rows) >= contractBytes {
+			p.last = false
+			return errPageFull
+		}
+		data, err := line.of(columns, values)
+		if err != nil {
+			return err
+		}
+		if n > 0 {
+			p.rows = append(p.rows, ',')
+		}
+		n, p.rows = n+1, append(p.rows, data...)
+		for i, column := range columns {
+			if k := slices.Index(t.key[1:], column); k >= 0 {
+				key[k], _ = values[i].(int64)
+			}
+		}
+		return nil
+	})
+	if n > 0 {
+		p.after = keyText(key)
 	}
-	data, err := json.Marshal(values)
-	return string(data), err
+	if errors.Is(err, errPageFull) {
+		return nil
+	}
+	return err
 }
 
-// readKey reads what keyOf writes.
+// keyText is a key, without the company, as a JSON list.
+func keyText(key []int64) string {
+	text := []byte{'['}
+	for i, n := range key {
+		if i > 0 {
+			text = append(text, ',')
+		}
+		text = strconv.AppendInt(text, n, 10)
+	}
+	return string(append(text, ']'))
+}
+
+// readKey reads what keyText writes.
 func (t *table) readKey(text string) (values []int64, ok bool) {
 	err := json.Unmarshal([]byte(text), &values)
 	return values, err == nil && values != nil && len(values) == len(t.key)-1
@@ -335,10 +367,14 @@ func (t *table) between(id company.ID, after, until string) (where string, args 
 
 // lastKey is the highest key of a company's rows; "" where there are none.
 func (t *table) lastKey(ctx context.Context, tx *sql.Tx, id company.ID) (last string, err error) {
-	rows, err := tx.QueryContext(ctx, `SELECT * FROM `+t.name+` WHERE company_id = $1 ORDER BY `+strings.Join(t.key, " DESC, ")+` DESC LIMIT 1`, int64(id))
-	err = snapshot.EachRow(rows, err, func(row map[string]any) error {
-		last, err = t.keyOf(row)
-		return err
+	rows, err := tx.QueryContext(ctx, `SELECT `+strings.Join(t.key, ", ")+` FROM `+t.name+` WHERE company_id = $1 ORDER BY `+strings.Join(t.key, " DESC, ")+` DESC LIMIT 1`, int64(id))
+	err = snapshot.EachValues(rows, err, func(_ []string, values []any) error {
+		key := make([]int64, len(values)-1)
+		for i, value := range values[1:] {
+			key[i], _ = value.(int64)
+		}
+		last = keyText(key)
+		return nil
 	})
 	return last, err
 }

@@ -22,3 +22,6 @@ func ListedTables() map[string][]string {
 
 // ForgetOld shortens the change log, as the pump does now and then.
 var ForgetOld = (*Service).forgetOld
+
+// Slowly answers as an operation that reads all rows does.
+var Slowly = (*Service).slowly

@@ -15,6 +15,11 @@ import (
 	"mpr/store"
 )
 
+// rowsAtOnce is how many rows a statement inserts. PostgreSQL needs a round trip for each
+// statement: with 8 rows at a time they hardly count any more. SQLite's driver looks for each
+// parameter among all of them, and is slower again from 16 rows on.
+const rowsAtOnce = 8
+
 // Inserter writes rows into the tables that they are from. Its zero value is ready, and safe
 // for concurrent use.
 type Inserter struct {
@@ -50,19 +55,52 @@ func (i *Inserter) insert(ctx context.Context, tx *sql.Tx, table, conflict strin
 	if err != nil {
 		return 0, err
 	}
-	marks := make([]string, len(columns.names))
-	for n := range marks {
-		marks[n] = fmt.Sprintf("$%d", n+1)
+	whole := len(rows) / rowsAtOnce * rowsAtOnce
+	for _, part := range []struct {
+		rows []Row
+		each int
+	}{{rows[:whole], rowsAtOnce}, {rows[whole:], 1}} {
+		if len(part.rows) == 0 {
+			continue
+		}
+		n, err := insertBy(ctx, tx, insertion(table, conflict, columns.names, part.each), part.each, columns, part.rows, want)
+		if written += n; err != nil {
+			return written, err
+		}
 	}
-	insert, err := tx.PrepareContext(ctx, `INSERT INTO `+table+` (`+strings.Join(columns.names, ", ")+`) VALUES (`+strings.Join(marks, ", ")+`)`+conflict)
+	return written, nil
+}
+
+// insertion is a statement that inserts so many rows.
+func insertion(table, conflict string, names []string, rows int) string {
+	var text strings.Builder
+	text.WriteString(`INSERT INTO ` + table + ` (` + strings.Join(names, ", ") + `) VALUES `)
+	for row := range rows {
+		for i := range names {
+			fmt.Fprintf(&text, "%c$%d", [2]byte{'(', ','}[min(i, 1)], row*len(names)+i+1)
+		}
+		text.WriteByte(')')
+		if row+1 < rows {
+			text.WriteByte(',')
+		}
+	}
+	return text.String() + conflict
+}
+
+// insertBy inserts rows by a statement that takes so many each time.
+func insertBy(ctx context.Context, tx *sql.Tx, statement string, each int, columns columns, rows []Row, want map[string]int64) (written int64, err error) {
+	insert, err := tx.PrepareContext(ctx, statement)
 	if err != nil {
 		return 0, err
 	}
 	defer insert.Close() //nolint:errcheck // it ends with the transaction
-	for _, row := range rows {
-		values, err := valuesOf(row, columns, want)
-		if err != nil {
-			return written, err
+	values := make([]any, 0, each*len(columns.names))
+	for some := range slices.Chunk(rows, each) {
+		values = values[:0]
+		for _, row := range some {
+			if values, err = appendValues(values, row, columns, want); err != nil {
+				return written, err
+			}
 		}
 		done, err := insert.ExecContext(ctx, values...)
 		if err != nil {
@@ -106,30 +144,53 @@ func (i *Inserter) columnsOf(ctx context.Context, tx *sql.Tx, table string) (col
 	return known, nil
 }
 
-func valuesOf(from Row, columns columns, want map[string]int64) ([]any, error) {
+// appendValues appends the values of a row, in the order of the columns.
+func appendValues(to []any, from Row, columns columns, want map[string]int64) ([]any, error) {
+	start := len(to)
+	to, err := columns.read(to, from)
+	if err != nil {
+		return to, err
+	}
+	for i, value := range to[start:] {
+		if must, fixed := want[columns.names[i]]; fixed && value != must {
+			return to, Broken(fmt.Sprintf("it has a row of %s with the %s %v, and not %d", from.Table, columns.names[i], value, must), nil)
+		}
+	}
+	return to, nil
+}
+
+// read appends what a row has for the columns. Most rows are plain: to read them as any JSON
+// costs more than to write them.
+func (c columns) read(to []any, from Row) ([]any, error) {
+	start := len(to)
+	if to, ok := c.readPlain(to, from.Data); ok {
+		return to, nil
+	}
+	return c.readAny(to[:start], from)
+}
+
+// readAny is read, whatever way the row is written.
+func (c columns) readAny(to []any, from Row) ([]any, error) {
 	row := map[string]any{}
 	dec := json.NewDecoder(bytes.NewReader(from.Data))
 	dec.UseNumber()
 	if err := dec.Decode(&row); err != nil {
-		return nil, Broken("a row of "+from.Table+" is no JSON object", err)
+		return to, Broken("a row of "+from.Table+" is no JSON object", err)
 	}
-	values := make([]any, len(columns.names))
-	for i, column := range columns.names {
+	for i, column := range c.names {
 		value, ok := row[column]
 		if !ok {
-			return nil, otherColumns(from.Table, row, columns.names)
+			return to, otherColumns(from.Table, row, c.names)
 		}
-		if values[i], ok = valueOf(value, columns.numbers[i]); !ok {
-			return nil, Broken(fmt.Sprintf("it has a row of %s whose %s isn't what that column holds", from.Table, column), nil)
+		if value, ok = valueOf(value, c.numbers[i]); !ok {
+			return to, Broken(fmt.Sprintf("it has a row of %s whose %s isn't what that column holds", from.Table, column), nil)
 		}
-		if must, fixed := want[column]; fixed && values[i] != must {
-			return nil, Broken(fmt.Sprintf("it has a row of %s with the %s %v, and not %d", from.Table, column, value, must), nil)
-		}
+		to = append(to, value)
 	}
-	if len(row) != len(columns.names) {
-		return nil, otherColumns(from.Table, row, columns.names)
+	if len(row) != len(c.names) {
+		return to, otherColumns(from.Table, row, c.names)
 	}
-	return values, nil
+	return to, nil
 }
 
 // valueOf is a value of a column of numbers, or of one of text: one engine would refuse the

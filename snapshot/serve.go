@@ -125,6 +125,18 @@ func (o *writer) send(to io.Writer, line []byte) error {
 
 // EachRow goes through the rows of a query as they are, by column.
 func EachRow(rows *sql.Rows, err error, f func(row map[string]any) error) error {
+	return EachValues(rows, err, func(columns []string, values []any) error {
+		row := make(map[string]any, len(columns))
+		for i, column := range columns {
+			row[column] = values[i]
+		}
+		return f(row)
+	})
+}
+
+// EachValues is EachRow for very many rows: f gets the values in the order of the columns, in a
+// slice that the next row overwrites.
+func EachValues(rows *sql.Rows, err error, f func(columns []string, values []any) error) error {
 	if err != nil {
 		return err
 	}
@@ -133,19 +145,15 @@ func EachRow(rows *sql.Rows, err error, f func(row map[string]any) error) error 
 	if err != nil {
 		return err
 	}
+	values, targets := make([]any, len(columns)), make([]any, len(columns))
+	for i := range values {
+		targets[i] = &values[i]
+	}
 	for rows.Next() {
-		values, row := make([]any, len(columns)), make(map[string]any, len(columns))
-		targets := make([]any, len(columns))
-		for i := range values {
-			targets[i] = &values[i]
-		}
 		if err := rows.Scan(targets...); err != nil {
 			return err
 		}
-		for i, column := range columns {
-			row[column] = values[i]
-		}
-		if err := f(row); err != nil {
+		if err := f(columns, values); err != nil {
 			return err
 		}
 	}
