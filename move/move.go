@@ -66,6 +66,10 @@ type Move struct {
 	Phase       Phase          `json:"phase"`
 	Paused      bool           `json:"paused"`
 	Aborting    bool           `json:"aborting"`
+	// Undelayed says that an operator has dropped the delays of apps, Delays what apps have asked
+	// for, the longest first.
+	Undelayed bool    `json:"undelayed,omitempty"`
+	Delays    []Delay `json:"delays,omitempty"`
 	Details
 
 	turn int64
@@ -111,6 +115,8 @@ type Details struct {
 	// Problem is why the move doesn't go on; it is tried again.
 	Problem string `json:"problem,omitempty"`
 	Retries int    `json:"retries,omitempty"`
+	// Reason is why the move was given up, in a word.
+	Reason Reason `json:"reason,omitempty"`
 	// RetainedUntil is how long the source keeps the rows.
 	RetainedUntil time.Time `json:"retained_until,omitzero"`
 	Purged        int64     `json:"purged,omitempty"`
