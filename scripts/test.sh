@@ -83,7 +83,7 @@ fi
 
 # Everything on SQLite, then what has a store on PostgreSQL, too.
 run() { go test -race -count=1 -json -timeout "${TEST_TIMEOUT:-10m}" "$@"; }
-stores=(./store ./login ./region ./ledger)
+stores=(./store ./login ./region ./ledger ./webhook)
 run_all() {
 	local status=0
 	(unset MPR_TEST_POSTGRES && run "${@:-./...}") || status=1

@@ -235,9 +235,6 @@ func (s *system) startMoves(db *store.DB, environments []*control.Environment) (
 	for _, e := range environments {
 		directories[e.Name], identity[e.Name] = servedDirectory{s.served[e.Name]}, e.IdentityURL
 	}
-	if s.config.Webhooks.AllowPrivate {
-		slog.Warn("webhooks may be plain HTTP and lead into private networks: that is for tests (webhooks.allow_private)")
-	}
 	// Each wakes the other one.
 	noticed := make(chan struct{}, 1)
 	queue := &move.Queue{DB: db, Now: s.now, Noticed: func() {
