@@ -94,9 +94,9 @@ run_all() {
 	if (($#)); then # somebody asks for some packages only
 		:
 	elif [[ -n ${MPR_TEST_POSTGRES-} ]]; then
-		echo "On PostgreSQL: ${stores[*]}, and moves between both engines"
+		echo "On PostgreSQL: ${stores[*]}, moves between both engines, and moves that apps delay"
 		run "${stores[@]}" || status=1
-		run -run '^TestMovesBetweenEngines$' ./stack || status=1
+		run -run '^(TestMovesBetweenEngines|TestAMoveWaits.*)$' ./stack || status=1
 	else # for the summary to count
 		printf '{"Action":"%s","Package":"%s","Test":"on PostgreSQL","Output":"PostgreSQL is missing: install it, or run make test as root on Debian\\n"}\n' \
 			output "${stores[*]}" skip "${stores[*]}"

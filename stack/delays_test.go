@@ -4,6 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"net/http"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -26,7 +28,7 @@ func (s *site) get(id string) *move.Move {
 	return m
 }
 
-// within waits until a move is in a phase.
+// in waits until a move is in a phase.
 func (s *site) in(id string, p move.Phase) {
 	s.t.Helper()
 	limit := time.Now().Add(40 * time.Second)
@@ -44,7 +46,7 @@ func (s *site) in(id string, p move.Phase) {
 // A delay holds whatever mover has the move: one that is there after the first has ended waits
 // for the same time, which its clock brings.
 func TestAMoveWaitsForApps(t *testing.T) {
-	s := newSite(t)
+	s := newSiteOf(t, siteOptions{queue: postgresStore(t)})
 	var ahead atomic.Int64
 	first := s.telling(0, &ahead)
 	m := s.request("EU01")
@@ -84,7 +86,7 @@ func TestAMoveWaitsForApps(t *testing.T) {
 // As long as an app may not have been tried a move that is ready waits, and no longer than it
 // is given; an operator ends that, too.
 func TestAMoveWaitsUntilAppsHaveHeard(t *testing.T) {
-	s := newSite(t)
+	s := newSiteOf(t, siteOptions{queue: postgresStore(t)})
 	var ahead atomic.Int64
 	q := &move.Queue{DB: s.queue, Now: time.Now}
 	mover := s.telling(time.Hour, &ahead)
@@ -143,6 +145,38 @@ func TestAMoveWaitsUntilAppsHaveHeard(t *testing.T) {
 	if ended := s.over(m.ID); ended.Committed.Sub(ended.Started) < time.Hour {
 		t.Errorf("it waited %s", ended.Committed.Sub(ended.Started))
 	}
+}
+
+// An app asks for a delay when the mover has just looked: the beginning of the change-over
+// finds it.
+func TestAMoveWaitsForTheLastToAsk(t *testing.T) {
+	s := newSiteOf(t, siteOptions{queue: postgresStore(t)})
+	q := &move.Queue{DB: s.queue, Now: time.Now}
+	var ahead atomic.Int64
+	m := s.request("EU01")
+	var asked atomic.Bool
+	s.doors["EU01"].seen = func(r *http.Request) {
+		// The last that a mover asks a region for before it begins.
+		if r.Method != http.MethodPost || !strings.HasSuffix(r.URL.Path, "/changes") || s.get(m.ID).Phase != move.Ready || asked.Swap(true) {
+			return
+		}
+		if err := q.Delay(context.Background(), move.DelayRequest{Move: m.ID, Notice: "n", ClientID: "diary", Name: "Diary", Seconds: 1800}, time.Hour); err != nil {
+			t.Error(err)
+		}
+	}
+	mover := s.telling(0, &ahead)
+	mover.Wake()
+	for tick := time.NewTicker(5 * time.Millisecond); !asked.Load(); <-tick.C {
+		if s.get(m.ID).Phase.Over() {
+			t.Fatal("nobody was asked")
+		}
+	}
+	ahead.Store(int64(31 * time.Minute))
+	mover.Wake()
+	if ended := s.over(m.ID); len(ended.Delays) != 1 || ended.Committed.Before(ended.Delays[0].Until) {
+		t.Errorf("changed over at %s, delayed by %+v", ended.Committed, ended.Delays)
+	}
+	s.check(mover.Close())
 }
 
 // Each notice is written once, whenever the mover dies: at every step of a move.

@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -58,6 +59,8 @@ var siteNumbers = map[company.Region]int{"US02": 16, "EU01": 17}
 type siteOptions struct {
 	// stores are DSNs; SQLite where there is none.
 	stores map[company.Region]string
+	// queue is the DSN of the queue of moves, which isn't by region; SQLite where it is "".
+	queue string
 	// maxStore limits databases, in bytes.
 	maxStore map[company.Region]int64
 	// apart starts regions elsewhere, and answers the addresses of their doors.
@@ -135,7 +138,7 @@ func newSiteOf(t *testing.T, o siteOptions) *site {
 	s.check(err)
 	s.closeLater(g)
 	s.api = s.serve(g.Handler(rules.DoorAPI))
-	s.queue, err = store.Open(ctx, "sqlite:"+filepath.Join(t.TempDir(), "moves.db"), move.Migrations())
+	s.queue, err = store.Open(ctx, cmp.Or(o.queue, "sqlite:"+filepath.Join(t.TempDir(), "moves.db")), move.Migrations())
 	s.check(err)
 	s.closeLater(s.queue)
 	s.found("US02")

@@ -170,7 +170,9 @@ func (c *webhookDeliveriesCommand) Run(ctx context.Context, t *terminal) error {
 			switch {
 			case d.Attempts == 0:
 				status = "-"
-			case d.Problem != "" && d.Status/100 != 2:
+			case d.Problem != "" && d.Status/100 == 2:
+				status += ", " + d.Problem
+			case d.Problem != "":
 				status = d.Problem
 			}
 			if !d.Next.IsZero() {
