@@ -202,7 +202,8 @@ func (q *Queue) waitsForApps(ctx context.Context, m *Move, notice time.Duration)
 	if len(all) > 0 {
 		until = all[0].Until
 	}
-	if given := m.Started.Add(notice); unheard > 0 && given.After(until) {
+	// A time that is further away than any that is given is one of a clock that jumped.
+	if given := m.Started.Add(notice); unheard > 0 && given.After(until) && !given.After(q.Now().Add(notice)) {
 		until = given
 	}
 	return until, nil
