@@ -117,6 +117,8 @@ func (f *findings) checkLimits(c *Config) {
 	}
 	f.between("moves.at_once", int64(c.Moves.AtOnce), 1, 1000)
 	f.between("moves.retention", int64(c.Moves.Retention), 0, int64(365*24*time.Hour))
+	f.within("moves.longest_delay", c.Moves.LongestDelay, 24*time.Hour)
+	f.within("moves.notice", c.Moves.Notice, time.Hour)
 	f.between("region.max_body_bytes", c.Region.MaxBody, 1<<10, 1<<30)
 	f.between("region.reserve_bytes", c.Region.Reserve, 0, 1<<50)
 	f.between("region.max_per_page", int64(c.Region.MaxPerPage), 1, 100_000)
@@ -144,6 +146,12 @@ func (f *findings) positive(setting string, d time.Duration) {
 func (f *findings) atLeast(setting string, d, least time.Duration) {
 	if d < least {
 		f.add(setting, "%s is too short: write a duration of %s or more, such as 10m", d, least)
+	}
+}
+
+func (f *findings) within(setting string, d, most time.Duration) {
+	if d < 0 || d > most {
+		f.add(setting, "%s is out of range: write a duration from 0s to %s", d, most)
 	}
 }
 

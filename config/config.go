@@ -36,6 +36,7 @@ type Config struct {
 	Gateway      Gateway       `yaml:"gateway"`
 	Region       Region        `yaml:"region"`
 	Moves        Moves         `yaml:"moves"`
+	Webhooks     Webhooks      `yaml:"webhooks"`
 	Directory    Directory     `yaml:"directory"`
 	Control      Control       `yaml:"control"`
 	Environments []Environment `yaml:"environments"`
@@ -105,6 +106,17 @@ type Moves struct {
 	AtOnce int `yaml:"at_once"`
 	// Retention is how long a region keeps the rows of a company that has left it.
 	Retention time.Duration `yaml:"retention"`
+	// LongestDelay is by how much an app may delay a change-over, once for each move; 0: not at all.
+	LongestDelay time.Duration `yaml:"longest_delay"`
+	// Notice is how long after the copying has begun a change-over waits until each app of the
+	// company with a webhook was told of the move.
+	Notice time.Duration `yaml:"notice"`
+}
+
+// Webhooks sets how apps hear of moves.
+type Webhooks struct {
+	// AllowPrivate lets webhooks be plain HTTP, and lead into private networks: for tests.
+	AllowPrivate bool `yaml:"allow_private"`
 }
 
 // Region sets the limits of our own regions.
@@ -278,7 +290,7 @@ func seedSystem() *Config {
 			RememberedTokens: 100_000,
 		},
 		Region:       Region{MaxBody: 1 << 20, MaxPerPage: 1000, Reserve: 256 << 20},
-		Moves:        Moves{AtOnce: 4, Retention: 14 * 24 * time.Hour},
+		Moves:        Moves{AtOnce: 4, Retention: 14 * 24 * time.Hour, LongestDelay: time.Hour, Notice: 10 * time.Second},
 		Directory:    Directory{Replicas: 1},
 		Environments: seedEnvironments(seed),
 	}

@@ -14,6 +14,7 @@ import (
 	"mpr/move"
 	"mpr/problem"
 	"mpr/rules"
+	"mpr/webhook"
 )
 
 // Placements are where companies live. They are made once and then only changed by
@@ -84,6 +85,8 @@ type Options struct {
 	// Moves is the queue of moves, and WakeMover has a mover look at it.
 	Moves     *move.Queue
 	WakeMover func()
+	// Webhooks tells apps of moves.
+	Webhooks *webhook.Service
 }
 
 // Service is the control role.
@@ -95,6 +98,7 @@ type Service struct {
 	internal     *intercom.Caller
 	moves        *move.Queue
 	wakeMover    func()
+	webhooks     *webhook.Service
 	mux          *http.ServeMux
 }
 
@@ -114,6 +118,7 @@ func New(_ context.Context, o Options) (*Service, error) {
 		internal:     intercom.NewCaller(nil, o.Secret),
 		moves:        o.Moves,
 		wakeMover:    o.WakeMover,
+		webhooks:     o.Webhooks,
 		mux:          http.NewServeMux(),
 	}
 	s.routes()
@@ -128,39 +133,46 @@ const prefix = "/admin/v1/environments"
 func (s *Service) routes() {
 	s.mux.HandleFunc("GET "+prefix, s.listEnvironments)
 	for pattern, h := range map[string]handler{
-		"POST /companies":                         s.createCompany,
-		"GET /companies":                          s.listCompanies,
-		"GET /companies/{company}":                s.showCompany,
-		"PUT /companies/{company}/users":          s.addUser,
-		"PUT /companies/{company}/sandbox":        s.setSandbox,
-		"GET /sandboxes/monthly":                  s.showMonthly,
-		"GET /sandboxes/monthly/plan":             s.planMonthly,
-		"POST /sandboxes/monthly/refresh":         s.refreshMonthly,
-		"GET /regions":                            s.listRegions,
-		"POST /regions":                           s.addRegion,
-		"POST /regions/{region}/drain":            drainRegion(true),
-		"POST /regions/{region}/open":             drainRegion(false),
-		"POST /users":                             s.createUser,
-		"POST /apps":                              s.createApp,
-		"GET /apps":                               s.listApps,
-		"GET /apps/{app}":                         s.showApp,
-		"POST /apps/{app}/rotate-secret":          s.rotateSecret,
-		"PUT /apps/{app}/installations/{company}": s.installApp,
-		"PUT /apps/{app}/sandbox":                 s.completeSandbox,
-		"POST /service-accounts":                  s.createServiceAccount,
-		"GET /keys":                               s.listKeys,
-		"POST /keys/rotate":                       s.rotateKey,
-		"GET /policy":                             s.showPolicy,
-		"PUT /policy":                             s.setPolicy,
-		"POST /moves":                             s.startMove,
-		"GET /moves":                              s.listMoves,
-		"GET /moves/{move}":                       s.showMove,
-		"POST /moves/{move}/pause":                s.steer(func(ctx context.Context, m *move.Move, by string) error { return s.moves.Pause(ctx, m, true, by) }),
-		"POST /moves/{move}/resume":               s.steer(func(ctx context.Context, m *move.Move, by string) error { return s.moves.Pause(ctx, m, false, by) }),
-		"POST /moves/{move}/abort":                s.steer(s.moves.Abort),
-		"GET /companies/{company}/moves":          s.proveMoves,
-		"GET /ledger":                             s.showLedger,
-		"GET /ledger/impact":                      s.showImpact,
+		"POST /companies":                             s.createCompany,
+		"GET /companies":                              s.listCompanies,
+		"GET /companies/{company}":                    s.showCompany,
+		"PUT /companies/{company}/users":              s.addUser,
+		"PUT /companies/{company}/sandbox":            s.setSandbox,
+		"GET /sandboxes/monthly":                      s.showMonthly,
+		"GET /sandboxes/monthly/plan":                 s.planMonthly,
+		"POST /sandboxes/monthly/refresh":             s.refreshMonthly,
+		"GET /regions":                                s.listRegions,
+		"POST /regions":                               s.addRegion,
+		"POST /regions/{region}/drain":                drainRegion(true),
+		"POST /regions/{region}/open":                 drainRegion(false),
+		"POST /users":                                 s.createUser,
+		"POST /apps":                                  s.createApp,
+		"GET /apps":                                   s.listApps,
+		"GET /apps/{app}":                             s.showApp,
+		"POST /apps/{app}/rotate-secret":              s.rotateSecret,
+		"PUT /apps/{app}/installations/{company}":     s.installApp,
+		"PUT /apps/{app}/sandbox":                     s.completeSandbox,
+		"POST /service-accounts":                      s.createServiceAccount,
+		"GET /apps/{app}/webhook":                     s.showWebhook,
+		"PUT /apps/{app}/webhook":                     s.setWebhook,
+		"DELETE /apps/{app}/webhook":                  s.removeWebhook,
+		"POST /apps/{app}/webhook/rotate":             s.rotateWebhook,
+		"POST /apps/{app}/webhook/test":               s.testWebhook,
+		"GET /apps/{app}/webhook/deliveries":          s.listDeliveries,
+		"POST /apps/{app}/webhook/deliveries/{event}": s.redeliver,
+		"GET /keys":                                   s.listKeys,
+		"POST /keys/rotate":                           s.rotateKey,
+		"GET /policy":                                 s.showPolicy,
+		"PUT /policy":                                 s.setPolicy,
+		"POST /moves":                                 s.startMove,
+		"GET /moves":                                  s.listMoves,
+		"GET /moves/{move}":                           s.showMove,
+		"POST /moves/{move}/pause":                    s.steer(s.pause),
+		"POST /moves/{move}/resume":                   s.steer(s.resume),
+		"POST /moves/{move}/abort":                    s.steer(s.abort),
+		"GET /companies/{company}/moves":              s.proveMoves,
+		"GET /ledger":                                 s.showLedger,
+		"GET /ledger/impact":                          s.showImpact,
 	} {
 		method, path, _ := strings.Cut(pattern, " ")
 		s.mux.Handle(method+" "+prefix+"/{environment}"+path, s.in(h))

@@ -75,6 +75,8 @@ type (
 	// Steering is what an operator asks of a move.
 	Steering struct {
 		By string `json:"by"`
+		// Now drops the delays of apps from a move that is resumed.
+		Now bool `json:"now,omitempty"`
 	}
 )
 
@@ -282,7 +284,7 @@ func (s *Service) showMove(r *http.Request, e *Environment) (int, any, error) {
 }
 
 // steer has an operator pause, resume or abort a move.
-func (s *Service) steer(do func(context.Context, *move.Move, string) error) handler {
+func (s *Service) steer(do func(context.Context, *move.Move, Steering) error) handler {
 	return func(r *http.Request, e *Environment) (int, any, error) {
 		var in Steering
 		if err := readJSON(r, &in); err != nil {
@@ -295,7 +297,7 @@ func (s *Service) steer(do func(context.Context, *move.Move, string) error) hand
 		if err != nil {
 			return 0, nil, err
 		}
-		if err := do(r.Context(), m, in.By); err != nil {
+		if err := do(r.Context(), m, in); err != nil {
 			return 0, nil, err
 		}
 		s.wakeMover()
@@ -303,6 +305,29 @@ func (s *Service) steer(do func(context.Context, *move.Move, string) error) hand
 		return http.StatusOK, m, err
 	}
 }
+
+func (s *Service) pause(ctx context.Context, m *move.Move, in Steering) error {
+	if in.Now {
+		return noSuchNow
+	}
+	return s.moves.Pause(ctx, m, true, in.By)
+}
+
+func (s *Service) resume(ctx context.Context, m *move.Move, in Steering) error {
+	if in.Now {
+		return s.moves.Hurry(ctx, m, in.By)
+	}
+	return s.moves.Pause(ctx, m, false, in.By)
+}
+
+func (s *Service) abort(ctx context.Context, m *move.Move, in Steering) error {
+	if in.Now {
+		return noSuchNow
+	}
+	return s.moves.Abort(ctx, m, in.By)
+}
+
+var noSuchNow = invalid("now", "only a move that is resumed can drop the delays of apps")
 
 func (s *Service) proveMoves(r *http.Request, e *Environment) (int, any, error) {
 	id, err := pathCompany(r)
@@ -380,8 +405,8 @@ func (c *Client) Move(ctx context.Context, name string) (out Move, err error) {
 }
 
 // SteerMove has a move paused, resumed or aborted: verb is "pause", "resume" or "abort".
-func (c *Client) SteerMove(ctx context.Context, name, verb, by string) (out Move, err error) {
-	err = c.do(ctx, http.MethodPost, "/moves/"+url.PathEscape(name)+"/"+verb, Steering{by}, &out)
+func (c *Client) SteerMove(ctx context.Context, name, verb string, in Steering) (out Move, err error) {
+	err = c.do(ctx, http.MethodPost, "/moves/"+url.PathEscape(name)+"/"+verb, in, &out)
 	return out, err
 }
 

@@ -19,18 +19,23 @@ import (
 // internalRoutes are for our own processes, which show the internal secret.
 func (s *Service) internalRoutes(mux *http.ServeMux) {
 	for pattern, h := range map[string]func(http.ResponseWriter, *http.Request) error{
-		"POST /internal/users":                    s.addUser,
-		"GET /internal/users":                     s.findUser,
-		"POST /internal/apps":                     s.addApp,
-		"GET /internal/apps":                      s.listApps,
-		"GET /internal/apps/{app}":                s.showApp,
-		"POST /internal/apps/{app}/rotate-secret": s.newSecretFor,
-		"GET /internal/identity":                  s.sendIdentity,
-		"PUT /internal/identity":                  s.takeIdentity,
-		"GET /internal/keys":                      s.listKeys,
-		"POST /internal/keys/rotate":              s.rotateKey,
-		"GET /internal/companies":                 s.companyNames,
-		"GET /internal/index/{company}":           s.indexState,
+		"POST /internal/users":                       s.addUser,
+		"GET /internal/users":                        s.findUser,
+		"POST /internal/apps":                        s.addApp,
+		"GET /internal/apps":                         s.listApps,
+		"GET /internal/apps/{app}":                   s.showApp,
+		"POST /internal/apps/{app}/rotate-secret":    s.newSecretFor,
+		"GET /internal/apps/{app}/webhook":           s.showWebhook,
+		"PUT /internal/apps/{app}/webhook":           s.setWebhook,
+		"DELETE /internal/apps/{app}/webhook":        s.removeWebhook,
+		"POST /internal/apps/{app}/webhook/rotate":   s.rotateWebhook,
+		"GET /internal/companies/{company}/webhooks": s.companyWebhooks,
+		"GET /internal/identity":                     s.sendIdentity,
+		"PUT /internal/identity":                     s.takeIdentity,
+		"GET /internal/keys":                         s.listKeys,
+		"POST /internal/keys/rotate":                 s.rotateKey,
+		"GET /internal/companies":                    s.companyNames,
+		"GET /internal/index/{company}":              s.indexState,
 	} {
 		mux.HandleFunc(pattern, answer(func(w http.ResponseWriter, r *http.Request) error {
 			if err := intercom.Admit(w, r, s.Secret); err != nil {

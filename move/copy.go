@@ -101,7 +101,7 @@ func (j *journey) depart(ctx context.Context) error {
 		return err
 	}
 	if p.Region != j.From {
-		return &errAbort{fmt.Sprintf("the company lives in %s, not in %s", p.Region, j.From)}
+		return &errAbort{why: fmt.Sprintf("the company lives in %s, not in %s", p.Region, j.From)}
 	}
 	from, err := j.from.state(ctx, false)
 	if err != nil {
@@ -176,7 +176,7 @@ func (j *journey) catchUp(ctx context.Context, behind, until int64) (int64, erro
 		}
 		batch, err := j.from.changes(ctx, at, until)
 		if errors.Is(err, problem.New(problem.LogShortened, "")) {
-			return 0, &errAbort{"the source's change log doesn't reach back far enough"}
+			return 0, &errAbort{why: "the source's change log doesn't reach back far enough"}
 		}
 		if err != nil {
 			return 0, err
@@ -231,12 +231,12 @@ func compare(from, to checksum) error {
 	}
 	for table, sum := range from.Tables {
 		if other := to.Tables[table]; other != sum {
-			return &errAbort{fmt.Sprintf("table %s differs at version %d: the source has %d rows with the checksum %s, the destination %d with %s",
+			return &errAbort{why: fmt.Sprintf("table %s differs at version %d: the source has %d rows with the checksum %s, the destination %d with %s",
 				table, from.Version, sum.Rows, sum.Sum, other.Rows, other.Sum)}
 		}
 	}
 	if len(to.Tables) != len(from.Tables) {
-		return &errAbort{"the destination has other tables than the source"}
+		return &errAbort{why: "the destination has other tables than the source"}
 	}
 	return nil
 }
@@ -267,13 +267,21 @@ func (j *journey) keepUp(ctx context.Context) error {
 	return nil
 }
 
-// ready follows on until the time of the change-over has come.
+// ready follows on until the time of the change-over has come: the planned one, and that of
+// the apps that have asked for a delay.
 func (j *journey) ready(ctx context.Context) error {
 	if err := j.keepUp(ctx); err != nil {
 		return err
 	}
-	if now := j.Queue.Now(); now.Before(j.NotBefore) {
-		j.note(func(m *Move) { m.wake = now.Add(min(followEvery, j.NotBefore.Sub(now))) })
+	until, err := j.Queue.waitsForApps(ctx, j.Move, j.Notice)
+	if err != nil {
+		return err
+	}
+	if until.Before(j.NotBefore) {
+		until = j.NotBefore
+	}
+	if now := j.Queue.Now(); now.Before(until) {
+		j.note(func(m *Move) { m.wake = now.Add(min(followEvery, until.Sub(now))) })
 		return errWaits
 	}
 	if err := j.mayGoOn(); err != nil { // catching up may have taken long
@@ -282,5 +290,24 @@ func (j *journey) ready(ctx context.Context) error {
 	if err := j.provesItself(ctx); err != nil {
 		return err
 	}
+	err = j.commence(ctx)
+	if errors.Is(err, errWaitsForApps) {
+		return nil // one has asked for it just now
+	}
+	if err != nil {
+		return err
+	}
 	return j.enter(ctx, Cutting, "the change-over begins")
+}
+
+// commence begins the change-over. The beat, which writes the phase as it knows it, mustn't
+// come in between.
+func (j *journey) commence(ctx context.Context) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	err := j.Queue.commence(ctx, j.Move)
+	if err == nil {
+		j.Phase = Cutting
+	}
+	return err
 }

@@ -39,7 +39,7 @@ func (j *journey) cut(ctx context.Context) error {
 		return j.committed(ctx, d, p)
 	}
 	if p.Region != j.From {
-		return &errAbort{fmt.Sprintf("the company lives in %s, not in %s", p.Region, j.From)}
+		return &errAbort{why: fmt.Sprintf("the company lives in %s, not in %s", p.Region, j.From)}
 	}
 	if err := j.step(ctx, "hold"); err != nil {
 		return err
@@ -173,7 +173,7 @@ func (j *journey) undo(ctx context.Context, d Directory, why error) error {
 	}
 	j.note(func(m *Move) { m.Attempts++ })
 	if j.Attempts >= maxAttempts {
-		return &errAbort{fmt.Sprintf("%d change-overs have failed, the last one because of: %v", j.Attempts, why)}
+		return &errAbort{why: fmt.Sprintf("%d change-overs have failed, the last one because of: %v", j.Attempts, why)}
 	}
 	if err := j.enter(ctx, Following, "the change-over was undone: %v", why); err != nil {
 		return err
@@ -234,7 +234,7 @@ func (j *journey) giveBack(ctx context.Context, d Directory) (company.Placement,
 // committed goes on after the commit.
 func (j *journey) committed(ctx context.Context, d Directory, p company.Placement) error {
 	j.note(func(m *Move) {
-		m.Epoch = p.Epoch - 1
+		m.Epoch, m.Reason = p.Epoch-1, ""
 		if m.Committed.IsZero() {
 			m.Committed = j.Queue.Now().UTC()
 		}

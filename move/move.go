@@ -66,6 +66,10 @@ type Move struct {
 	Phase       Phase          `json:"phase"`
 	Paused      bool           `json:"paused"`
 	Aborting    bool           `json:"aborting"`
+	// Undelayed says that an operator has dropped the delays of apps, Delays what apps have asked
+	// for, the longest first.
+	Undelayed bool    `json:"undelayed,omitempty"`
+	Delays    []Delay `json:"delays,omitempty"`
 	Details
 
 	turn int64
@@ -114,6 +118,8 @@ type Details struct {
 	Retries int    `json:"retries,omitempty"`
 	// Why is why the move was given up.
 	Why string `json:"why,omitempty"`
+	// Reason is why the move was given up, in a word.
+	Reason Reason `json:"reason,omitempty"`
 	// RetainedUntil is how long the source keeps the rows.
 	RetainedUntil time.Time `json:"retained_until,omitzero"`
 	Purged        int64     `json:"purged,omitempty"`

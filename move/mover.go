@@ -1,6 +1,7 @@
 package move
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -37,6 +38,9 @@ type Options struct {
 	AtOnce int
 	// Retention is how long the source keeps the rows of a company that has left.
 	Retention time.Duration
+	// Notice is how long after the copying has begun the change-over waits until each app was
+	// told of the move; 0 for not at all.
+	Notice time.Duration
 	// Step, where it is set, is called before each of [Steps] and before each sign of life
 	// ("beat"); tests let a mover die or wait there. Its error ends the mover's work on the move.
 	Step func(ctx context.Context, m *Move, name string) error
@@ -272,8 +276,12 @@ func (j *journey) steered() (paused, aborting bool) {
 
 var errPaused = errors.New("paused")
 
-// errAbort says that the move is to be given up, and why.
-type errAbort struct{ why string }
+// errAbort says that the move is to be given up, and why. The reason is that for apps, Failed
+// where it is empty.
+type errAbort struct {
+	why    string
+	reason Reason
+}
 
 func (e *errAbort) Error() string { return e.why }
 
@@ -281,9 +289,9 @@ func (e *errAbort) Error() string { return e.why }
 func (j *journey) mayGoOn() error {
 	switch paused, aborting := j.steered(); {
 	case aborting:
-		return &errAbort{"asked for by an operator"}
+		return &errAbort{"asked for by an operator", ByOperator}
 	case !j.NotAfter.IsZero() && j.Queue.Now().After(j.NotAfter):
-		return &errAbort{"it wasn't ready within its window, which was over at " + j.NotAfter.UTC().Format(time.RFC3339)}
+		return &errAbort{"it wasn't ready within its window, which was over at " + j.NotAfter.UTC().Format(time.RFC3339), OutOfWindow}
 	case paused:
 		return errPaused
 	}
@@ -308,7 +316,7 @@ func (j *journey) run(ctx context.Context) error {
 		case errors.Is(err, errPaused), errors.Is(err, errWaits):
 			return nil
 		case errors.As(err, &abort):
-			j.note(func(m *Move) { m.Why = abort.why })
+			j.note(func(m *Move) { m.Why, m.Reason = abort.why, cmp.Or(abort.reason, Failed) })
 			if err := j.enter(ctx, Aborting, "giving up: %s", abort.why); err != nil {
 				return err
 			}

@@ -26,15 +26,18 @@ func Migrations() fs.FS { return store.Schema(migrations) }
 type Queue struct {
 	DB  *store.DB
 	Now func() time.Time
+	// Noticed is called when there is something new to tell apps. It may be nil: whoever tells
+	// them looks from time to time.
+	Noticed func()
 }
 
-const columns = `id, environment, company_id, source, destination, phase, paused, aborting, details, turn, wake`
+const columns = `id, environment, company_id, source, destination, phase, paused, aborting, undelayed, details, turn, wake`
 
 func scan(row interface{ Scan(...any) error }) (*Move, error) {
 	var m Move
 	var details string
 	var wake int64
-	err := row.Scan(&m.ID, &m.Environment, &m.Company, &m.From, &m.To, &m.Phase, &m.Paused, &m.Aborting, &details, &m.turn, &wake)
+	err := row.Scan(&m.ID, &m.Environment, &m.Company, &m.From, &m.To, &m.Phase, &m.Paused, &m.Aborting, &m.Undelayed, &details, &m.turn, &wake)
 	if err != nil {
 		return nil, err
 	}
@@ -69,6 +72,9 @@ func (q *Queue) Add(ctx context.Context, environment string, from company.Region
 		if err != nil {
 			return err
 		}
+		if _, err := q.tell(ctx, tx, m); err != nil {
+			return err
+		}
 		return note(ctx, tx, m.ID, q.Now(), Queued, "asked for by "+r.By)
 	})
 	if store.IsDuplicate(err) {
@@ -77,7 +83,14 @@ func (q *Queue) Add(ctx context.Context, environment string, from company.Region
 	if err != nil {
 		return nil, fmt.Errorf("queue a move: %w", err)
 	}
+	q.noticed(true)
 	return m, nil
+}
+
+func (q *Queue) noticed(written bool) {
+	if written && q.Noticed != nil {
+		q.Noticed()
+	}
 }
 
 func note(ctx context.Context, tx *sql.Tx, id string, at time.Time, phase Phase, text string) error {
@@ -95,7 +108,7 @@ func (q *Queue) Get(ctx context.Context, environment, id string) (*Move, error) 
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, problem.New(problem.NotFound, "There is no move %s.", id)
 	}
-	return m, err
+	return q.withDelays(ctx, m, err)
 }
 
 // Last reads a company's last move.
@@ -104,7 +117,7 @@ func (q *Queue) Last(ctx context.Context, environment string, id company.ID) (*M
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, problem.New(problem.NotFound, "Company %d has never moved.", id)
 	}
-	return m, err
+	return q.withDelays(ctx, m, err)
 }
 
 // List reads the last moves, the newest first; only those that aren't over where active is
@@ -212,6 +225,7 @@ func (q *Queue) save(ctx context.Context, m *Move, lease time.Duration, text str
 	if err != nil {
 		return fmt.Errorf("save a move: %w", err)
 	}
+	written := false
 	err = q.DB.Write(ctx, func(tx *sql.Tx) error {
 		until := int64(0)
 		if lease > 0 {
@@ -224,6 +238,9 @@ func (q *Queue) save(ctx context.Context, m *Move, lease time.Duration, text str
 		if errors.Is(err, sql.ErrNoRows) {
 			return errReplaced
 		}
+		if err == nil {
+			written, err = q.tell(ctx, tx, m)
+		}
 		if err != nil || text == "" {
 			return err
 		}
@@ -232,6 +249,7 @@ func (q *Queue) save(ctx context.Context, m *Move, lease time.Duration, text str
 	if err != nil {
 		return fmt.Errorf("save move %s: %w", m.ID, err)
 	}
+	q.noticed(written)
 	return nil
 }
 

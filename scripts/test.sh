@@ -83,7 +83,7 @@ fi
 
 # Everything on SQLite, then what has a store on PostgreSQL, too.
 run() { go test -race -count=1 -json -timeout "${TEST_TIMEOUT:-10m}" "$@"; }
-stores=(./store ./login ./region ./ledger)
+stores=(./store ./login ./region ./ledger ./webhook)
 run_all() {
 	local status=0
 	(unset MPR_TEST_POSTGRES && run "${@:-./...}") || status=1
@@ -94,9 +94,9 @@ run_all() {
 	if (($#)); then # somebody asks for some packages only
 		:
 	elif [[ -n ${MPR_TEST_POSTGRES-} ]]; then
-		echo "On PostgreSQL: ${stores[*]}, and moves between both engines"
+		echo "On PostgreSQL: ${stores[*]}, moves between both engines, and moves that apps delay"
 		run "${stores[@]}" || status=1
-		run -run '^TestMovesBetweenEngines$' ./stack || status=1
+		run -run '^(TestMovesBetweenEngines|TestAMoveWaits.*)$' ./stack || status=1
 	else # for the summary to count
 		printf '{"Action":"%s","Package":"%s","Test":"on PostgreSQL","Output":"PostgreSQL is missing: install it, or run make test as root on Debian\\n"}\n' \
 			output "${stores[*]}" skip "${stores[*]}"

@@ -63,12 +63,12 @@ const thirdRegion = company.Region("AP01")
 type siteOptions struct {
 	// stores are DSNs; SQLite where there is none.
 	stores map[company.Region]string
+	// queue is the DSN of the queue of moves, which isn't by region; SQLite where it is "".
+	queue string
 	// maxStore limits databases, in bytes.
 	maxStore map[company.Region]int64
 	// third has a third region.
 	third bool
-	// queue is the DSN of the queue of moves; SQLite where there is none.
-	queue string
 	// apart starts regions elsewhere, and answers the addresses of their doors.
 	apart map[company.Region]func(directoryAddress string) (door, internal string)
 }

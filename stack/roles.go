@@ -70,6 +70,9 @@ func (s *system) startRole(ctx context.Context, o RoleOptions) error {
 		if err := s.serveDirectory(s.config.Directory.Listen); err != nil {
 			return err
 		}
+		if s.config.Webhooks.AllowPrivate {
+			slog.WarnContext(ctx, "webhooks may be plain HTTP and lead into private networks: that is for tests (webhooks.allow_private)")
+		}
 		return s.startControl(ctx)
 	}
 	name := o.Role

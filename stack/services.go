@@ -26,6 +26,7 @@ import (
 	"mpr/rules"
 	"mpr/store"
 	"mpr/token"
+	"mpr/webhook"
 )
 
 // startLogin starts the login role of an environment and answers the login door's handler.
@@ -207,20 +208,17 @@ func (s *system) startControl(ctx context.Context) error {
 	if err := db.Also(ctx, "moves_version", move.Migrations()); err != nil {
 		return fmt.Errorf("control store: %w", err)
 	}
+	if err := db.Also(ctx, "webhooks_version", webhook.Migrations()); err != nil {
+		return fmt.Errorf("control store: %w", err)
+	}
 	environments, err := s.controlled(ctx, db)
 	if err != nil {
 		return err
 	}
-	queue := &move.Queue{DB: db, Now: s.now}
-	directories := map[string]move.Directory{}
-	for _, e := range environments {
-		directories[e.Name] = servedDirectory{s.served[e.Name]}
-	}
-	mover := move.New(move.Options{
-		Queue: queue, Directories: directories, Secret: s.secret, AtOnce: s.config.Moves.AtOnce, Retention: s.config.Moves.Retention, Step: s.moverStep,
+	queue, mover, webhooks := s.startMoves(db, environments)
+	service, err := control.New(ctx, control.Options{
+		Environments: environments, Secret: s.secret, AdminToken: adminToken, Now: s.rulesNow, Moves: queue, WakeMover: mover.Wake, Webhooks: webhooks,
 	})
-	s.add(mover)
-	service, err := control.New(ctx, control.Options{Environments: environments, Secret: s.secret, AdminToken: adminToken, Now: s.rulesNow, Moves: queue, WakeMover: mover.Wake})
 	if err != nil {
 		return err
 	}
@@ -229,6 +227,33 @@ func (s *system) startControl(ctx context.Context) error {
 		return err
 	}
 	return s.noteRunning()
+}
+
+// startMoves starts what moves companies, and what tells apps of it.
+func (s *system) startMoves(db *store.DB, environments []*control.Environment) (*move.Queue, *move.Mover, *webhook.Service) {
+	directories, identity := map[string]move.Directory{}, map[string]string{}
+	for _, e := range environments {
+		directories[e.Name], identity[e.Name] = servedDirectory{s.served[e.Name]}, e.IdentityURL
+	}
+	// Each wakes the other one.
+	noticed := make(chan struct{}, 1)
+	queue := &move.Queue{DB: db, Now: s.now, Noticed: func() {
+		select {
+		case noticed <- struct{}{}:
+		default: // it has been told already
+		}
+	}}
+	mover := move.New(move.Options{
+		Queue: queue, Directories: directories, Secret: s.secret, AtOnce: s.config.Moves.AtOnce, Retention: s.config.Moves.Retention,
+		Notice: s.config.Moves.Notice, Step: s.moverStep,
+	})
+	s.add(mover)
+	webhooks := webhook.New(webhook.Options{
+		Queue: queue, Identity: identity, Secret: s.secret, AllowPrivate: s.config.Webhooks.AllowPrivate, LongestDelay: s.config.Moves.LongestDelay,
+		WakeMover: mover.Wake, Noticed: noticed, Now: s.now,
+	})
+	s.add(webhooks)
+	return queue, mover, webhooks
 }
 
 // controlled are the environments as the control role sees them. db keeps the ledger.

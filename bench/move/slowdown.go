@@ -111,7 +111,7 @@ func (s *system) disturbed(ctx context.Context, id company.ID, st state, f func(
 
 // giveUp aborts a move and waits until nothing is left of it.
 func (s *system) giveUp(ctx context.Context, id company.ID) error {
-	if _, err := s.admin.SteerMove(ctx, id.String(), "abort", "bench"); err != nil {
+	if _, err := s.admin.SteerMove(ctx, id.String(), "abort", control.Steering{By: "bench"}); err != nil {
 		return err
 	}
 	return eventually(ctx, "give the move up", 10*within, func(ctx context.Context) error {

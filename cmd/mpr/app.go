@@ -23,6 +23,7 @@ type appCommands struct {
 	RotateSecret appRotateSecretCommand `cmd:"" help:"Make a new client secret."`
 	Install      appInstallCommand      `cmd:"" help:"Connect an app to a company."`
 	Rehearse     appRehearseCommand     `cmd:"" help:"Let one app live after the legacy door's sunset for a while."`
+	Webhook      appWebhookCommands     `cmd:"" help:"Say where an app hears of the moves of its companies, and see what it heard."`
 	Sandbox      appSandboxCommand      `cmd:"" help:"Show an app's part of the development sandbox, and make what is missing of it."`
 }
 

@@ -23,7 +23,7 @@ type moveCommands struct {
 	Status moveStatusCommand `cmd:"" help:"Show how far a move is."`
 	List   moveListCommand   `cmd:"" help:"List moves."`
 	Pause  movePauseCommand  `cmd:"" help:"Keep a move from going on; the company stays where it is."`
-	Resume moveResumeCommand `cmd:"" help:"Have a paused move go on."`
+	Resume moveResumeCommand `cmd:"" help:"Have a paused move go on, or (--now) one that apps delay."`
 	Abort  moveAbortCommand  `cmd:"" help:"Give a move up, where it hasn't been committed."`
 	Proof  moveProofCommand  `cmd:"" help:"Show what moved when, by whose wish, with which checksums, and where copies remain."`
 }
@@ -252,6 +252,9 @@ func moveBar(m *control.Move) string {
 	if m.Paused {
 		text += ", paused"
 	}
+	if len(m.Delays) > 0 && !m.Undelayed && m.Phase == "ready" {
+		text += ", delayed " + printable([]string{delayed(m)})[0]
+	}
 	if m.Problem != "" {
 		text += ": " + printable([]string{m.Problem})[0]
 	}
@@ -280,8 +283,24 @@ func showMove(w io.Writer, m *control.Move) {
 		waits = "for its turn: a region takes part in a few moves at the same time (see `mpr move list --active`)"
 	}
 	list(w, "move", m.ID, "company", m.Company.String(), "from", string(m.From), "to", string(m.To), "phase", phase, "waits", waits, "asked for", m.Requested.Format(time.RFC3339)+" by "+m.By,
-		"not before", instantOrNone(m.NotBefore), "not after", instantOrNone(m.NotAfter), "rows", rows, "verified", verified, "changed over", changed,
+		"not before", instantOrNone(m.NotBefore), "not after", instantOrNone(m.NotAfter), "delayed", delayed(m), "rows", rows, "verified", verified, "changed over", changed,
 		"retained", retained(m), "given up", m.Why, "problem", m.Problem)
+}
+
+// delayed says for whom the change-over waits.
+func delayed(m *control.Move) string {
+	if len(m.Delays) == 0 {
+		return ""
+	}
+	longest := m.Delays[0]
+	text := fmt.Sprintf("until %s by app %s (%s)", longest.Until.Format(time.RFC3339), longest.Name, longest.ClientID)
+	switch more := len(m.Delays) - 1; {
+	case m.Undelayed:
+		text += "; an operator has dropped that"
+	case more > 0:
+		text += fmt.Sprintf(", and for less by %d more", more)
+	}
+	return text
 }
 
 func retained(m *control.Move) string {
@@ -375,12 +394,12 @@ type steering struct {
 	Move moveName `arg:"" help:"The id of a move, or of a company: then its last move."`
 }
 
-func (c *steering) steer(ctx context.Context, t *terminal, verb, said string) error {
+func (c *steering) steer(ctx context.Context, t *terminal, verb string, now bool, said string) error {
 	client, err := c.client()
 	if err != nil {
 		return err
 	}
-	m, err := client.SteerMove(ctx, string(c.Move), verb, c.who())
+	m, err := client.SteerMove(ctx, string(c.Move), verb, control.Steering{By: c.who(), Now: now})
 	if err != nil {
 		return err
 	}
@@ -393,19 +412,26 @@ func (c *steering) steer(ctx context.Context, t *terminal, verb, said string) er
 type movePauseCommand struct{ steering }
 
 func (c *movePauseCommand) Run(ctx context.Context, t *terminal) error {
-	return c.steer(ctx, t, "pause", "The move of company %d is paused, unless it is just changing over.")
+	return c.steer(ctx, t, "pause", false, "The move of company %d is paused, unless it is just changing over.")
 }
 
-type moveResumeCommand struct{ steering }
+type moveResumeCommand struct {
+	steering
+	Now bool `help:"Drop the delays that apps have asked for: the change-over waits for none of them, whether the move was paused or not."`
+}
 
 func (c *moveResumeCommand) Run(ctx context.Context, t *terminal) error {
-	return c.steer(ctx, t, "resume", "The move of company %d goes on.")
+	said := "The move of company %d goes on."
+	if c.Now {
+		said = "The move of company %d goes on, and waits for no app any more."
+	}
+	return c.steer(ctx, t, "resume", c.Now, said)
 }
 
 type moveAbortCommand struct{ steering }
 
 func (c *moveAbortCommand) Run(ctx context.Context, t *terminal) error {
-	return c.steer(ctx, t, "abort", "The move of company %d is given up, if it isn't committed by now.")
+	return c.steer(ctx, t, "abort", false, "The move of company %d is given up, if it isn't committed by now.")
 }
 
 type moveProofCommand struct {

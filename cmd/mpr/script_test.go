@@ -2,6 +2,8 @@ package main
 
 import (
 	"errors"
+	"net/http"
+	"net/http/httptest"
 	"os/exec"
 	"strconv"
 	"testing"
@@ -20,12 +22,26 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		Setup:               setup,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits,
-			"field": field,
-			"dev":   startDev,
-			"stop":  stopDev,
+			"exits":  exits,
+			"field":  field,
+			"dev":    startDev,
+			"stop":   stopDev,
+			"listen": listen,
 		},
 	})
+}
+
+// listen starts an app's server, which answers all with a status, and puts its URL into a
+// variable: listen VARIABLE STATUS.
+func listen(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: listen VARIABLE STATUS")
+	}
+	status, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) }))
+	ts.Defer(server.Close)
+	ts.Setenv(args[0], server.URL)
 }
 
 // exits runs mpr and wants an exit code: exits 2 company show.
