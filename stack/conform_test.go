@@ -28,6 +28,7 @@ func (s *site) conforms(internal, door string, only ...string) (*conform.Summary
 func TestConformStopsHalfWay(t *testing.T) {
 	for _, at := range []string{"rows.own", "freeze", "leave", "arrive.reuse", "changes.apply", "activate", "purge", "import.page"} {
 		t.Run(at, func(t *testing.T) {
+			t.Parallel()
 			s := newSite(t)
 			s.more()
 			before := s.projects()
@@ -62,6 +63,7 @@ func (s *site) projects() string {
 
 // The suite begins with what is served, and changes nothing otherwise.
 func TestConformRefuses(t *testing.T) {
+	t.Parallel()
 	s := newSite(t)
 	good := conform.Options{URL: s.internal["US02"], Secret: siteSecret, Company: s.company, Region: "ZZ99"}
 	for name, change := range map[string]func(*conform.Options){

@@ -12,7 +12,8 @@ import (
 	"testing"
 )
 
-// binary is the path of mpr, built with the race detector by TestMain.
+// binary is the path of mpr, built with the race detector: by scripts/test.sh, which names it
+// in MPR_TEST_BINARY, or else by TestMain.
 var binary string
 
 func TestMain(m *testing.M) {
@@ -31,11 +32,13 @@ func run(m *testing.M) (code int) {
 			code = 1
 		}
 	}()
-	binary = filepath.Join(dir, "mpr")
-	build := exec.CommandContext(context.Background(), "go", "build", "-race", "-o", binary, "mpr/cmd/mpr")
-	if out, err := build.CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "build mpr: %v\n%s", err, out)
-		return 1
+	if binary = os.Getenv("MPR_TEST_BINARY"); binary == "" {
+		binary = filepath.Join(dir, "mpr")
+		build := exec.CommandContext(context.Background(), "go", "build", "-race", "-o", binary, "mpr/cmd/mpr")
+		if out, err := build.CombinedOutput(); err != nil {
+			fmt.Fprintf(os.Stderr, "build mpr: %v\n%s", err, out)
+			return 1
+		}
 	}
 	sharedData = filepath.Join(dir, "data")
 	code = m.Run()

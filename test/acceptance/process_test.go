@@ -44,6 +44,7 @@ type dev struct {
 // startDev starts a test's own mpr dev on a data folder, and ends it with the test.
 func startDev(t *testing.T, data string, args ...string) *dev {
 	t.Helper()
+	t.Parallel() // nobody else comes to it, and most of its time is waiting
 	d, err := launch(context.Background(), data, args...)
 	if err != nil {
 		t.Fatalf("start mpr dev: %v", err)
@@ -106,8 +107,10 @@ func (d *dev) start(ctx context.Context) error {
 }
 
 // environ is the environment without the settings of mpr that a developer may have there.
+// Commands end when they are done: the race detector would have each of them sleep for a second.
 func environ() []string {
-	return slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "MPR_") })
+	env := slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "MPR_") })
+	return append(env, "GORACE=exitcode=66 atexit_sleep_ms=0")
 }
 
 // Stop presses Ctrl-C and holds mpr to its promise: it drains and exits 0.

@@ -32,6 +32,7 @@ type topology struct {
 // starts nothing.
 func newTopology(t *testing.T, further ...string) *topology {
 	t.Helper()
+	t.Parallel() // as startDev
 	dir := t.TempDir()
 	s := &topology{
 		dev:       &dev{data: filepath.Join(dir, "data"), log: &logBook{}},
@@ -175,7 +176,7 @@ func (p *process) stop() error {
 // command is a run of mpr that ends by itself.
 func (s *topology) command(args ...string) *exec.Cmd {
 	cmd := exec.Command(binary, args...) //nolint:noctx // it ends by itself
-	cmd.Env = append(environ(), "GORACE=exitcode=66 atexit_sleep_ms=0")
+	cmd.Env = environ()
 	return cmd
 }
 

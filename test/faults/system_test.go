@@ -51,6 +51,7 @@ type system struct {
 // newSystem starts a system with two regions and two gateways.
 func newSystem(t *testing.T) *system {
 	t.Helper()
+	t.Parallel() // nobody else comes to it, and most of a test's time is waiting for leases
 	s := &system{t: t, dir: t.TempDir(), secret: crand.Text() + crand.Text(), processes: map[string]*process{},
 		internal: map[company.Region]string{}, ways: map[company.Region]*channel{}, steps: newSteps(t)}
 	adminToken := crand.Text() + crand.Text()

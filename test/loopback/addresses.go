@@ -7,7 +7,8 @@ import (
 	"testing"
 )
 
-// FreeAddresses are n addresses that nobody listens at. They lie below the ports that
+// FreeAddresses are n addresses that nobody listens at, and that no other test is given until this
+// one ends, though nobody may listen at them for a while. They lie below the ports that
 // systems give to outgoing connections: a process that is down must find its own again, and
 // a client that tries to reach it must not meet itself.
 func FreeAddresses(t *testing.T, n int) []string {
@@ -23,6 +24,13 @@ func FreeAddresses(t *testing.T, n int) []string {
 			continue
 		}
 		defer l.Close() // all are held until all are found
+		// Whoever holds the same port of UDP, where nobody listens, has claimed it: other tests of
+		// this process and of others see that.
+		claim, err := net.ListenPacket("udp", l.Addr().String())
+		if err != nil {
+			continue
+		}
+		t.Cleanup(func() { _ = claim.Close() })
 		found = append(found, l.Addr().String())
 	}
 	return found

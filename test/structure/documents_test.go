@@ -80,7 +80,9 @@ func anchors(text string) []string {
 // What the documents tell people to type exists: each command, and each of its flags.
 func TestDocumentedCommands(t *testing.T) {
 	binary := filepath.Join(t.TempDir(), "mpr")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", binary, "mpr/cmd/mpr").CombinedOutput(); err != nil {
+	build := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-o", binary, "mpr/cmd/mpr")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0") // all as make build does it, so that little is left to do
+	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build mpr: %v\n%s", err, out)
 	}
 	help := func(words []string) string {
