@@ -37,6 +37,8 @@ type Options struct {
 	AtOnce int
 	// Retention is how long the source keeps the rows of a company that has left.
 	Retention time.Duration
+	// ChangedOver, where it is set, hears how long nobody owned a company at its change-over.
+	ChangedOver func(pause time.Duration)
 	// Step, where it is set, is called before each of [Steps] and before each sign of life
 	// ("beat"); tests let a mover die or wait there. Its error ends the mover's work on the move.
 	Step func(ctx context.Context, m *Move, name string) error
