@@ -218,13 +218,15 @@ func (c *collector) follows(t *testing.T, request string) {
 	eventually(t, readyWithin, func() (bool, string) {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		for _, g := range c.spans {
-			for _, r := range c.spans {
-				for _, q := range c.spans {
-					if g.name == "gateway GET" && g.parent == "" && g.request == request && r.parent == g.id && r.name == "region GET" && q.parent == r.id && q.trace == g.trace && strings.HasPrefix(q.name, "sql.") {
-						return true, ""
-					}
-				}
+		byID := map[string]span{}
+		for _, s := range c.spans {
+			byID[s.id] = s
+		}
+		for _, q := range c.spans {
+			r := byID[q.parent]
+			g := byID[r.parent]
+			if strings.HasPrefix(q.name, "sql.") && r.name == "region GET" && g.name == "gateway GET" && g.parent == "" && g.request == request && g.trace == q.trace {
+				return true, ""
 			}
 		}
 		return false, fmt.Sprintf("%d spans", len(c.spans))
