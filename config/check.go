@@ -19,6 +19,7 @@ func (f *findings) check(c *Config) {
 	f.checkTokens(c)
 	f.checkLimits(c)
 	f.checkDirectory(c)
+	f.checkOperations(c)
 	f.checkEnvironments(c)
 	f.checkShared(c)
 }
@@ -134,6 +135,19 @@ func (f *findings) checkDirectory(c *Config) {
 		f.baseURL(fmt.Sprintf("directory.urls[%d]", i), s, "nats://nats1.internal:4222", "nats", "tls", "ws", "wss")
 	}
 	f.dsn("control.store", c.Control.Store)
+}
+
+func (f *findings) checkOperations(c *Config) {
+	f.between("operations.drain_delay", int64(c.Operations.DrainDelay), 0, int64(10*time.Minute))
+	f.between("operations.drain_time", int64(c.Operations.DrainTime), 0, int64(time.Hour))
+	for setting, share := range map[string]float64{"access_log.share": c.AccessLog.Share, "tracing.share": c.Tracing.Share} {
+		if !(share >= 0 && share <= 1) { // NaN is no share either
+			f.add(setting, "%v is not a share: write a number from 0 to 1", share)
+		}
+	}
+	if c.Tracing.Endpoint != "" {
+		f.baseURL("tracing.endpoint", c.Tracing.Endpoint, "http://127.0.0.1:4318", "http", "https")
+	}
 }
 
 // positive wants a duration above zero.

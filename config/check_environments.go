@@ -175,6 +175,9 @@ func (f *findings) checkShared(c *Config) {
 		}
 	}
 	listen("directory.listen", c.Directory.Listen)
+	if c.Operations.Listen != "" {
+		listen("operations.listen", c.Operations.Listen)
+	}
 	listen("control.listen", c.Control.Listen)
 	store("control.store", c.Control.Store)
 	for i := range c.Environments {

@@ -39,6 +39,9 @@ type Config struct {
 	Webhooks     Webhooks      `yaml:"webhooks"`
 	Directory    Directory     `yaml:"directory"`
 	Control      Control       `yaml:"control"`
+	Operations   Operations    `yaml:"operations"`
+	AccessLog    AccessLog     `yaml:"access_log"`
+	Tracing      Tracing       `yaml:"tracing"`
 	Environments []Environment `yaml:"environments"`
 }
 
@@ -150,6 +153,34 @@ type Control struct {
 	Store string `yaml:"store"`
 }
 
+// Operations sets what operators see of a process, and how it stops.
+type Operations struct {
+	// Listen is the address of /livez, /readyz and /metrics; the flag --operations of a role wins
+	// over it. Empty: there is no such listener.
+	Listen string `yaml:"listen"`
+	// DrainDelay is how long a process that is asked to stop says that it isn't ready, and goes on
+	// serving.
+	DrainDelay time.Duration `yaml:"drain_delay"`
+	// DrainTime is how long calls in flight may take to end after that.
+	DrainTime time.Duration `yaml:"drain_time"`
+}
+
+// AccessLog says where calls are logged.
+type AccessLog struct {
+	// File is appended to; "-" is standard output, empty for no log.
+	File string `yaml:"file"`
+	// Share of the calls that were neither refused nor failed, 0 to 1.
+	Share float64 `yaml:"share"`
+}
+
+// Tracing says where traces go.
+type Tracing struct {
+	// Endpoint is the base URL of a collector (OTLP over HTTP); empty for no traces.
+	Endpoint string `yaml:"endpoint"`
+	// Share of the calls that are traced, 0 to 1.
+	Share float64 `yaml:"share"`
+}
+
 // Environment is one environment: own hosts, own keys, own data.
 type Environment struct {
 	Name string `yaml:"name"`
@@ -233,6 +264,7 @@ const (
 	OffsetLegacy         = 2
 	OffsetControl        = 90
 	OffsetDirectory      = 91
+	OffsetOperations     = 92
 	OffsetIdentity       = 100
 	OffsetRegion         = 101 // and one more for each further region
 	OffsetRegionInternal = 131
@@ -292,6 +324,9 @@ func seedSystem() *Config {
 		Region:       Region{MaxBody: 1 << 20, MaxPerPage: 1000, Reserve: 256 << 20},
 		Moves:        Moves{AtOnce: 4, Retention: 14 * 24 * time.Hour, LongestDelay: time.Hour, Notice: 10 * time.Second},
 		Directory:    Directory{Replicas: 1},
+		Operations:   Operations{DrainTime: 10 * time.Second},
+		AccessLog:    AccessLog{Share: 1},
+		Tracing:      Tracing{Share: 0.01},
 		Environments: seedEnvironments(seed),
 	}
 }

@@ -113,6 +113,13 @@ func (f *findings) decodeScalar(path string, node *yaml.Node, v reflect.Value) {
 			return
 		}
 		v.SetBool(node.Value[0] == 't' || node.Value[0] == 'T')
+	case float64:
+		n, err := strconv.ParseFloat(strings.ReplaceAll(node.Value, "_", ""), 64)
+		if tag := node.ShortTag(); err != nil || tag != "!!float" && tag != "!!int" {
+			expect("a number such as 0.5")
+			return
+		}
+		v.SetFloat(n)
 	default: // int and int64
 		n, err := strconv.ParseInt(strings.ReplaceAll(node.Value, "_", ""), 10, 64)
 		if err != nil || node.ShortTag() != "!!int" {

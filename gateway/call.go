@@ -6,8 +6,10 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"time"
 
 	"mpr/company"
+	"mpr/observe"
 	"mpr/problem"
 	"mpr/rules"
 	"mpr/token"
@@ -31,6 +33,9 @@ type call struct {
 	status  int
 	refusal problem.Code
 
+	seen    observe.Call
+	endSpan func(*observe.Call)
+
 	upgrade string // the protocol that the client wants to change to, if we let it
 	oauth   bool   // refusals take the form of RFC 6749
 
@@ -53,7 +58,11 @@ type call struct {
 
 func newCall(s *Service, door rules.Door, w http.ResponseWriter, r *http.Request) *call {
 	c := &call{service: s, door: door, w: w, r: r, policy: s.policy()}
-	c.ctx, c.cancel = context.WithCancelCause(context.WithoutCancel(r.Context()))
+	c.seen.Began = time.Now()
+	c.observed().Begin()
+	ctx := context.WithoutCancel(r.Context())
+	ctx, c.endSpan = c.observed().Span(ctx, r)
+	c.ctx, c.cancel = context.WithCancelCause(ctx)
 	c.unfollow = context.AfterFunc(r.Context(), c.clientLeft)
 	c.deadlines = deadlines{control: http.NewResponseController(w), stall: s.limits.StallTimeout}
 	c.watch = newWatch(s.limits.StallTimeout, func() { c.cancel(errStalled) })
@@ -77,6 +86,7 @@ func (c *call) clientLeft() {
 // end leaves nothing behind that touches the connection. err is what cut the answer off.
 func (c *call) end(err error) {
 	c.account()
+	defer c.witness()
 	c.unfollow()
 	c.watch.stop()
 	c.cancel(errEnded)
@@ -96,6 +106,28 @@ func (c *call) end(err error) {
 		}
 	}
 }
+
+// observed is what sees the calls of the door.
+func (c *call) observed() *observe.Door { return c.service.doors[c.door] }
+
+// witness tells what became of the call.
+func (c *call) witness() {
+	s := &c.seen
+	s.Method, s.Path, s.RequestID, s.Remote = c.r.Method, c.r.URL.Path, c.w.Header().Get(problem.RequestIDHeader), observe.Address(c.r.RemoteAddr)
+	s.Status, s.Reason, s.Company = c.status, c.refusal, c.company
+	if s.Status == 0 {
+		s.Status = statusClientGone
+	}
+	if c.claims != nil {
+		s.ClientID = c.claims.ClientID
+	}
+	c.endSpan(s)
+	c.observed().Done(s)
+}
+
+// statusClientGone stands for a call whose client left before there was an answer. It is never
+// sent; nginx made the number known.
+const statusClientGone = 499
 
 // serve answers the call. An error says that the answer could not be completed.
 func (c *call) serve() error {
@@ -190,6 +222,7 @@ func (c *call) route(facts rules.Call) error {
 				continue
 			}
 		}
+		c.seen.Region = decision.Placement.Region
 		to, refusal := c.region(decision.Placement.Region)
 		if refusal != nil {
 			return c.refuse(refusal)

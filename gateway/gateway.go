@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"mpr/company"
+	"mpr/observe"
 	"mpr/rules"
 	"mpr/token"
 )
@@ -51,6 +52,8 @@ type Options struct {
 	Now func() time.Time
 	// Ledger may be nil: then nothing is counted.
 	Ledger Ledger
+	// Doors see the calls, each door its own; calls of a door that isn't there are seen by nobody.
+	Doors map[rules.Door]*observe.Door
 }
 
 // Limits bound what a call may cost.
@@ -93,6 +96,7 @@ type Service struct {
 	limits     Limits
 	now        func() time.Time
 	ledger     Ledger
+	doors      map[rules.Door]*observe.Door
 
 	regions  *pool
 	identity *group
@@ -125,6 +129,7 @@ func New(o Options) (*Service, error) {
 		limits:     o.Limits,
 		now:        o.Now,
 		ledger:     o.Ledger,
+		doors:      o.Doors,
 		regions:    newPool(o.Limits),
 		identity:   identity,
 		login:      login,

@@ -169,6 +169,7 @@ func (c *call) forwardedHeader(decision *rules.Decision) http.Header {
 	// RFC 9110 section 7.6.3: a gateway "MUST send an appropriate Via header field in each
 	// inbound request message".
 	set("Via", via(r))
+	c.observed().Inject(c.ctx, h)
 	return h
 }
 

@@ -23,7 +23,7 @@ func (c *call) tunnel(to *destination, resp *http.Response) error {
 		return c.fail(to, errors.New("the upstream changed to a protocol that nobody asked for"))
 	}
 	c.startAnswer()
-	c.status = resp.StatusCode
+	c.status, c.seen.Upgraded = resp.StatusCode, true
 	h := c.w.Header()
 	copyAnswerHeader(h, resp.Header)
 	c.deprecate(h)

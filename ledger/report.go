@@ -228,3 +228,27 @@ func (b *Book) impact(ctx context.Context, policy *rules.Policy, id company.ID) 
 	})
 	return list, nil
 }
+
+// Total is how many calls of a kind there were in a day.
+type Total struct {
+	Kind    Kind
+	Refused bool
+	Calls   int64
+}
+
+// Today adds up the calls of this day.
+func (b *Book) Today(ctx context.Context) (list []Total, err error) {
+	rows, err := b.db.Read().QueryContext(ctx, `SELECT kind, refused, SUM(count) FROM ledger WHERE environment = $1 AND day = $2 GROUP BY 1, 2`, b.environment, int64(dayOf(b.now())))
+	if err != nil {
+		return nil, fmt.Errorf("add up the ledger: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var t Total
+		if err := rows.Scan(&t.Kind, &t.Refused, &t.Calls); err != nil {
+			return nil, fmt.Errorf("add up the ledger: %w", err)
+		}
+		list = append(list, t)
+	}
+	return list, rows.Err()
+}

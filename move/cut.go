@@ -104,7 +104,11 @@ func (j *journey) commit(ctx context.Context, d Directory, p company.Placement, 
 		return next, nil //nolint:nilerr // it is committed: the rest is for complete
 	}
 	if err := j.to.post(ctx, "activate", map[string]any{"epoch": next.Epoch, "version": frozen.Version}, nil); err == nil {
-		j.note(func(m *Move) { m.Pause = time.Since(began) })
+		pause := time.Since(began)
+		j.note(func(m *Move) { m.Pause = pause })
+		if j.ChangedOver != nil {
+			j.ChangedOver(pause)
+		}
 	}
 	return next, nil
 }

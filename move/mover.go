@@ -41,6 +41,8 @@ type Options struct {
 	// Notice is how long after the copying has begun the change-over waits until each app was
 	// told of the move; 0 for not at all.
 	Notice time.Duration
+	// ChangedOver, where it is set, hears how long nobody owned a company at its change-over.
+	ChangedOver func(pause time.Duration)
 	// Step, where it is set, is called before each of [Steps] and before each sign of life
 	// ("beat"); tests let a mover die or wait there. Its error ends the mover's work on the move.
 	Step func(ctx context.Context, m *Move, name string) error

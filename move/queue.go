@@ -274,3 +274,30 @@ func (q *Queue) overtake(ctx context.Context, m *Move, known int64) error {
 	}
 	return err
 }
+
+// Count is how many moves of an environment are in a phase.
+type Count struct {
+	Environment string
+	Phase       Phase
+	// State is paused, aborting, or going on.
+	State string
+	Moves int64
+}
+
+// Counts counts the moves for which there is something left to do.
+func (q *Queue) Counts(ctx context.Context) (list []Count, err error) {
+	rows, err := q.DB.Read().QueryContext(ctx, `SELECT environment, phase, CASE WHEN aborting = 1 THEN 'aborting' WHEN paused = 1 THEN 'paused' ELSE 'going on' END AS state, COUNT(*)
+		FROM moves WHERE waits = 1 GROUP BY 1, 2, 3`)
+	if err != nil {
+		return nil, fmt.Errorf("count moves: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var c Count
+		if err := rows.Scan(&c.Environment, &c.Phase, &c.State, &c.Moves); err != nil {
+			return nil, fmt.Errorf("count moves: %w", err)
+		}
+		list = append(list, c)
+	}
+	return list, rows.Err()
+}

@@ -72,6 +72,9 @@ func WriteOAuth(w http.ResponseWriter, r *http.Request, err error) {
 func begin(w http.ResponseWriter, r *http.Request, p *Problem) int {
 	status := p.Code.Status()
 	Log(w, r, p)
+	if observer, ok := w.(interface{ Refused(Code) }); ok {
+		observer.Refused(p.Code)
+	}
 	h := w.Header()
 	h.Del("Content-Length")
 	h.Del("Content-Encoding")

@@ -11,6 +11,7 @@ import (
 	"net/url"
 
 	"mpr/company"
+	"mpr/observe"
 	"mpr/problem"
 	"mpr/rules"
 	"mpr/token"
@@ -110,6 +111,8 @@ func (s *Service) admit(w http.ResponseWriter, r *http.Request) (*call, error) {
 	if c.claims, err = s.Verifier.Verify(raw); err != nil {
 		return nil, err
 	}
+	seen := observe.Of(r.Context())
+	seen.ClientID = c.claims.ClientID
 	id, refusal := s.Policy.ReadHeader(r.Header.Values(s.Policy.CompanyHeader))
 	if refusal != nil {
 		return nil, refusal
@@ -123,6 +126,7 @@ func (s *Service) admit(w http.ResponseWriter, r *http.Request) (*call, error) {
 		return nil, s.notFromGateway()
 	}
 	c.company, c.epoch = id, company.Epoch(epoch)
+	seen.Company = id
 	return c, s.authorize(r.Context(), c)
 }
 

@@ -84,19 +84,32 @@ func Dev(ctx context.Context, o DevOptions) (err error) {
 	if err != nil {
 		return fmt.Errorf("print the facts: %w", err)
 	}
-	return s.wait(ctx)
+	err = s.wait(ctx)
+	s.drain()
+	return err
 }
 
 // startDev starts everything and fills in the demo data.
 func (s *system) startDev(ctx context.Context, o DevOptions) (*Facts, error) {
 	s.config.Webhooks.AllowPrivate = true // an app that is being made runs on the same laptop
 	slog.InfoContext(ctx, "webhooks may be plain HTTP and lead to this machine (webhooks.allow_private)")
+	if s.config.Operations.Listen == "" {
+		s.config.Operations.Listen = "127.0.0.1:0"
+		if o.Port != 0 {
+			s.config.Operations.Listen = fmt.Sprintf("127.0.0.1:%d", o.Port+config.OffsetOperations)
+		}
+	}
+	if err := s.startObserving(ctx, "dev"); err != nil {
+		return nil, err
+	}
+	defer s.starting()()
 	if err := s.bindAll(); err != nil {
 		return nil, err
 	}
 	if err := s.serveDirectory(""); err != nil {
 		return nil, err
 	}
+	s.checkDirectory(true)
 	hosts, err := s.startEnvironments(ctx)
 	if err != nil {
 		return nil, err

@@ -77,13 +77,14 @@ func (ed *edition) add(c io.Closer) {
 	ed.closers = append(ed.closers, c.Close)
 }
 
-// open opens the edition's generation of a store.
-func (ed *edition) open(ctx context.Context, dsn string, migrations fs.FS) (*store.DB, error) {
+// open opens the edition's generation of a store. name is what operators see it by.
+func (ed *edition) open(ctx context.Context, name, dsn string, migrations fs.FS) (*store.DB, error) {
 	db, err := store.OpenGeneration(ctx, dsn, ed.generation, migrations)
 	if err != nil {
 		return nil, err
 	}
 	ed.add(db)
+	ed.add(closing(ed.system.shown(name, db)))
 	return db, nil
 }
 
@@ -153,7 +154,7 @@ func (ed *edition) answerCall(door string, w http.ResponseWriter, r *http.Reques
 func (ed *edition) retire() {
 	ended := make(chan struct{})
 	go func() { ed.calls.Wait(); close(ended) }()
-	ctx, cancel := context.WithTimeout(context.Background(), drainTime)
+	ctx, cancel := context.WithTimeout(context.Background(), ed.system.stop.DrainTime)
 	defer cancel()
 	select {
 	case <-ended:

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"mpr/config"
+	"mpr/observe"
 )
 
 var seedHosts = []string{"login.procore.com", "api.procore.com", "app.procore.com"}
@@ -33,7 +34,7 @@ func startFront(t *testing.T, dir string) (proxyURL string, roots *x509.CertPool
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := newProcess(config.Default(0, dir).Gateway)
+	p := newObserved(t, config.Default(0, dir))
 	t.Cleanup(func() {
 		if err := p.close(); err != nil {
 			t.Error(err)
@@ -248,4 +249,16 @@ func TestSecretIsTheSameForAllWhoMakeIt(t *testing.T) {
 	if err != nil || len(left) != 1 {
 		t.Errorf("left behind: %v, %v", left, err)
 	}
+}
+
+// newObserved is a process that nobody looks at.
+func newObserved(t *testing.T, c *config.Config) *process {
+	t.Helper()
+	p := newProcess(c.Gateway, c.Operations)
+	var err error
+	if p.observe, err = observe.New(observe.Options{Role: "test"}); err != nil {
+		t.Fatal(err)
+	}
+	p.add(p.observe)
+	return p
 }

@@ -54,6 +54,10 @@ func RunRole(ctx context.Context, o RoleOptions) (err error) {
 		s.now, s.rulesNow = o.Now, o.Now
 	}
 	s.moverStep = o.MoverStep
+	if err := s.startObserving(ctx, o.name()); err != nil {
+		return err
+	}
+	ready := s.starting()
 	if err := s.startRole(ctx, o); err != nil {
 		if ctx.Err() != nil {
 			slog.Info("stopped before it was ready", "role", o.Role, "waiting", err)
@@ -61,8 +65,19 @@ func RunRole(ctx context.Context, o RoleOptions) (err error) {
 		}
 		return fmt.Errorf("start %s: %w", o.Role, err)
 	}
+	ready()
 	slog.Info("ready", "role", o.Role)
-	return s.wait(ctx)
+	err = s.wait(ctx)
+	s.drain()
+	return err
+}
+
+// name tells the process from those of other roles.
+func (o RoleOptions) name() string {
+	if o.Role == RoleRegion {
+		return o.Role + "-" + o.Region
+	}
+	return o.Role
 }
 
 func (s *system) startRole(ctx context.Context, o RoleOptions) error {
@@ -73,15 +88,14 @@ func (s *system) startRole(ctx context.Context, o RoleOptions) error {
 		if s.config.Webhooks.AllowPrivate {
 			slog.WarnContext(ctx, "webhooks may be plain HTTP and lead into private networks: that is for tests (webhooks.allow_private)")
 		}
+		s.checkDirectory(true)
 		return s.startControl(ctx)
 	}
-	name := o.Role
-	if o.Role == RoleRegion {
-		name += "-" + o.Region
-	}
+	name := o.name()
 	if err := s.connectDirectory(name); err != nil {
 		return err
 	}
+	s.checkDirectory(false)
 	environments, err := s.environments(o)
 	if err != nil {
 		return err

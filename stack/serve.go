@@ -13,17 +13,17 @@ import (
 	"time"
 
 	"mpr/config"
+	"mpr/observe"
 	"mpr/problem"
 )
-
-// drainTime is how long calls in flight may take to end once a process is asked to stop.
-const drainTime = 10 * time.Second
 
 // process is what the roles that run in one process share: listeners that are opened
 // before anything is built (so that every address is known), servers, and what has to
 // be closed, in reverse order, at the end.
 type process struct {
 	gateway config.Gateway // limits that every listener has
+	stop    config.Operations
+	observe *observe.Process
 	serving sync.WaitGroup
 	failed  chan error
 
@@ -32,8 +32,8 @@ type process struct {
 	closers []func() error
 }
 
-func newProcess(limits config.Gateway) *process {
-	return &process{gateway: limits, failed: make(chan error, 1)}
+func newProcess(limits config.Gateway, stop config.Operations) *process {
+	return &process{gateway: limits, stop: stop, failed: make(chan error, 1)}
 }
 
 // onClose adds something to close when the process ends, before all that was added
@@ -63,7 +63,7 @@ func (p *process) listen(address string) (net.Listener, error) {
 // serve answers a listener with a handler, over TLS where a configuration is given.
 func (p *process) serve(l net.Listener, h http.Handler, t *tls.Config) {
 	s := &http.Server{
-		Handler: problem.Handler(h),
+		Handler: problem.Handler(p.leaving(h)),
 		// "OPTIONS *" is answered as everything else.
 		DisableGeneralOptionsHandler: true,
 		TLSConfig:                    t,
@@ -93,6 +93,17 @@ func (p *process) serve(l net.Listener, h http.Handler, t *tls.Config) {
 	})
 }
 
+// leaving has clients end their connections while the process is about to stop, so that none of
+// them sends a call on one that is being closed.
+func (p *process) leaving(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if p.observe.Draining() && r.ProtoMajor == 1 {
+			w.Header().Set("Connection", "close")
+		}
+		h.ServeHTTP(w, r)
+	})
+}
+
 // within ends a call whose body takes longer to arrive: whoever sends a byte now and then
 // would hold a connection, and what reads from it, for ever. The gateway has an eye on this
 // itself, since it passes bodies on of any size.
@@ -117,16 +128,26 @@ func (p *process) wait(ctx context.Context) error {
 	}
 }
 
+// drain says that the process is about to stop, and goes on serving for a while: whoever sends
+// it calls turns to others first.
+func (p *process) drain() {
+	p.observe.Drain()
+	if p.stop.DrainDelay > 0 {
+		slog.Info("not ready any more, and about to stop", "after", p.stop.DrainDelay)
+		_ = p.wait(contextFor(p.stop.DrainDelay)) // a listener that fails needs no more time
+	}
+}
+
 // close drains the servers, the ones that were added last first (doors before what
 // stands behind them), and then closes all the rest in reverse order.
 func (p *process) close() error {
-	ctx, cancel := context.WithTimeout(context.Background(), drainTime)
+	ctx, cancel := context.WithTimeout(context.Background(), p.stop.DrainTime)
 	defer cancel()
 	var errs []error
 	for i := len(p.servers) - 1; i >= 0; i-- {
 		if err := p.servers[i].Shutdown(ctx); err != nil {
 			// Clients that don't come to an end are no fault of ours.
-			slog.Warn("calls were still running and are cut off", "after", drainTime, "reason", err)
+			slog.Warn("calls were still running and are cut off", "after", p.stop.DrainTime, "reason", err)
 			errs = append(errs, p.servers[i].Close())
 		}
 	}
@@ -136,6 +157,11 @@ func (p *process) close() error {
 	}
 	return errors.Join(errs...)
 }
+
+// closing is something that is closed by calling it.
+type closing func() error
+
+func (f closing) Close() error { return f() }
 
 // add closes c with the process.
 func (p *process) add(c io.Closer) { p.onClose(c.Close) }

@@ -21,6 +21,7 @@ import (
 	"mpr/ledger"
 	"mpr/login"
 	"mpr/move"
+	"mpr/observe"
 	"mpr/problem"
 	"mpr/region"
 	"mpr/rules"
@@ -32,7 +33,7 @@ import (
 // startLogin starts the login role of an environment and answers the login door's handler.
 func (s *system) startLogin(ctx context.Context, ed *edition) (http.Handler, error) {
 	e, sh := ed.environment, ed.shared
-	db, err := ed.open(ctx, e.Identity.Store, login.Migrations())
+	db, err := ed.open(ctx, "identity of "+e.Name, e.Identity.Store, login.Migrations())
 	if err != nil {
 		return nil, fmt.Errorf("identity store: %w", err)
 	}
@@ -55,10 +56,12 @@ func (s *system) startLogin(ctx context.Context, ed *edition) (http.Handler, err
 		return nil, err
 	}
 	ed.add(service)
-	if err := ed.serveInternal(&e.Identity.Internal, s.within(service.Internal())); err != nil {
+	inside := s.observe.Inside(RoleLogin, e.Name, "identity", "").Handler(service.Internal())
+	if err := ed.serveInternal(&e.Identity.Internal, s.within(inside)); err != nil {
 		return nil, err
 	}
-	return ed.serve(&e.Login.Listen, s.within(problem.LimitHeader(service.Handler(), s.config.Gateway.MaxHeader)))
+	door := s.observe.Door(RoleLogin, e.Name, "login").Handler(problem.LimitHeader(service.Handler(), s.config.Gateway.MaxHeader))
+	return ed.serve(&e.Login.Listen, s.within(door))
 }
 
 // otherClients are the environments whose client ids the login service tells from its own.
@@ -89,7 +92,7 @@ func loginURLs(e *config.Environment) map[string]string {
 // startRegion starts a region of ours.
 func (s *system) startRegion(ctx context.Context, ed *edition, r *config.RegionConfig) error {
 	e, sh := ed.environment, ed.shared
-	db, err := ed.open(ctx, r.Store, region.Migrations())
+	db, err := ed.open(ctx, "region "+r.Code+" of "+e.Name, r.Store, region.Migrations())
 	if err != nil {
 		return fmt.Errorf("store of region %s: %w", r.Code, err)
 	}
@@ -104,7 +107,9 @@ func (s *system) startRegion(ctx context.Context, ed *edition, r *config.RegionC
 		return err
 	}
 	ed.add(service)
-	if err := ed.serveInternal(&r.Internal, s.within(service.Internal())); err != nil {
+	code := company.Region(r.Code)
+	inside := s.observe.Inside(RoleRegion, e.Name, "internal", code).Handler(service.Internal())
+	if err := ed.serveInternal(&r.Internal, s.within(inside)); err != nil {
 		return err
 	}
 	// Its door stays closed until it knows the public keys: a region that refuses good
@@ -113,7 +118,7 @@ func (s *system) startRegion(ctx context.Context, ed *edition, r *config.RegionC
 	if err := sh.follower.Ready(ctx); err != nil {
 		return fmt.Errorf("wait for the public keys: %w", err)
 	}
-	_, err = ed.serve(&r.Listen, service.Handler())
+	_, err = ed.serve(&r.Listen, s.healthy(s.observe.Inside(RoleRegion, e.Name, "region", code).Handler(service.Handler())))
 	return err
 }
 
@@ -149,6 +154,10 @@ func (s *system) startGateway(ed *edition) (api, legacy http.Handler, err error)
 			ConnectTimeout: limits.ConnectTimeout, AnswerTimeout: limits.AnswerTimeout, HoldTimeout: limits.HoldTimeout, HoldCalls: limits.HoldCalls, UpstreamConns: limits.UpstreamConns, ForwardedFrom: networks,
 		},
 		Now: s.rulesNow, Ledger: ed.counter("gateway"),
+		Doors: map[rules.Door]*observe.Door{
+			rules.DoorAPI:    s.observe.Door(RoleGateway, e.Name, "api"),
+			rules.DoorLegacy: s.observe.Door(RoleGateway, e.Name, "legacy"),
+		},
 	})
 	if err != nil {
 		return nil, nil, err
@@ -205,13 +214,14 @@ func (s *system) startControl(ctx context.Context) error {
 		return fmt.Errorf("control store: %w", err)
 	}
 	s.add(db)
+	s.onClose(s.shown("control", db))
 	if err := db.Also(ctx, "moves_version", move.Migrations()); err != nil {
 		return fmt.Errorf("control store: %w", err)
 	}
 	if err := db.Also(ctx, "webhooks_version", webhook.Migrations()); err != nil {
 		return fmt.Errorf("control store: %w", err)
 	}
-	environments, err := s.controlled(ctx, db)
+	environments, books, err := s.controlled(ctx, db)
 	if err != nil {
 		return err
 	}
@@ -223,7 +233,9 @@ func (s *system) startControl(ctx context.Context) error {
 		return err
 	}
 	s.add(service)
-	if err := s.bindAndServe(&s.config.Control.Listen, s.within(service.Handler())); err != nil {
+	s.showFigures(queue, books)
+	door := s.observe.Inside(RoleControl, "", "admin", "").Handler(service.Handler())
+	if err := s.bindAndServe(&s.config.Control.Listen, s.within(door)); err != nil {
 		return err
 	}
 	return s.noteRunning()
@@ -246,6 +258,7 @@ func (s *system) startMoves(db *store.DB, environments []*control.Environment) (
 	mover := move.New(move.Options{
 		Queue: queue, Directories: directories, Secret: s.secret, AtOnce: s.config.Moves.AtOnce, Retention: s.config.Moves.Retention,
 		Notice: s.config.Moves.Notice, Step: s.moverStep,
+		ChangedOver: s.observe.Distribution("mpr_move_pause_seconds", "How long nobody owned a company at its change-over.", pauseBuckets),
 	})
 	s.add(mover)
 	webhooks := webhook.New(webhook.Options{
@@ -256,22 +269,25 @@ func (s *system) startMoves(db *store.DB, environments []*control.Environment) (
 	return queue, mover, webhooks
 }
 
-// controlled are the environments as the control role sees them. db keeps the ledger.
-func (s *system) controlled(ctx context.Context, db *store.DB) ([]*control.Environment, error) {
+// controlled are the environments as the control role sees them, and the books of their ledgers,
+// which db keeps.
+func (s *system) controlled(ctx context.Context, db *store.DB) ([]*control.Environment, map[string]*ledger.Book, error) {
+	books := map[string]*ledger.Book{}
 	byName := map[string]*control.Environment{}
 	var all []*control.Environment
 	for i := range s.config.Environments {
 		e := &s.config.Environments[i]
 		v, err := s.knownToControl(ctx, e)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		d := servedDirectory{v}
 		if err := registerRegions(ctx, d, e); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		book := ledger.OpenBook(db, e.Name, s.ledgerStream(e), s.rulesNow)
 		s.add(book)
+		books[e.Name] = book
 		all = append(all, &control.Environment{
 			Name: e.Name, DefaultRegion: company.Region(s.config.DefaultRegion), Placements: d, Regions: d, Pages: d,
 			Policies: d, HasLegacyDoor: e.Legacy.Host != "", Campaign: v.edition().policy.Campaign, InForce: func() *rules.Policy { return v.edition().inForce() }, Ledger: book,
@@ -286,9 +302,9 @@ func (s *system) controlled(ctx context.Context, db *store.DB) ([]*control.Envir
 		}
 	}
 	if err := s.refreshSandboxes(ctx, byName); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return all, nil
+	return all, books, nil
 }
 
 // noteRunning writes the file by which the commands find the admin API.

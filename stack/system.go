@@ -17,6 +17,7 @@ import (
 	"mpr/control"
 	"mpr/directory"
 	"mpr/move"
+	"mpr/observe"
 	"mpr/rules"
 	"mpr/store"
 	"mpr/token"
@@ -58,7 +59,7 @@ func newSystem(cfg *config.Config) (*system, error) {
 		return nil, err
 	}
 	return &system{
-		process: newProcess(cfg.Gateway),
+		process: newProcess(cfg.Gateway, cfg.Operations),
 		config:  cfg,
 		bound:   map[string]net.Listener{},
 		secret:  secret,
@@ -170,6 +171,7 @@ func (ed *edition) follow(ctx context.Context) error {
 		return err
 	}
 	ed.add(replica)
+	s.observe.Replica(e.Name, func() observe.Replica { return observe.Replica{Age: replica.Age(), Companies: replica.Len()} })
 	follower, err := token.Follow(ctx, s.nats, ed.buckets, filepath.Join(dir, ed.name+".keys"))
 	if err != nil {
 		return err

@@ -60,7 +60,7 @@ func Open(ctx context.Context, dsn string, migrations fs.FS) (*DB, error) {
 
 func connect(ctx context.Context, dsn string) (*DB, error) {
 	if strings.HasPrefix(dsn, "postgres://") || strings.HasPrefix(dsn, "postgresql://") {
-		pool, err := sql.Open("pgx", dsn)
+		pool, err := openPool("pgx", dsn)
 		if err != nil {
 			return nil, errors.New("open PostgreSQL: the DSN is malformed") // the driver's text may show the password
 		}
@@ -111,7 +111,7 @@ func openSQLite(ctx context.Context, path string, conns int, txlock string) (*sq
 	if err := f.Close(); err != nil {
 		return nil, fmt.Errorf("open SQLite: %w", err)
 	}
-	pool, err := sql.Open("sqlite", (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: q.Encode()}).String())
+	pool, err := openPool("sqlite", (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: q.Encode()}).String())
 	if err != nil {
 		return nil, fmt.Errorf("open SQLite: %w", err)
 	}

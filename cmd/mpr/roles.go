@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"log/slog"
+	"net"
 
 	"mpr/stack"
 )
@@ -11,6 +12,7 @@ import (
 type role struct {
 	settings
 	logging
+	Operations string `placeholder:"ADDRESS" env:"MPR_OPERATIONS" help:"Where /livez, /readyz and /metrics are answered, such as 127.0.0.1:9100 (default: what the configuration says)."`
 }
 
 // run runs the role until it is stopped.
@@ -21,6 +23,12 @@ func (r *role) run(ctx context.Context, t *terminal, o stack.RoleOptions) error 
 	cfg, err := r.load()
 	if err != nil {
 		return err
+	}
+	if r.Operations != "" {
+		if _, _, err := net.SplitHostPort(r.Operations); err != nil {
+			return wrongUsage("--operations %s: expected an address such as 127.0.0.1:9100", r.Operations)
+		}
+		cfg.Operations.Listen = r.Operations
 	}
 	o.Config = cfg
 	r.start(t, slog.LevelInfo)

@@ -23,6 +23,7 @@ var mayImport = map[string]struct {
 	"config":  {[]string{"company", "rules"}, "it says what the operator wants, and starts nothing"},
 	"store":   {[]string{"problem"}, "it opens engines and knows no table of anybody"},
 
+	"observe":  {[]string{"company", "problem"}, "it sees calls, and knows nothing of who answers them"},
 	"paging":   {[]string{"problem"}, "lists look the same whoever answers them, so it knows nothing of what is listed"},
 	"intercom": {[]string{"problem"}, "every role calls others by it, so it may know none of them"},
 
@@ -52,7 +53,7 @@ var mayImport = map[string]struct {
 
 var (
 	words     = []string{"company", "problem", "rules"}
-	roleNeeds = append(slices.Clone(words), "directory", "intercom", "ledger", "paging", "store", "token")
+	roleNeeds = append(slices.Clone(words), "directory", "intercom", "ledger", "observe", "paging", "store", "token")
 	roles     = []string{"control", "gateway", "login", "region"}
 )
 
@@ -92,6 +93,9 @@ var onlyIn = []struct {
 	{"github.com/pressly/goose", []string{"store"}, "one package runs migrations"},
 	{"github.com/nats-io/nats-server", []string{"directory"}, "one package runs the embedded NATS server"},
 	{"github.com/nats-io/nats.go", []string{"directory", "token", "stack", "bench"}, "the roles see the directory and the tokens, not the bus behind them"},
+	{"github.com/prometheus", []string{"observe"}, "one package counts, and bounds what labels there are"},
+	{"go.opentelemetry.io/otel", []string{"observe", "store"}, "one package makes spans; statements become spans where databases are opened"},
+	{"github.com/XSAM/otelsql", []string{"store"}, "one package knows the SQL engines"},
 	{"github.com/go-jose/go-jose", []string{"token"}, "one package makes and reads signatures"},
 	{"github.com/alecthomas/kong", []string{"cmd"}, "only commands parse command lines"},
 	{"go.yaml.in/yaml", []string{"config"}, "one package reads the configuration"},
