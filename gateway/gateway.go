@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"mpr/company"
+	"mpr/limit"
 	"mpr/rules"
 	"mpr/token"
 )
@@ -33,6 +35,12 @@ type Placements interface {
 	Held(company.ID) <-chan struct{}
 }
 
+// Limiter counts the calls of apps, by client id, and says which are too many. It may wait
+// for a moment; the context ends that.
+type Limiter interface {
+	Take(ctx context.Context, client string) limit.Verdict
+}
+
 // Options are what a gateway needs. All fields must be set.
 type Options struct {
 	// Policy returns the rules; it is asked for each call, so that they can change while
@@ -51,6 +59,8 @@ type Options struct {
 	Now func() time.Time
 	// Ledger may be nil: then nothing is counted.
 	Ledger Ledger
+	// Limiter may be nil: then no app has a limit.
+	Limiter Limiter
 }
 
 // Limits bound what a call may cost.
@@ -93,6 +103,7 @@ type Service struct {
 	limits     Limits
 	now        func() time.Time
 	ledger     Ledger
+	limiter    Limiter
 
 	regions  *pool
 	identity *group
@@ -125,6 +136,7 @@ func New(o Options) (*Service, error) {
 		limits:     o.Limits,
 		now:        o.Now,
 		ledger:     o.Ledger,
+		limiter:    o.Limiter,
 		regions:    newPool(o.Limits),
 		identity:   identity,
 		login:      login,

@@ -23,6 +23,7 @@ type appCommands struct {
 	RotateSecret appRotateSecretCommand `cmd:"" help:"Make a new client secret."`
 	Install      appInstallCommand      `cmd:"" help:"Connect an app to a company."`
 	Rehearse     appRehearseCommand     `cmd:"" help:"Let one app live after the legacy door's sunset for a while."`
+	Limit        appLimitCommand        `cmd:"" help:"Show how many calls an app may make, and set it."`
 	Sandbox      appSandboxCommand      `cmd:"" help:"Show an app's part of the development sandbox, and make what is missing of it."`
 }
 
