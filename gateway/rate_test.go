@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -168,11 +169,12 @@ func TestRateLimitsEndWithTheCall(t *testing.T) {
 	}()
 	arrives(t, l.entered, "the call")
 	cancel()
-	arrives(t, ended, "the end of the call")
+	if err := arrives(t, ended, "the end of the call"); !errors.Is(err, context.Canceled) {
+		t.Errorf("the call ended with %v", err)
+	}
 }
 
 // counts is a ledger that keeps what it is told.
 type counts []ledger.Call
 
 func (c *counts) Count(call ledger.Call) { *c = append(*c, call) }
-

@@ -271,6 +271,28 @@ func TestSilentGatewayKeepsItsPart(t *testing.T) {
 	exact(t, "the silent one", burst(t.Context(), "app", gateways[3:], 300), 25)
 }
 
+// A gateway whose clock is ahead is in the next window already; what it has counted in the one
+// that others are still in stays counted.
+func TestClocksDiffer(t *testing.T) {
+	w := newTown(t, Limits{Spike: 100})
+	_, reset := spike.at(w.clock.unix.Load(), shiftOf("app"))
+	w.clock.unix.Store(reset)
+	fast := *w
+	fast.clock = newClock()
+	fast.clock.unix.Store(reset + 1)
+	gateways := []*gateway{w.open(w.url, ""), fast.open(w.url, "")}
+	for _, g := range gateways {
+		g.knows(t, 1)
+	}
+	exact(t, "one window", burst(t.Context(), "app", gateways, 100, 300), 100)
+	w.clock.skip(9)
+	fast.clock.skip(9)
+	exact(t, "the next window", burst(t.Context(), "app", gateways[1:], 300), 100)
+	if n := burst(t.Context(), "app", gateways[:1], 300); n > 5 {
+		t.Errorf("%d more calls were let through in the window before", n)
+	}
+}
+
 // Below one call for each gateway, each still has one.
 func TestNeverNothing(t *testing.T) {
 	w := newTown(t, Limits{Spike: 2})

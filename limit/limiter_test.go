@@ -2,6 +2,7 @@ package limit
 
 import (
 	"fmt"
+	"hash/fnv"
 	"os"
 	"path/filepath"
 	"strings"
@@ -32,8 +33,12 @@ func TestWindows(t *testing.T) {
 	if window, reset := hourly.at(-1, 0); window != -1 || reset != 0 {
 		t.Errorf("before 1970: window %d until %d", window, reset)
 	}
-	if shiftOf("a") == shiftOf("b") || shiftOf("app") != shiftOf("app") {
-		t.Error("apps share a shift, or have none")
+	for _, client := range []string{"", "a", "F6KLKTB3WWVCPPGGB6OO53GNPH"} {
+		h := fnv.New32a()
+		_, _ = h.Write([]byte(client))
+		if shiftOf(client) != h.Sum32() {
+			t.Errorf("the shift of %q is %d; every gateway must have %d", client, shiftOf(client), h.Sum32())
+		}
 	}
 }
 
@@ -234,8 +239,8 @@ func TestStrangeMessages(t *testing.T) {
 	for i := range 2 * maxPeers {
 		g.hear(fmt.Appendf(nil, `{"from":"made up %d","word":"bye"}`, i))
 	}
-	g.Limiter.mu.Lock()
-	defer g.Limiter.mu.Unlock()
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	if len(g.peers) > maxPeers {
 		t.Errorf("%d gateways are remembered", len(g.peers))
 	}
