@@ -48,8 +48,8 @@ type question struct {
 
 var errNobody = errors.New("there is nobody to ask")
 
-// ask asks the others. a.mu is held.
-func (l *Limiter) ask(a *app, windows [kinds]int64, with *known) {
+// ask asks the others, and answers what is closed when that is over. a.mu is held.
+func (l *Limiter) ask(a *app, windows [kinds]int64, with *known) <-chan struct{} {
 	q := &question{number: l.asked.Add(1), term: l.term.Load(), over: make(chan struct{})}
 	for k := range kinds {
 		q.told[k] = tally{windows[k], a.own[k].in(windows[k])}
@@ -66,7 +66,7 @@ func (l *Limiter) ask(a *app, windows [kinds]int64, with *known) {
 	}
 	if err != nil {
 		l.giveUp(a)
-		return
+		return q.over
 	}
 	q.limit = time.AfterFunc(l.answerWithin, func() {
 		a.mu.Lock()
@@ -75,6 +75,7 @@ func (l *Limiter) ask(a *app, windows [kinds]int64, with *known) {
 			l.giveUp(a)
 		}
 	})
+	return q.over
 }
 
 // giveUp ends a question that not all have answered. a.mu is held.

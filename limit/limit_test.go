@@ -271,6 +271,19 @@ func TestSilentGatewayKeepsItsPart(t *testing.T) {
 	exact(t, "the silent one", burst(t.Context(), "app", gateways[3:], 300), 25)
 }
 
+// The moment in which the way to the others is lost, and nobody has noticed yet, is like those
+// that follow.
+func TestAskingInVain(t *testing.T) {
+	w := newTown(t, Limits{Spike: 100})
+	gateways := w.gateways(2)
+	gateways[0].conn.Close()
+	for _, client := range []string{"app", "another", "a third"} {
+		if n := burst(t.Context(), client, gateways[:1], 300); n != 50 {
+			t.Errorf("%d calls were let through, of 50 that are its part", n)
+		}
+	}
+}
+
 // A gateway whose clock is ahead is in the next window already; what it has counted in the one
 // that others are still in stays counted.
 func TestClocksDiffer(t *testing.T) {

@@ -112,12 +112,7 @@ func (l *Limiter) shardOf(client string) *shard {
 // and others may have some left, it waits for a moment, or until the context ends.
 func (l *Limiter) Take(ctx context.Context, client string) Verdict {
 	for {
-		a := l.lock(client)
-		if a == nil {
-			return Verdict{}
-		}
-		v, wait := l.try(a)
-		a.mu.Unlock()
+		v, wait := l.try(client)
 		if wait == nil {
 			return v
 		}
@@ -129,8 +124,13 @@ func (l *Limiter) Take(ctx context.Context, client string) Verdict {
 	}
 }
 
-// try decides on a call or answers what to wait for before it is decided. a.mu is held.
-func (l *Limiter) try(a *app) (Verdict, <-chan struct{}) {
+// try decides on a call or answers what to wait for before it is decided.
+func (l *Limiter) try(client string) (Verdict, <-chan struct{}) {
+	a := l.lock(client)
+	if a == nil {
+		return Verdict{}, nil
+	}
+	defer a.mu.Unlock()
 	now := l.now()
 	with, mode := l.known()
 	if v := l.table.version.Load(); a.version != v {
@@ -201,13 +201,13 @@ func (l *Limiter) count(a *app, w *windows, with *known, mode mode) Verdict {
 // for; otherwise the refusal. a.mu is held.
 func (l *Limiter) askFor(a *app, w *windows, k kind, with *known) (Verdict, <-chan struct{}) {
 	v := w.refusal(k, soon)
-	if a.asking == nil {
-		if with.live() == 0 || a.called.Before(a.notBefore) && (a.unanswered || a.barren == w.number) {
-			return v, nil
-		}
-		l.ask(a, w.number, with)
+	if a.asking != nil {
+		return v, a.asking.over
 	}
-	return v, a.asking.over
+	if with.live() == 0 || a.called.Before(a.notBefore) && (a.unanswered || a.barren == w.number) {
+		return v, nil
+	}
+	return v, l.ask(a, w.number, with)
 }
 
 // windows are those in which a call is counted.
