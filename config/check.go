@@ -111,6 +111,8 @@ func (f *findings) checkLimits(c *Config) {
 	f.between("gateway.hold_calls", int64(g.HoldCalls), 0, 1<<20)
 	f.between("gateway.upstream_connections", int64(g.UpstreamConns), 1, 1<<20)
 	f.between("gateway.remembered_tokens", int64(g.RememberedTokens), 0, 1<<27)
+	f.between("gateway.rate_limits.hour", g.RateLimits.Hour, 0, maxRateLimit)
+	f.between("gateway.rate_limits.spike", g.RateLimits.Spike, 0, maxRateLimit)
 	for i, s := range g.ForwardedFrom {
 		if _, err := netip.ParsePrefix(s); err != nil {
 			f.add(fmt.Sprintf("gateway.forwarded_from[%d]", i), "%q is not a network: write it as 10.0.0.0/8, a single address as 10.0.0.7/32", s)
@@ -124,6 +126,9 @@ func (f *findings) checkLimits(c *Config) {
 	f.between("region.reserve_bytes", c.Region.Reserve, 0, 1<<50)
 	f.between("region.max_per_page", int64(c.Region.MaxPerPage), 1, 100_000)
 }
+
+// maxRateLimit is as much as a gateway counts.
+const maxRateLimit = 1_000_000_000
 
 func (f *findings) checkDirectory(c *Config) {
 	const most = 5 // what JetStream replicates

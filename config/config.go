@@ -101,6 +101,15 @@ type Gateway struct {
 	RememberedTokens int `yaml:"remembered_tokens"`
 	// ForwardedFrom lists the networks (CIDR) of proxies ahead of us whose X-Forwarded-For is believed.
 	ForwardedFrom []string `yaml:"forwarded_from"`
+	// RateLimits are those of each app for which an operator has set no others.
+	RateLimits RateLimits `yaml:"rate_limits"`
+}
+
+// RateLimits are how many calls an app may make through all gateways of an environment, 0 for no limit.
+type RateLimits struct {
+	// Hour is for an hour, Spike for ten seconds.
+	Hour  int64 `yaml:"hour"`
+	Spike int64 `yaml:"spike"`
 }
 
 // Moves sets how companies move between regions.
@@ -320,6 +329,8 @@ func seedSystem() *Config {
 			AnswerTimeout:    60 * time.Second,
 			UpstreamConns:    512,
 			RememberedTokens: 100_000,
+			// The published limits of the seed's system.
+			RateLimits: RateLimits{Hour: 3600, Spike: 100},
 		},
 		Region:       Region{MaxBody: 1 << 20, MaxPerPage: 1000, Reserve: 256 << 20},
 		Moves:        Moves{AtOnce: 4, Retention: 14 * 24 * time.Hour, LongestDelay: time.Hour, Notice: 10 * time.Second},

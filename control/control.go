@@ -11,6 +11,7 @@ import (
 
 	"mpr/company"
 	"mpr/intercom"
+	"mpr/limit"
 	"mpr/move"
 	"mpr/problem"
 	"mpr/rules"
@@ -59,6 +60,9 @@ type Environment struct {
 	// InForce is the policy with the campaign in force.
 	InForce func() *rules.Policy
 	Ledger  Ledger
+	// Limits keep what operators set for apps, LimitsOfAll are those of all others.
+	Limits      Limits
+	LimitsOfAll limit.Limits
 	// IdentityURL is the base URL of the login service's internal listener.
 	IdentityURL string
 	// LoginURL is the base URL of the login door, for people.
@@ -152,6 +156,9 @@ func (s *Service) routes() {
 		"POST /apps/{app}/rotate-secret":              s.rotateSecret,
 		"PUT /apps/{app}/installations/{company}":     s.installApp,
 		"PUT /apps/{app}/sandbox":                     s.completeSandbox,
+		"GET /apps/{app}/limits":                      s.showLimits,
+		"PATCH /apps/{app}/limits":                    s.setLimits,
+		"DELETE /apps/{app}/limits":                   s.resetLimits,
 		"POST /service-accounts":                      s.createServiceAccount,
 		"GET /apps/{app}/webhook":                     s.showWebhook,
 		"PUT /apps/{app}/webhook":                     s.setWebhook,

@@ -21,6 +21,7 @@ func (c *call) answer(resp *http.Response) error {
 	h := c.w.Header()
 	copyAnswerHeader(h, resp.Header)
 	c.deprecate(h)
+	c.rate(h)
 	if _, ok := h["Content-Type"]; !ok {
 		h["Content-Type"] = nil // or net/http would guess one
 	}
@@ -55,7 +56,9 @@ func (c *call) announceTrailers(resp *http.Response) map[string]bool {
 	return names
 }
 
-func mayTrail(name string) bool { return !hopByHop(name) && !ourAnswerHeader(name) }
+func mayTrail(name string) bool {
+	return !hopByHop(name) && !ourAnswerHeader(name) && !isRateHeader(name)
+}
 
 // copyBody streams the answer's body to the client. What has arrived is sent on before
 // more is waited for.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"mpr/company"
+	"mpr/limit"
 	"mpr/observe"
 	"mpr/problem"
 	"mpr/rules"
@@ -27,6 +28,7 @@ type call struct {
 	// a request for authentication names, refusal the code of a refusal, ours or the region's.
 	claims  *token.Claims
 	client  string
+	verdict limit.Verdict // what the limits of the app say; zero without a valid token
 	company company.ID
 	filled  bool
 	bare    bool // it came through the legacy door without the company header
@@ -63,7 +65,6 @@ func newCall(s *Service, door rules.Door, w http.ResponseWriter, r *http.Request
 	ctx := context.WithoutCancel(r.Context())
 	ctx, c.endSpan = c.observed().Span(ctx, r)
 	c.ctx, c.cancel = context.WithCancelCause(ctx)
-	c.unfollow = context.AfterFunc(r.Context(), c.clientLeft)
 	c.deadlines = deadlines{control: http.NewResponseController(w), stall: s.limits.StallTimeout}
 	c.watch = newWatch(s.limits.StallTimeout, func() { c.cancel(errStalled) })
 	if r.Body != nil && r.Body != http.NoBody {
@@ -72,6 +73,7 @@ func newCall(s *Service, door rules.Door, w http.ResponseWriter, r *http.Request
 	} else {
 		c.upgrade = upgradeTo(r)
 	}
+	c.unfollow = context.AfterFunc(r.Context(), c.clientLeft) // which may be at once
 	return c
 }
 
@@ -148,6 +150,12 @@ func (c *call) serve() error {
 		return c.refuseToken(err)
 	}
 	c.claims = claims
+	if c.service.limiter != nil {
+		c.verdict = c.service.limiter.Take(c.ctx, claims.ClientID)
+	}
+	if c.verdict.Refused {
+		return c.refuse(c.tooMany())
+	}
 	if limits.MaxBody > 0 && c.r.ContentLength > limits.MaxBody {
 		return c.refuse(bodyTooLarge(limits.MaxBody))
 	}
@@ -311,6 +319,7 @@ func (c *call) refuse(err error) error {
 		c.deadlines.linger()
 	}
 	c.deprecate(c.w.Header())
+	c.rate(c.w.Header())
 	if c.oauth {
 		problem.WriteOAuth(c.w, c.r, err)
 	} else {

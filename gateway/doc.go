@@ -1,7 +1,7 @@
 // Package gateway is the API gateway: it answers the api and the legacy door of one
 // environment by sending each call to the region that holds the company's data.
 //
-//	request target -> access token -> rules -> region (with the epoch) -> answer
+//	request target -> access token -> limits of the app -> rules -> region (with the epoch) -> answer
 //
 // The token is verified with public keys alone, package rules decides, and the replica
 // of the directory says where a company lives, so that a call needs no other service

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"mpr/company"
+	"mpr/limit"
 	"mpr/observe"
 	"mpr/rules"
 	"mpr/token"
@@ -34,6 +36,12 @@ type Placements interface {
 	Held(company.ID) <-chan struct{}
 }
 
+// Limiter counts the calls of apps, by client id, and says which are too many. It may wait
+// for a moment; the context ends that.
+type Limiter interface {
+	Take(ctx context.Context, client string) limit.Verdict
+}
+
 // Options are what a gateway needs. All fields must be set.
 type Options struct {
 	// Policy returns the rules; it is asked for each call, so that they can change while
@@ -54,6 +62,8 @@ type Options struct {
 	Ledger Ledger
 	// Doors see the calls, each door its own; calls of a door that isn't there are seen by nobody.
 	Doors map[rules.Door]*observe.Door
+	// Limiter may be nil: then no app has a limit.
+	Limiter Limiter
 }
 
 // Limits bound what a call may cost.
@@ -97,6 +107,7 @@ type Service struct {
 	now        func() time.Time
 	ledger     Ledger
 	doors      map[rules.Door]*observe.Door
+	limiter    Limiter
 
 	regions  *pool
 	identity *group
@@ -130,6 +141,7 @@ func New(o Options) (*Service, error) {
 		now:        o.Now,
 		ledger:     o.Ledger,
 		doors:      o.Doors,
+		limiter:    o.Limiter,
 		regions:    newPool(o.Limits),
 		identity:   identity,
 		login:      login,

@@ -27,7 +27,8 @@ var kinds = map[problem.Code]ledger.Kind{
 // account tells the ledger of a call that was answered.
 func (c *call) account() {
 	legacy := c.door == rules.DoorLegacy
-	if c.service.ledger == nil || !legacy && c.refusal == "" {
+	// What was too much says nothing of how an app calls, and comes again.
+	if c.service.ledger == nil || !legacy && c.refusal == "" || c.refusal == problem.RateLimited {
 		return
 	}
 	entry := ledger.Call{Company: c.company, Method: c.r.Method, Path: c.target.path, Status: c.status}

@@ -27,6 +27,7 @@ func (c *call) tunnel(to *destination, resp *http.Response) error {
 	h := c.w.Header()
 	copyAnswerHeader(h, resp.Header)
 	c.deprecate(h)
+	c.rate(h)
 	h.Set("Connection", "Upgrade")
 	h.Set("Upgrade", c.upgrade)
 	conn, rw, err := c.deadlines.control.Hijack()

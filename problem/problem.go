@@ -45,6 +45,7 @@ const (
 	Invalid               Code = "invalid"
 	Conflict              Code = "conflict"
 	TooManyAttempts       Code = "too_many_attempts"
+	RateLimited           Code = "rate_limited"
 	Unauthorized          Code = "unauthorized"
 	Forbidden             Code = "forbidden"
 	Internal              Code = "internal"
@@ -110,6 +111,7 @@ var statuses = map[Code]int{
 	Invalid:               422,
 	Conflict:              409,
 	TooManyAttempts:       429,
+	RateLimited:           429,
 	Unauthorized:          401,
 	Forbidden:             403,
 	Internal:              500,

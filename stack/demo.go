@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"mpr/company"
 	"mpr/config"
@@ -222,7 +223,11 @@ func (d *demo) projects(ctx context.Context, doors EnvironmentFacts, header stri
 	for _, id := range missing {
 		for _, name := range []string{"Riverside Tower", "Depot 7"} {
 			body := map[string]any{"company_id": id, "project": map[string]any{"name": name}}
-			if _, err := api.With(header, id.String()).Call(ctx, http.MethodPost, doors.API+"/rest/v1.0/projects", body, nil); err != nil {
+			err := unhurried(ctx, func() error {
+				_, err := api.With(header, id.String()).Call(ctx, http.MethodPost, doors.API+"/rest/v1.0/projects", body, nil)
+				return err
+			})
+			if err != nil {
 				return err
 			}
 		}
@@ -232,6 +237,30 @@ func (d *demo) projects(ctx context.Context, doors EnvironmentFacts, header stri
 		}
 	}
 	return nil
+}
+
+// unhurriedFor is longer than a spike is counted.
+const unhurriedFor = 30 * time.Second
+
+// unhurried makes a call again that is too much for its app: who tries out small limits gets
+// demo data all the same.
+func unhurried(ctx context.Context, call func() error) error {
+	limit, again := time.NewTimer(unhurriedFor), time.NewTicker(time.Second)
+	defer limit.Stop()
+	defer again.Stop()
+	for {
+		err := call()
+		if !errors.Is(err, problem.New(problem.RateLimited, "")) {
+			return err
+		}
+		select {
+		case <-again.C:
+		case <-limit.C:
+			return err
+		case <-ctx.Done():
+			return err
+		}
+	}
 }
 
 func (d *demo) companyIDs() []company.ID {

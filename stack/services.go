@@ -19,6 +19,7 @@ import (
 	"mpr/gateway"
 	"mpr/intercom"
 	"mpr/ledger"
+	"mpr/limit"
 	"mpr/login"
 	"mpr/move"
 	"mpr/observe"
@@ -144,6 +145,10 @@ func (s *system) startGateway(ed *edition) (api, legacy http.Handler, err error)
 	if err != nil {
 		return nil, nil, err
 	}
+	limiter, err := ed.limiter()
+	if err != nil {
+		return nil, nil, err
+	}
 	sh.replica.Gate(rand.Text())
 	service, err := gateway.New(gateway.Options{
 		Policy:     sh.inForce,
@@ -153,7 +158,7 @@ func (s *system) startGateway(ed *edition) (api, legacy http.Handler, err error)
 			MaxBody: limits.MaxBody, IdleTimeout: limits.IdleTimeout, StallTimeout: limits.StallTimeout,
 			ConnectTimeout: limits.ConnectTimeout, AnswerTimeout: limits.AnswerTimeout, HoldTimeout: limits.HoldTimeout, HoldCalls: limits.HoldCalls, UpstreamConns: limits.UpstreamConns, ForwardedFrom: networks,
 		},
-		Now: s.rulesNow, Ledger: ed.counter("gateway"),
+		Now: s.rulesNow, Ledger: ed.counter("gateway"), Limiter: limiter,
 		Doors: map[rules.Door]*observe.Door{
 			rules.DoorAPI:    s.observe.Door(RoleGateway, e.Name, "api"),
 			rules.DoorLegacy: s.observe.Door(RoleGateway, e.Name, "legacy"),
@@ -169,6 +174,26 @@ func (s *system) startGateway(ed *edition) (api, legacy http.Handler, err error)
 	}
 	legacy, err = ed.serve(&e.Legacy.Listen, problem.LimitHeader(service.Handler(rules.DoorLegacy), limits.MaxHeader))
 	return api, legacy, err
+}
+
+// limiter starts to count the calls of the environment's apps. Limits, and what was counted, are
+// those of all generations: client ids stay when a sandbox is refreshed.
+func (ed *edition) limiter() (*limit.Limiter, error) {
+	s, e := ed.system, ed.environment
+	file := filepath.Join(store.GenerationFolder(s.config.Folder(e), ed.generation), ed.name+".limits")
+	table := limit.Follow(s.nats, e.Name, file, s.limits())
+	ed.add(table)
+	limiter, err := limit.New(limit.Options{Conn: s.nats, Environment: e.Name, Table: table, Now: s.now})
+	if err != nil {
+		return nil, err
+	}
+	ed.add(limiter)
+	return limiter, nil
+}
+
+// limits are those of apps for which nobody has set others.
+func (s *system) limits() limit.Limits {
+	return limit.Limits{Hour: s.config.Gateway.RateLimits.Hour, Spike: s.config.Gateway.RateLimits.Spike}
 }
 
 // ledgerStream carries the counts of non-compliant calls.
@@ -291,6 +316,7 @@ func (s *system) controlled(ctx context.Context, db *store.DB) ([]*control.Envir
 		all = append(all, &control.Environment{
 			Name: e.Name, DefaultRegion: company.Region(s.config.DefaultRegion), Placements: d, Regions: d, Pages: d,
 			Policies: d, HasLegacyDoor: e.Legacy.Host != "", Campaign: v.edition().policy.Campaign, InForce: func() *rules.Policy { return v.edition().inForce() }, Ledger: book,
+			Limits: limit.OpenSettings(s.nats, e.Name, s.config.Directory.Replicas), LimitsOfAll: s.limits(),
 			IdentityURL: "http://" + e.Identity.Internal, LoginURL: "http://" + e.Login.Listen,
 			PublicLogin: e.Login.BaseURL(), PublicAPI: e.API.BaseURL(), ClientPrefix: e.ClientPrefix(),
 		})

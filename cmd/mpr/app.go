@@ -24,6 +24,7 @@ type appCommands struct {
 	Install      appInstallCommand      `cmd:"" help:"Connect an app to a company."`
 	Rehearse     appRehearseCommand     `cmd:"" help:"Let one app live after the legacy door's sunset for a while."`
 	Webhook      appWebhookCommands     `cmd:"" help:"Say where an app hears of the moves of its companies, and see what it heard."`
+	Limit        appLimitCommand        `cmd:"" help:"Show how many calls an app may make, and set it."`
 	Sandbox      appSandboxCommand      `cmd:"" help:"Show an app's part of the development sandbox, and make what is missing of it."`
 }
 

@@ -91,7 +91,7 @@ secret_file: %q
 directory: {listen: %q%s}
 control: {listen: %q, token_file: %q}
 moves: {at_once: 64}
-gateway: {hold_timeout: 30s}
+gateway: {hold_timeout: 30s, rate_limits: {hour: 0, spike: 0}}
 environments:
   - name: production
     login: {host: login.procore.com, listen: %q}

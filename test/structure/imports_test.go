@@ -29,6 +29,7 @@ var mayImport = map[string]struct {
 
 	"directory": {words, "it keeps placements, and knows nothing of tokens and roles"},
 	"ledger":    {append(slices.Clone(words), "directory", "store"), "it counts what others tell it, whatever role they play"},
+	"limit":     {append(slices.Clone(words), "directory"), "it counts calls of apps by their client ids, and knows nothing of the roles that let them through"},
 	"token":     {append(slices.Clone(words), "directory"), "a verifier follows its buckets as the directory does, and works without the stores and the login service"},
 
 	"snapshot": {[]string{"problem", "store"}, "it carries rows from one store to another, whatever they say"},
@@ -53,7 +54,7 @@ var mayImport = map[string]struct {
 
 var (
 	words     = []string{"company", "problem", "rules"}
-	roleNeeds = append(slices.Clone(words), "directory", "intercom", "ledger", "observe", "paging", "store", "token")
+	roleNeeds = append(slices.Clone(words), "directory", "intercom", "ledger", "limit", "observe", "paging", "store", "token")
 	roles     = []string{"control", "gateway", "login", "region"}
 )
 
@@ -92,7 +93,7 @@ var onlyIn = []struct {
 	{"github.com/jackc/pgx", []string{"store"}, "one package knows the SQL engines"},
 	{"github.com/pressly/goose", []string{"store"}, "one package runs migrations"},
 	{"github.com/nats-io/nats-server", []string{"directory"}, "one package runs the embedded NATS server"},
-	{"github.com/nats-io/nats.go", []string{"directory", "token", "stack", "bench"}, "the roles see the directory and the tokens, not the bus behind them"},
+	{"github.com/nats-io/nats.go", []string{"directory", "limit", "token", "stack", "bench"}, "the roles see the directory and the tokens, not the bus behind them"},
 	{"github.com/prometheus", []string{"observe"}, "one package counts, and bounds what labels there are"},
 	{"go.opentelemetry.io/otel", []string{"observe", "store"}, "one package makes spans; statements become spans where databases are opened"},
 	{"github.com/XSAM/otelsql", []string{"store"}, "one package knows the SQL engines"},
