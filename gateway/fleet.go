@@ -157,11 +157,16 @@ func (f *fleet) quickest(now time.Duration, needed bool) time.Duration {
 // quickness is how long a call may expect to wait for its answer. An upstream that is silent
 // is at least as slow as that: nobody has to wait for a timeout to see it.
 func (m *member) quickness(now time.Duration) time.Duration {
-	q := m.latency >> min(uint64(max(now-m.sampledAt, 0)/latencyMemory), 62) //nolint:gosec // not negative
+	q := m.remembered(now)
 	if m.waiting > 0 {
 		q = max(q, now-m.owesSince)
 	}
 	return max(q, latencyFloor)
+}
+
+// remembered is the average, which fades.
+func (m *member) remembered(now time.Duration) time.Duration {
+	return m.latency >> min(uint64(max(now-m.sampledAt, 0)/latencyMemory), 62) //nolint:gosec // not negative
 }
 
 // sample takes one more duration into the average: with the more weight the longer ago the
@@ -171,6 +176,7 @@ func (m *member) sample(now, took time.Duration) {
 		m.latency = took
 	} else {
 		age := float64(max(now-m.sampledAt, time.Microsecond))
+		m.latency = m.remembered(now)
 		m.latency += time.Duration(float64(took-m.latency) * age / (age + float64(latencyMemory)))
 	}
 	m.sampledAt = now
