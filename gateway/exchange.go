@@ -98,7 +98,7 @@ func (c *call) send(to *destination, h http.Header) (*http.Response, ticket, err
 	var not tried
 	again := c.body == nil && !c.mayHaveEffect()
 	for range to.group.upstreams {
-		t, err := to.group.fleet.pick(to.group.now(), not, c.body == nil)
+		t, err := to.group.choose(c.ctx, not, c.body == nil)
 		if err != nil {
 			if last == nil {
 				last = err
@@ -106,7 +106,7 @@ func (c *call) send(to *destination, h http.Header) (*http.Response, ticket, err
 			break
 		}
 		not.add(t.index)
-		resp, t, connected, err := c.try(to, t, &not, h) //nolint:bodyclose // the caller closes it
+		resp, t, connected, err := c.try(to, t, &not, h)
 		if err == nil {
 			return resp, t, nil
 		}
@@ -307,9 +307,9 @@ func (c *call) fail(to *destination, err error) error {
 		return errClientGone
 	case fromClient != nil:
 		return c.refuse(fromClient)
-	case errors.Is(err, errBusy):
+	case errors.Is(err, errBusy), errors.Is(err, errReturning):
 		p = problem.New(to.unavailable, "%s has too many calls at the moment. Nothing was changed. Try again in a moment.", to.name).After(movingRetry)
-	case errors.Is(err, errAway), errors.Is(err, errReturning):
+	case errors.Is(err, errAway):
 		// Rounded up to whole seconds, and spread over two: those who are told now had better
 		// not come back at the same moment.
 		p = unreachable(to.name, to.unavailable).After(to.group.fleet.soonest(to.group.now()) + rand.N(2*time.Second)) //nolint:gosec // a lot is no secret

@@ -46,6 +46,8 @@ type fleet struct {
 	// full is how many calls at a time are more than any upstream gets.
 	full     int
 	calledAt time.Duration // the latest call
+	// room has something to take where an upstream may have room for a call that waits.
+	room chan struct{}
 	// changed is told, under the lock, that a member has been left out or has come back.
 	changed func(index int, m *member)
 }
@@ -64,7 +66,7 @@ type member struct {
 }
 
 func newFleet(n, full int, changed func(int, *member)) *fleet {
-	f := &fleet{members: make([]member, n), full: full, changed: changed}
+	f := &fleet{members: make([]member, n), full: full, room: make(chan struct{}, 1), changed: changed}
 	for i := range f.members {
 		f.members[i].answeredAt, f.members[i].returnedAt = -1, -2*calmTime
 	}
@@ -135,10 +137,10 @@ func (f *fleet) pick(now time.Duration, not tried, measured bool) (ticket, error
 
 func why(full bool, not tried) error {
 	switch {
-	case not != 0:
-		return errTried
 	case full:
 		return errReturning
+	case not != 0:
+		return errTried
 	}
 	return errAway
 }
@@ -216,5 +218,15 @@ func (t *ticket) end() {
 	m.outstanding--
 	if t.era == m.era {
 		m.recent--
+	}
+	t.fleet.signal()
+}
+
+// signal wakes one of the calls that wait for room; one that finds some, or that there is
+// none to wait for, wakes the next.
+func (f *fleet) signal() {
+	select {
+	case f.room <- struct{}{}:
+	default:
 	}
 }

@@ -200,6 +200,7 @@ func (f *fleet) leaveOut(now time.Duration, i int, o outcome) {
 		era: was.era + 1, returnedAt: was.returnedAt, checkedAt: was.checkedAt,
 	}
 	f.changed(i, m)
+	f.signal()
 }
 
 // looks is how long to wait before an upstream is looked for once more.

@@ -153,7 +153,7 @@ func (c *call) ask(to *destination, question string, h http.Header) (yes bool, h
 	last := errUnreachable
 	var not tried
 	for range to.group.upstreams {
-		t, err := to.group.fleet.pick(to.group.now(), not, true)
+		t, err := to.group.choose(ctx, not, true)
 		if err != nil {
 			return false, nil, errors.Join(last, err)
 		}

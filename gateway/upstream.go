@@ -164,18 +164,19 @@ func (g *group) serves(info *company.RegionInfo) bool {
 }
 
 // inherit takes over what a group before knows of the upstreams that both have. The other
-// ones are new in a region that serves: they begin with few calls.
+// ones are new beside those: they begin with few calls.
 func (g *group) inherit(before *group) {
 	before.fleet.mu.Lock()
 	defer before.fleet.mu.Unlock()
 	g.born = before.born // times are counted from there
+	stay := slices.ContainsFunc(g.urls, func(u string) bool { return slices.Contains(before.urls, u) })
 	for i, u := range g.urls {
 		m := &g.fleet.members[i]
 		if j := slices.Index(before.urls, u); j >= 0 {
 			known := &before.fleet.members[j]
 			m.health, m.latency, m.sampledAt, m.answeredAt = known.health, known.latency, known.sampledAt, known.answeredAt
 			m.recent = 0
-		} else if len(before.urls) > 0 {
+		} else if stay { // or there is nobody else
 			m.allowance = 1
 		}
 	}
@@ -225,6 +226,30 @@ func (g *group) acquire(ctx context.Context) error {
 }
 
 func (g *group) release() { <-g.slots }
+
+// choose picks an upstream for a call. Where those that are there have just come back and
+// take few calls yet, it waits, as long as connecting may take.
+func (g *group) choose(ctx context.Context, not tried, measured bool) (ticket, error) {
+	t, err := g.fleet.pick(g.now(), not, measured)
+	if !errors.Is(err, errReturning) {
+		return t, err
+	}
+	timer := time.NewTimer(g.patience)
+	defer timer.Stop()
+	for {
+		select {
+		case <-g.fleet.room:
+		case <-timer.C:
+			return ticket{}, errReturning
+		case <-ctx.Done():
+			return ticket{}, context.Cause(ctx)
+		}
+		if t, err = g.fleet.pick(g.now(), not, measured); !errors.Is(err, errReturning) {
+			g.fleet.signal()
+			return t, err
+		}
+	}
+}
 
 func dial(ctx context.Context, d *net.Dialer, network, address string) (net.Conn, error) {
 	conn, err := d.DialContext(ctx, network, address)

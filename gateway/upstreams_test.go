@@ -134,7 +134,7 @@ func (l *lateUpstream) open(h http.HandlerFunc) {
 	s := &http.Server{Handler: h} //nolint:gosec // the gateway is its only client
 	done := make(chan struct{})
 	go func() { defer close(done); _ = s.Serve(listener) }()
-	l.t.Cleanup(func() { s.Close(); <-done })
+	l.t.Cleanup(func() { must(l.t, s.Close()); <-done })
 }
 
 // A region is gone: calls to it are refused without an attempt. It comes back, and gets one

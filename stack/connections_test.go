@@ -158,8 +158,10 @@ func TestAllConnectionsAreBusy(t *testing.T) {
 		t.Error("there is room, and the client isn't served")
 	}
 	close(f.release)
-	if !<-answered || !<-answered {
-		t.Error("a call on a full listener wasn't answered")
+	for range 2 {
+		if !<-answered {
+			t.Error("a call on a full listener wasn't answered")
+		}
 	}
 	for _, conn := range busy {
 		conn.Close()

@@ -225,7 +225,7 @@ func TestHostileClients(t *testing.T) {
 func resetStreams(t *testing.T, d *dev) {
 	t.Helper()
 	conn, err := (&tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}, ServerName: "api.procore.com"}}). //nolint:gosec // not what is tested
-		DialContext(t.Context(), "tcp", d.TLS)
+																		DialContext(t.Context(), "tcp", d.TLS)
 	if err != nil {
 		t.Fatal(err)
 	}
