@@ -55,7 +55,6 @@ type call struct {
 func newCall(s *Service, door rules.Door, w http.ResponseWriter, r *http.Request) *call {
 	c := &call{service: s, door: door, w: w, r: r, policy: s.policy()}
 	c.ctx, c.cancel = context.WithCancelCause(context.WithoutCancel(r.Context()))
-	c.unfollow = context.AfterFunc(r.Context(), c.clientLeft)
 	c.deadlines = deadlines{control: http.NewResponseController(w), stall: s.limits.StallTimeout}
 	c.watch = newWatch(s.limits.StallTimeout, func() { c.cancel(errStalled) })
 	if r.Body != nil && r.Body != http.NoBody {
@@ -64,6 +63,7 @@ func newCall(s *Service, door rules.Door, w http.ResponseWriter, r *http.Request
 	} else {
 		c.upgrade = upgradeTo(r)
 	}
+	c.unfollow = context.AfterFunc(r.Context(), c.clientLeft) // who may have left by now
 	return c
 }
 

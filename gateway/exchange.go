@@ -158,7 +158,9 @@ func (c *call) outcome(to *destination, t *ticket, connected bool, err error) ou
 		return blameless
 	case !connected:
 		return unreached
-	case errors.Is(cause, errStalled), errors.As(err, &network) && network.Timeout():
+	case errors.Is(cause, errStalled): // by a body that the upstream doesn't take: not by silence
+		return stalled
+	case errors.As(err, &network) && network.Timeout():
 		return silent
 	}
 	return broken

@@ -303,6 +303,15 @@ func TestSilentUpstreams(t *testing.T) {
 	}
 }
 
+// Nobody has an upstream left out by bodies that it doesn't want to read.
+func TestStalledBodies(t *testing.T) {
+	a := newArena(t, 1)
+	for range 100 {
+		a.fail(a.call(), stalled)
+	}
+	a.left()
+}
+
 // Answers that are bad are held against an upstream where the others' are better.
 func TestOutliers(t *testing.T) {
 	a := newArena(t, 3)
@@ -421,7 +430,7 @@ func TestNothingIsLost(t *testing.T) {
 				if rng.IntN(3) > 0 {
 					a.answer(c, []int{200, 404, 500, 503}[rng.IntN(4)])
 				} else {
-					a.fail(c, []outcome{blameless, unreached, silent, broken, beaten}[rng.IntN(5)])
+					a.fail(c, []outcome{blameless, unreached, silent, broken, stalled, beaten}[rng.IntN(6)])
 				}
 			default:
 				i := rng.IntN(len(a.members))

@@ -19,6 +19,9 @@ const (
 	silent
 	// broken: the connection broke, or the answer was none.
 	broken
+	// stalled: it took no more of the call's body. It may well do so with what a client sends
+	// without end, and be well.
+	stalled
 	// failing: more bad answers than the other upstreams give.
 	failing
 	// unwell: the check of health says so.
@@ -28,7 +31,7 @@ const (
 )
 
 func (o outcome) String() string {
-	return [...]string{"", "unreachable", "silent", "broken", "failing", "unwell", ""}[o]
+	return [...]string{"", "unreachable", "silent", "broken", "stalled", "failing", "unwell", ""}[o]
 }
 
 // gone says that an upstream does nothing at all for anybody: where all are gone, calls are
@@ -149,6 +152,9 @@ func (f *fleet) blame(now time.Duration, i int, o outcome, began time.Duration) 
 		} else {
 			f.compare(now, i)
 		}
+	case stalled:
+		m.window.add(now, true)
+		f.compare(now, i)
 	default:
 	}
 }
