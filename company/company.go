@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -100,9 +101,26 @@ type RegionInfo struct {
 	Number int `json:"number"`
 	// Upstreams are the base URLs that answer API calls for the region's companies.
 	Upstreams []string `json:"upstreams"`
+	// HealthPath is what gateways GET to see whether an upstream is well; empty: they only
+	// connect to it.
+	HealthPath string `json:"health_path,omitempty"`
 	// Internal is the base URL of the region's internal listener, for the control
 	// role. Empty where a foreign service stands in for the region.
 	Internal string `json:"internal,omitempty"`
 	// Draining says that the region is being emptied: no company is made there or moved there.
 	Draining bool `json:"draining,omitempty"`
+}
+
+// IsHealthPath says whether gateways can GET a path of health: one that starts with a slash
+// and holds nothing that would have to be encoded.
+func IsHealthPath(s string) bool {
+	if !strings.HasPrefix(s, "/") || len(s) > 256 {
+		return false
+	}
+	for i := range len(s) {
+		if c := s[i]; c <= ' ' || c >= 0x7f || c == '#' || c == '\\' {
+			return false
+		}
+	}
+	return true
 }

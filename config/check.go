@@ -110,6 +110,12 @@ func (f *findings) checkLimits(c *Config) {
 	f.between("gateway.hold_timeout", int64(g.HoldTimeout), 0, int64(time.Minute))
 	f.between("gateway.hold_calls", int64(g.HoldCalls), 0, 1<<20)
 	f.between("gateway.upstream_connections", int64(g.UpstreamConns), 1, 1<<20)
+	if g.HealthInterval < 0 || g.HealthInterval > 0 && g.HealthInterval < 100*time.Millisecond {
+		f.add("gateway.health_interval", "%s is too short: write 100ms or more, such as 5s, or 0s for no checks", g.HealthInterval)
+	}
+	f.between("gateway.hedge_percent", int64(g.HedgePercent), 0, 20)
+	f.between("gateway.max_connections", int64(g.MaxConns), 1, 1<<20)
+	f.between("gateway.max_connections_per_client", int64(g.MaxConnsPerClient), 1, 1<<20)
 	f.between("gateway.remembered_tokens", int64(g.RememberedTokens), 0, 1<<27)
 	f.between("gateway.rate_limits.hour", g.RateLimits.Hour, 0, maxRateLimit)
 	f.between("gateway.rate_limits.spike", g.RateLimits.Spike, 0, maxRateLimit)

@@ -131,6 +131,9 @@ func (f *findings) checkRegions(c *Config, e *Environment, at string) {
 		f.between(at+".number", int64(r.Number), 0, company.MaxRegionNumber)
 		f.dsn(at+".store", r.Store)
 		f.between(at+".max_store_bytes", r.MaxStore, 0, 1<<60)
+		if r.HealthPath != "" && !company.IsHealthPath(r.HealthPath) {
+			f.add(at+".health_path", "%q is not a path: write it with a slash at its start, such as /readyz, or leave it out to have gateways only connect", r.HealthPath)
+		}
 		for k, u := range r.Upstreams {
 			f.baseURL(fmt.Sprintf("%s.upstreams[%d]", at, k), u, "http://10.0.0.7:8080", "http", "https")
 		}

@@ -97,6 +97,14 @@ type Gateway struct {
 	HoldCalls   int           `yaml:"hold_calls"`
 	// UpstreamConns is the largest number of connections to one region.
 	UpstreamConns int `yaml:"upstream_connections"`
+	// HealthInterval is how long nothing may be heard of an upstream before a gateway checks whether it is well;
+	// 0: never, but for those that are left out.
+	HealthInterval time.Duration `yaml:"health_interval"`
+	// HedgePercent is how many of 100 calls without effect may go to a second upstream as well, when the first is late.
+	HedgePercent int `yaml:"hedge_percent"`
+	// MaxConns is the largest number of client connections to one listener, MaxConnsPerClient of one address.
+	MaxConns          int `yaml:"max_connections"`
+	MaxConnsPerClient int `yaml:"max_connections_per_client"`
 	// RememberedTokens is how many verified tokens are remembered; with 0 every signature is checked anew.
 	RememberedTokens int `yaml:"remembered_tokens"`
 	// ForwardedFrom lists the networks (CIDR) of proxies ahead of us whose X-Forwarded-For is believed.
@@ -245,6 +253,8 @@ type RegionConfig struct {
 	MaxStore int64 `yaml:"max_store_bytes"`
 	// Upstreams are the base URLs of the region's service; empty for our own at Listen.
 	Upstreams []string `yaml:"upstreams"`
+	// HealthPath is what gateways GET to see whether an upstream is well; empty: they only connect to it.
+	HealthPath string `yaml:"health_path"`
 }
 
 // Day is a UTC day, written 2019-06-30.
@@ -328,9 +338,13 @@ func seedSystem() *Config {
 			HoldCalls:        1000,
 			AnswerTimeout:    60 * time.Second,
 			UpstreamConns:    512,
+			HealthInterval:   5 * time.Second,
+			MaxConns:         10_000,
 			RememberedTokens: 100_000,
-			// The published limits of the seed's system.
-			RateLimits: RateLimits{Hour: 3600, Spike: 100},
+			// A thousand calls a second: more than a healthy app makes, and less than harms others.
+			RateLimits: RateLimits{Hour: 3_600_000, Spike: 20_000},
+			// Many people may sit behind one address, but one of them must not take all.
+			MaxConnsPerClient: 2_500,
 		},
 		Region:       Region{MaxBody: 1 << 20, MaxPerPage: 1000, Reserve: 256 << 20},
 		Moves:        Moves{AtOnce: 4, Retention: 14 * 24 * time.Hour, LongestDelay: time.Hour, Notice: 10 * time.Second},

@@ -73,6 +73,9 @@ type NewRegion struct {
 	Number int            `json:"number"`
 	// Upstreams are the base URLs that answer API calls.
 	Upstreams []string `json:"upstreams"`
+	// HealthPath is what gateways GET to see whether an upstream is well; empty: they only
+	// connect to it.
+	HealthPath string `json:"health_path,omitempty"`
 	// Internal is the base URL of the internal listener; empty where a foreign service
 	// stands in for the region.
 	Internal string `json:"internal,omitempty"`

@@ -36,7 +36,7 @@ func (s *Service) addRegion(r *http.Request, e *Environment) (int, any, error) {
 	if slices.ContainsFunc(all, func(other company.RegionInfo) bool { return other.Code == in.Code }) {
 		status = http.StatusOK // new addresses of a region that is there
 	}
-	info := company.RegionInfo{Code: in.Code, Number: in.Number, Upstreams: in.Upstreams, Internal: in.Internal}
+	info := company.RegionInfo{Code: in.Code, Number: in.Number, Upstreams: in.Upstreams, HealthPath: in.HealthPath, Internal: in.Internal}
 	if err := e.Regions.PutRegion(r.Context(), info); err != nil {
 		return 0, nil, err
 	}
@@ -74,6 +74,9 @@ func (n *NewRegion) check() error {
 		if !isBaseURL(u) {
 			return invalid("upstreams", "expected base URLs with scheme, host and port and nothing else, such as http://10.0.0.7:8080")
 		}
+	}
+	if n.HealthPath != "" && !company.IsHealthPath(n.HealthPath) {
+		return invalid("health_path", "expected a path that starts with a slash, such as /readyz")
 	}
 	if n.Internal != "" && !isBaseURL(n.Internal) {
 		return invalid("internal", "expected a base URL with scheme, host and port and nothing else, such as http://10.0.0.7:8081")

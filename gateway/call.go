@@ -52,6 +52,7 @@ type call struct {
 	announced []string    // the trailers that may go upstream
 	reader    *bodyReader // of the latest attempt
 	duplex    bool        // the body may be read while the answer is written
+	races     sync.WaitGroup
 
 	mu        sync.Mutex // guards w against informational answers that come late
 	answering bool
@@ -92,6 +93,7 @@ func (c *call) end(err error) {
 	c.unfollow()
 	c.watch.stop()
 	c.cancel(errEnded)
+	c.races.Wait()
 	if c.body == nil {
 		return
 	}

@@ -12,6 +12,9 @@
 // request's, which may have to be sent a second time. There is no limit on how long a
 // call takes, only on how long it may make no progress.
 //
+// Which of a region's upstreams gets a call is up to its fleet, which goes by what became of
+// the calls before; regions share nothing.
+//
 // The gateway keeps nothing that it can't rebuild, decides nothing that the seed says
 // (package rules does), never repeats a call that may have had an effect, and never
 // follows a redirect, opens a compressed body or changes a path.

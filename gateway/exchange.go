@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptrace"
@@ -13,6 +14,7 @@ import (
 	"net/url"
 	"strconv"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"mpr/company"
@@ -55,10 +57,11 @@ func (c *call) exchange(to *destination, h http.Header) (misdirected http.Header
 		// byte of an answer. HTTP/2 needs no such thing.
 		c.duplex = c.deadlines.control.EnableFullDuplex() == nil
 	}
-	resp, err := c.send(to, h)
+	resp, t, err := c.send(to, h)
 	if err != nil {
 		return nil, c.fail(to, err)
 	}
+	defer t.end()
 	defer resp.Body.Close()
 	if resp.StatusCode == http.StatusMisdirectedRequest && to.region != "" {
 		if c.reader != nil {
@@ -70,7 +73,11 @@ func (c *call) exchange(to *destination, h http.Header) (misdirected http.Header
 	if resp.StatusCode == http.StatusSwitchingProtocols {
 		return nil, c.tunnel(to, resp)
 	}
-	return nil, c.answer(resp)
+	err = c.answer(resp)
+	if err != nil && !errors.Is(err, errClientGone) && context.Cause(c.ctx) != errClientGone { //nolint:errorlint // our own, never wrapped
+		t.brokeOff(to.group.now())
+	}
+	return nil, err
 }
 
 // discard reads an unwanted answer if it is a small one, so that its connection is kept.
@@ -84,23 +91,91 @@ func (c *call) discard(resp *http.Response) {
 }
 
 // send tries the upstreams until one takes the call. Once there was a connection, the
-// call may have had an effect and is not sent again.
-func (c *call) send(to *destination, h http.Header) (*http.Response, error) {
+// call may have had an effect and is not sent again; one that can't have any is, once.
+// The caller closes the answer's body, and ends the ticket.
+func (c *call) send(to *destination, h http.Header) (*http.Response, ticket, error) {
 	var last error
-	for u := range to.group.order {
-		resp, connected, err := c.attempt(to, u, h) //nolint:bodyclose // the caller closes it
-		if err == nil || connected || c.ctx.Err() != nil {
-			return resp, err
+	var not tried
+	again := c.body == nil && !c.mayHaveEffect()
+	for range to.group.upstreams {
+		t, err := to.group.choose(c.ctx, not, c.body == nil)
+		if err != nil {
+			if last == nil {
+				last = err
+			}
+			break
 		}
-		u.avoid()
-		last = err
+		not.add(t.index)
+		resp, t, connected, err := c.try(to, t, &not, h)
+		if err == nil {
+			return resp, t, nil
+		}
+		if c.ctx.Err() != nil || connected && (!again || c.outcome(to, &t, true, err) != broken) {
+			return nil, ticket{}, err
+		}
+		if connected {
+			again, last = false, err
+		} else {
+			last = fmt.Errorf("%w: %w", errUnreachable, err)
+		}
 	}
-	return nil, fmt.Errorf("%w: %w", errUnreachable, last)
+	if last == nil {
+		last = errAway // a region without upstreams
+	}
+	return nil, ticket{}, last
+}
+
+// once sends the call to the upstream of a ticket and tells its fleet what became of it. The
+// ticket has ended where there is an error.
+func (c *call) once(ctx context.Context, to *destination, t *ticket, h http.Header) (resp *http.Response, connected bool, err error) {
+	resp, connected, err = c.attempt(ctx, to, to.group.upstreams[t.index], h)
+	if err != nil {
+		o := c.outcome(to, t, connected, err)
+		if c.ctx.Err() == nil && ctx.Err() != nil { // the race is over
+			o = beaten
+		}
+		t.failed(to.group.now(), o)
+		t.end()
+		return nil, connected, err
+	}
+	t.answered(to.group.now(), resp.StatusCode)
+	return resp, connected, nil
+}
+
+// outcome says what the failure of a call means for its upstream.
+func (c *call) outcome(to *destination, t *ticket, connected bool, err error) outcome {
+	cause := context.Cause(c.ctx)
+	var network net.Error
+	switch {
+	case errors.Is(cause, errClientGone):
+		// A client that leaves after a while tells of an upstream that is silent; most of
+		// them wait for less time than we do.
+		if t.measured && connected && to.group.now()-t.began >= c.service.limits.AnswerTimeout/4 {
+			return silent
+		}
+		return blameless
+	case ours(err), c.body != nil && c.body.failure() != nil:
+		return blameless
+	case !connected:
+		return unreached
+	case errors.Is(cause, errStalled): // by a body that the upstream doesn't take: not by silence
+		return stalled
+	case errors.As(err, &network) && network.Timeout():
+		return silent
+	}
+	return broken
+}
+
+// ours says whether an error is that of a machine which has run out of something, ours: no
+// upstream is to blame for it.
+func ours(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.EADDRNOTAVAIL) ||
+		errors.Is(err, syscall.ENOBUFS) || errors.Is(err, syscall.ENOMEM)
 }
 
 // attempt sends the call to one upstream. connected says whether there was a connection
 // to it when that failed.
-func (c *call) attempt(to *destination, u *upstream, h http.Header) (resp *http.Response, connected bool, err error) {
+func (c *call) attempt(parent context.Context, to *destination, u *upstream, h http.Header) (resp *http.Response, connected bool, err error) {
 	out := &http.Request{
 		Method: c.r.Method,
 		// Opaque goes into the request line as it is.
@@ -120,7 +195,7 @@ func (c *call) attempt(to *destination, u *upstream, h http.Header) (resp *http.
 		c.reader = reader
 	}
 	var got atomic.Bool
-	ctx := httptrace.WithClientTrace(c.ctx, &httptrace.ClientTrace{
+	ctx := httptrace.WithClientTrace(parent, &httptrace.ClientTrace{
 		// The transport may try more than one connection: one that was kept can turn out to
 		// have ended.
 		GetConn: func(string) { got.Store(false) },
@@ -234,8 +309,13 @@ func (c *call) fail(to *destination, err error) error {
 		return errClientGone
 	case fromClient != nil:
 		return c.refuse(fromClient)
-	case errors.Is(err, errBusy):
+	case errors.Is(err, errBusy), errors.Is(err, errReturning):
 		p = problem.New(to.unavailable, "%s has too many calls at the moment. Nothing was changed. Try again in a moment.", to.name).After(movingRetry)
+	case errors.Is(err, errAway):
+		// Rounded up to whole seconds, and spread over two: those who are told now had better
+		// not come back at the same moment.
+		p = unreachable(to.name, to.unavailable).After(to.group.fleet.soonest(to.group.now()) + rand.N(2*time.Second)) //nolint:gosec // a lot is no secret
+		return c.refuse(p.In(string(to.region)))                                                                       // told when the upstream was left out
 	case errors.Is(err, errUnreachable):
 		p = unreachable(to.name, to.unavailable)
 	case errors.Is(context.Cause(c.ctx), errStalled), errors.As(err, &network) && network.Timeout():

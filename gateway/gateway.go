@@ -85,15 +85,21 @@ type Limits struct {
 	HoldCalls   int
 	// UpstreamConns is the largest number of connections to one region.
 	UpstreamConns int
+	// HealthInterval is how long nothing may be heard of an upstream before it is looked at;
+	// 0: only those are that are left out.
+	HealthInterval time.Duration
+	// HedgePercent is how many of 100 calls may be sent to a second upstream as well, because
+	// the first is late; 0 for none.
+	HedgePercent int
 	// ForwardedFrom are the networks of proxies ahead of us whose X-Forwarded-For and
 	// X-Forwarded-Proto are believed.
 	ForwardedFrom []netip.Prefix
 }
 
 func (l Limits) check() error {
-	if l.MaxBody < 0 || l.UpstreamConns <= 0 || l.HoldTimeout < 0 || l.HoldCalls < 0 ||
+	if l.MaxBody < 0 || l.UpstreamConns <= 0 || l.HoldTimeout < 0 || l.HoldCalls < 0 || l.HealthInterval < 0 || l.HedgePercent < 0 ||
 		l.IdleTimeout <= 0 || l.StallTimeout <= 0 || l.ConnectTimeout <= 0 || l.AnswerTimeout <= 0 {
-		return errors.New("start the gateway: every limit must be positive, but for the largest body and those of holds, which may be 0")
+		return errors.New("start the gateway: every limit must be positive, but for the largest body, checks, hedges and holds, which may be 0")
 	}
 	return nil
 }
@@ -125,11 +131,11 @@ func New(o Options) (*Service, error) {
 	if err := o.Limits.check(); err != nil {
 		return nil, err
 	}
-	identity, err := newGroup([]string{o.IdentityURL}, o.Limits)
+	identity, err := newGroup("identity", []string{o.IdentityURL}, "", o.Limits)
 	if err != nil {
 		return nil, fmt.Errorf("start the gateway: identity: %w", err)
 	}
-	login, err := newGroup([]string{o.LoginURL}, o.Limits)
+	login, err := newGroup("login", []string{o.LoginURL}, "", o.Limits)
 	if err != nil {
 		return nil, fmt.Errorf("start the gateway: login: %w", err)
 	}
@@ -146,6 +152,8 @@ func New(o Options) (*Service, error) {
 		identity:   identity,
 		login:      login,
 	}
+	identity.begin()
+	login.begin()
 	s.buffers.New = func() any {
 		b := make([]byte, copyBuffer)
 		return &b
@@ -167,7 +175,7 @@ func (s *Service) Handler(door rules.Door) http.Handler {
 	})
 }
 
-// Close ends the tunnels and the idle connections to upstreams. Calls in flight belong
+// Close ends the tunnels, the checks of upstreams and the idle connections to them. Calls in flight belong
 // to the servers, which must be shut down before.
 func (s *Service) Close() error {
 	s.tunnels.close()

@@ -7,10 +7,12 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"mpr/company"
@@ -149,20 +151,40 @@ func (c *call) ask(to *destination, question string, h http.Header) (yes bool, h
 	ctx, cancel := context.WithTimeout(c.ctx, c.service.limits.AnswerTimeout)
 	defer cancel()
 	last := errUnreachable
-	for u := range to.group.order {
-		out := &http.Request{
-			Method: http.MethodGet, URL: &url.URL{Scheme: u.scheme, Host: u.host, Opaque: u.prefix + c.target.raw},
-			Host: u.host, Header: h, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+	var not tried
+	for range to.group.upstreams {
+		t, err := to.group.choose(ctx, not, true)
+		if err != nil {
+			return false, nil, errors.Join(last, err)
 		}
-		answer, err := to.group.transport.RoundTrip(out.WithContext(ctx))
+		not.add(t.index)
+		yes, header, err := c.askOne(ctx, to, &t, h)
 		if err == nil {
-			_, _ = io.CopyN(io.Discard, answer.Body, discardAtMost)
-			return answer.StatusCode/100 == 2, answer.Header, answer.Body.Close()
+			return yes, header, nil
 		}
-		u.avoid()
 		last = errors.Join(last, err)
 	}
 	return false, nil, last
+}
+
+// askOne puts a question to one upstream.
+func (c *call) askOne(ctx context.Context, to *destination, t *ticket, h http.Header) (yes bool, header http.Header, err error) {
+	defer t.end()
+	u := to.group.upstreams[t.index]
+	out := &http.Request{
+		Method: http.MethodGet, URL: &url.URL{Scheme: u.scheme, Host: u.host, Opaque: u.prefix + c.target.raw},
+		Host: u.host, Header: h, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+	}
+	var connected atomic.Bool
+	trace := &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected.Store(true) }}
+	answer, err := to.group.transport.RoundTrip(out.WithContext(httptrace.WithClientTrace(ctx, trace)))
+	if err != nil {
+		t.failed(to.group.now(), c.outcome(to, t, connected.Load(), err))
+		return false, nil, err
+	}
+	t.answered(to.group.now(), answer.StatusCode)
+	_, _ = io.CopyN(io.Discard, answer.Body, discardAtMost)
+	return answer.StatusCode/100 == 2, answer.Header, answer.Body.Close()
 }
 
 // clientID finds the app that a request for authentication names: by Basic, in the query,

@@ -28,8 +28,6 @@ const (
 	continueTimeout = time.Second
 	// maxAnswerHeader is the largest header of an answer in bytes.
 	maxAnswerHeader = 256 << 10
-	// avoidTime is how long an upstream that couldn't be reached is the last choice.
-	avoidTime = time.Second
 )
 
 var (
@@ -51,22 +49,27 @@ func newPool(limits Limits) *pool {
 	return p
 }
 
-// of returns the upstreams of a region, built anew where they have changed.
+// of returns the upstreams of a region, built anew where they have changed. What is known
+// of those that stay is kept.
 func (p *pool) of(info company.RegionInfo) (*group, error) {
-	if g := (*p.groups.Load())[info.Code]; g != nil && slices.Equal(g.urls, info.Upstreams) {
+	if g := (*p.groups.Load())[info.Code]; g != nil && g.serves(&info) {
 		return g, nil
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	old := *p.groups.Load()
 	before := old[info.Code]
-	if before != nil && slices.Equal(before.urls, info.Upstreams) {
+	if before != nil && before.serves(&info) {
 		return before, nil // somebody else was quicker
 	}
-	g, err := newGroup(info.Upstreams, p.limits)
+	g, err := newGroup(string(info.Code), info.Upstreams, info.HealthPath, p.limits)
 	if err != nil {
 		return nil, err
 	}
+	if before != nil {
+		g.inherit(before)
+	}
+	g.begin()
 	groups := make(map[company.Region]*group, len(old)+1)
 	for code, g := range old {
 		groups[code] = g
@@ -80,6 +83,8 @@ func (p *pool) of(info company.RegionInfo) (*group, error) {
 }
 
 func (p *pool) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	for _, g := range *p.groups.Load() {
 		g.close()
 	}
@@ -87,29 +92,43 @@ func (p *pool) close() {
 
 // group is a set of upstreams that are as good as one another.
 type group struct {
-	urls      []string
-	upstreams []*upstream
-	next      atomic.Uint32
-	transport *http.Transport
-	patience  time.Duration
+	name       string
+	urls       []string
+	healthPath string
+	upstreams  []*upstream
+	fleet      *fleet
+	born       time.Time
+	dialer     *net.Dialer
+	transport  *http.Transport
+	patience   time.Duration
 	// slots bounds the calls in flight, and with it the connections; queue bounds the
 	// calls that wait for one of them.
 	slots, queue chan struct{}
+	hedges       hedges
+
+	// A goroutine looks after each upstream, until stop is called.
+	interval time.Duration
+	checks   *http.Transport // has no connections to keep
+	wake     []chan struct{}
+	stop     context.CancelFunc
+	watches  sync.WaitGroup
 }
 
 // upstream is one base URL of a group.
 type upstream struct {
 	scheme, host string
 	prefix       string // of every path, without a slash at its end
-	avoidUntil   atomic.Int64
 }
 
-func newGroup(urls []string, limits Limits) (*group, error) {
+// newGroup makes a group, which must begin before it is used.
+func newGroup(name string, urls []string, healthPath string, limits Limits) (*group, error) {
 	g := &group{
-		urls:     slices.Clone(urls),
-		patience: limits.ConnectTimeout,
-		slots:    make(chan struct{}, limits.UpstreamConns),
-		queue:    make(chan struct{}, limits.UpstreamConns),
+		name: name, urls: slices.Clone(urls), healthPath: healthPath, born: time.Now(),
+		dialer:   &net.Dialer{Timeout: limits.ConnectTimeout, KeepAlive: 15 * time.Second},
+		patience: limits.ConnectTimeout, interval: limits.HealthInterval,
+		slots:  make(chan struct{}, limits.UpstreamConns),
+		queue:  make(chan struct{}, limits.UpstreamConns),
+		hedges: hedges{percent: limits.HedgePercent},
 	}
 	for _, raw := range urls {
 		u, err := url.Parse(raw)
@@ -117,11 +136,12 @@ func newGroup(urls []string, limits Limits) (*group, error) {
 			return nil, fmt.Errorf("%q is not a base URL: expected http or https, a host, and perhaps a path", raw)
 		}
 		g.upstreams = append(g.upstreams, &upstream{scheme: u.Scheme, host: u.Host, prefix: strings.TrimRight(u.EscapedPath(), "/")})
+		g.wake = append(g.wake, make(chan struct{}, 1))
 	}
-	dialer := &net.Dialer{Timeout: limits.ConnectTimeout, KeepAlive: 15 * time.Second}
+	g.fleet = newFleet(len(urls), limits.UpstreamConns, g.report)
 	g.transport = &http.Transport{
 		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-			return dial(ctx, dialer, network, address)
+			return dial(ctx, g.dialer, network, address)
 		},
 		TLSHandshakeTimeout:    limits.ConnectTimeout,
 		TLSNextProto:           map[string]func(string, *tls.Conn) http.RoundTripper{}, // HTTP/1.1 only
@@ -132,10 +152,52 @@ func newGroup(urls []string, limits Limits) (*group, error) {
 		ExpectContinueTimeout:  continueTimeout,
 		MaxResponseHeaderBytes: maxAnswerHeader,
 	}
+	g.checks = &http.Transport{
+		DialContext: g.dialer.DialContext, DisableKeepAlives: true, DisableCompression: true,
+		TLSNextProto: map[string]func(string, *tls.Conn) http.RoundTripper{}, MaxResponseHeaderBytes: maxCheckHeader,
+	}
 	return g, nil
 }
 
-func (g *group) close() { g.transport.CloseIdleConnections() }
+func (g *group) serves(info *company.RegionInfo) bool {
+	return g.healthPath == info.HealthPath && slices.Equal(g.urls, info.Upstreams)
+}
+
+// inherit takes over what a group before knows of the upstreams that both have. The other
+// ones are new beside those: they begin with few calls.
+func (g *group) inherit(before *group) {
+	before.fleet.mu.Lock()
+	defer before.fleet.mu.Unlock()
+	g.born = before.born // times are counted from there
+	stay := slices.ContainsFunc(g.urls, func(u string) bool { return slices.Contains(before.urls, u) })
+	for i, u := range g.urls {
+		m := &g.fleet.members[i]
+		if j := slices.Index(before.urls, u); j >= 0 {
+			known := &before.fleet.members[j]
+			m.health, m.latency, m.sampledAt, m.answeredAt = known.health, known.latency, known.sampledAt, known.answeredAt
+			m.recent = 0
+		} else if stay { // or there is nobody else
+			m.allowance = 1
+		}
+	}
+}
+
+// begin looks after the upstreams from here on.
+func (g *group) begin() {
+	ctx, stop := context.WithCancel(context.Background())
+	g.stop = stop
+	for i := range g.upstreams {
+		g.watches.Go(func() { g.watch(ctx, i) })
+	}
+}
+
+func (g *group) close() {
+	g.stop()
+	g.watches.Wait()
+	g.transport.CloseIdleConnections()
+}
+
+func (g *group) now() time.Duration { return time.Since(g.born) }
 
 // acquire takes one of the group's slots. It waits as long as connecting may take, in a
 // queue that is bounded too: beyond that the call is better refused.
@@ -165,28 +227,29 @@ func (g *group) acquire(ctx context.Context) error {
 
 func (g *group) release() { <-g.slots }
 
-// order yields the upstreams in the order in which to try them: in turn, those that
-// couldn't be reached a moment ago last.
-func (g *group) order(yield func(*upstream) bool) {
-	n := len(g.upstreams)
-	first, now := int(g.next.Add(1)), time.Now().UnixNano()
-	var avoided []*upstream
-	for i := range n {
-		u := g.upstreams[(first+i)%n]
-		if u.avoidUntil.Load() > now {
-			avoided = append(avoided, u)
-		} else if !yield(u) {
-			return
-		}
+// choose picks an upstream for a call. Where those that are there have just come back and
+// take few calls yet, it waits, as long as connecting may take.
+func (g *group) choose(ctx context.Context, not tried, measured bool) (ticket, error) {
+	t, err := g.fleet.pick(g.now(), not, measured)
+	if !errors.Is(err, errReturning) {
+		return t, err
 	}
-	for _, u := range avoided {
-		if !yield(u) {
-			return
+	timer := time.NewTimer(g.patience)
+	defer timer.Stop()
+	for {
+		select {
+		case <-g.fleet.room:
+		case <-timer.C:
+			return ticket{}, errReturning
+		case <-ctx.Done():
+			return ticket{}, context.Cause(ctx)
+		}
+		if t, err = g.fleet.pick(g.now(), not, measured); !errors.Is(err, errReturning) {
+			g.fleet.signal()
+			return t, err
 		}
 	}
 }
-
-func (u *upstream) avoid() { u.avoidUntil.Store(time.Now().Add(avoidTime).UnixNano()) }
 
 func dial(ctx context.Context, d *net.Dialer, network, address string) (net.Conn, error) {
 	conn, err := d.DialContext(ctx, network, address)

@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -17,15 +19,19 @@ import (
 	"mpr/problem"
 )
 
+// maxStreams is how many calls a client may make at a time on one connection of HTTP/2.
+const maxStreams = 128
+
 // process is what the roles that run in one process share: listeners that are opened
 // before anything is built (so that every address is known), servers, and what has to
 // be closed, in reverse order, at the end.
 type process struct {
-	gateway config.Gateway // limits that every listener has
-	stop    config.Operations
-	observe *observe.Process
-	serving sync.WaitGroup
-	failed  chan error
+	gateway  config.Gateway // limits that every listener has
+	stop     config.Operations
+	observe  *observe.Process
+	maxConns int
+	serving  sync.WaitGroup
+	failed   chan error
 
 	mu      sync.Mutex // guards the rest: environments start side by side
 	servers []*http.Server
@@ -33,7 +39,7 @@ type process struct {
 }
 
 func newProcess(limits config.Gateway, stop config.Operations) *process {
-	return &process{gateway: limits, stop: stop, failed: make(chan error, 1)}
+	return &process{gateway: limits, maxConns: connectionLimit(limits.MaxConns), stop: stop, failed: make(chan error, 1)}
 }
 
 // onClose adds something to close when the process ends, before all that was added
@@ -62,8 +68,27 @@ func (p *process) listen(address string) (net.Listener, error) {
 
 // serve answers a listener with a handler, over TLS where a configuration is given.
 func (p *process) serve(l net.Listener, h http.Handler, t *tls.Config) {
+	p.answer(newConnections(l, p.maxConns, math.MaxInt, nil), h, t)
+}
+
+// serveDoor answers the listener of a door: its clients are strangers, of whom none may take
+// all connections.
+func (p *process) serveDoor(l net.Listener, h http.Handler) {
+	var shared []netip.Prefix
+	for _, s := range p.gateway.ForwardedFrom {
+		if network, err := netip.ParsePrefix(s); err == nil { // package config has checked it
+			shared = append(shared, network)
+		}
+	}
+	p.answer(newConnections(l, p.maxConns, p.gateway.MaxConnsPerClient, shared), h, nil)
+}
+
+func (p *process) answer(l *connections, h http.Handler, t *tls.Config) {
 	s := &http.Server{
-		Handler: problem.Handler(p.leaving(h)),
+		Handler:     counted(problem.Handler(p.leaving(h))),
+		ConnContext: withConn,
+		// One connection may ask for much at the same time, and send much that nobody reads.
+		HTTP2: &http.HTTP2Config{MaxConcurrentStreams: maxStreams, MaxReceiveBufferPerConnection: 1 << 20, MaxReceiveBufferPerStream: 256 << 10},
 		// "OPTIONS *" is answered as everything else.
 		DisableGeneralOptionsHandler: true,
 		TLSConfig:                    t,

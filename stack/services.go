@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"mpr/company"
@@ -157,6 +158,7 @@ func (s *system) startGateway(ed *edition) (api, legacy http.Handler, err error)
 		Limits: gateway.Limits{
 			MaxBody: limits.MaxBody, IdleTimeout: limits.IdleTimeout, StallTimeout: limits.StallTimeout,
 			ConnectTimeout: limits.ConnectTimeout, AnswerTimeout: limits.AnswerTimeout, HoldTimeout: limits.HoldTimeout, HoldCalls: limits.HoldCalls, UpstreamConns: limits.UpstreamConns, ForwardedFrom: networks,
+			HealthInterval: limits.HealthInterval, HedgePercent: limits.HedgePercent,
 		},
 		Now: s.rulesNow, Ledger: ed.counter("gateway"), Limiter: limiter,
 		Doors: map[rules.Door]*observe.Door{
@@ -351,8 +353,19 @@ func (s *system) bindAndServe(address *string, h http.Handler) error {
 	if err != nil {
 		return err
 	}
-	s.serve(l, h, nil)
+	if s.isDoor(*address) {
+		s.serveDoor(l, h)
+	} else {
+		s.serve(l, h, nil)
+	}
 	return nil
+}
+
+// isDoor says whether an address is that of a door, rather than for our own processes.
+func (s *system) isDoor(address string) bool {
+	return slices.ContainsFunc(s.config.Environments, func(e config.Environment) bool {
+		return address == e.Login.Listen || address == e.API.Listen || e.Legacy.Host != "" && address == e.Legacy.Listen
+	})
 }
 
 // identityClient asks the login role's internal listener on behalf of a region.

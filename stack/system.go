@@ -250,7 +250,7 @@ func (sh *shared) ready(ctx context.Context) error {
 func registerRegions(ctx context.Context, d control.Regions, e *config.Environment) error {
 	for i := range e.Regions {
 		r := &e.Regions[i]
-		info := company.RegionInfo{Code: company.Region(r.Code), Number: r.Number, Upstreams: r.Upstreams}
+		info := company.RegionInfo{Code: company.Region(r.Code), Number: r.Number, Upstreams: r.Upstreams, HealthPath: r.HealthPath}
 		if len(r.Upstreams) == 0 {
 			info.Upstreams, info.Internal = []string{"http://" + r.Listen}, "http://"+r.Internal
 		}

@@ -40,6 +40,7 @@ type regionAddCommand struct {
 	Code     string   `required:"" help:"The region's code, such as EU01."`
 	Number   int      `required:"" help:"Its number, 0 to 255, which stands in the high bits of its ids and never changes."`
 	Upstream []string `required:"" sep:"none" placeholder:"URL" help:"Base URL that answers API calls for the region; may be repeated."`
+	Health   string   `name:"health-path" placeholder:"PATH" help:"What gateways GET to see whether an upstream is well, such as /readyz (default: they only connect to it)."`
 	Internal string   `placeholder:"URL" help:"Base URL of its internal listener. Leave it out where a foreign service stands in for the region."`
 }
 
@@ -49,7 +50,7 @@ func (c *regionAddCommand) Run(ctx context.Context, t *terminal) error {
 		return err
 	}
 	info, err := client.AddRegion(ctx, control.NewRegion{
-		Code: company.Region(c.Code), Number: c.Number, Upstreams: c.Upstream, Internal: c.Internal,
+		Code: company.Region(c.Code), Number: c.Number, Upstreams: c.Upstream, HealthPath: c.Health, Internal: c.Internal,
 	})
 	if err != nil {
 		return err
