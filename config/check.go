@@ -19,6 +19,7 @@ func (f *findings) check(c *Config) {
 	f.checkTokens(c)
 	f.checkLimits(c)
 	f.checkDirectory(c)
+	f.checkStores(c)
 	f.checkEnvironments(c)
 	f.checkShared(c)
 }

@@ -39,6 +39,7 @@ type Config struct {
 	Webhooks     Webhooks      `yaml:"webhooks"`
 	Directory    Directory     `yaml:"directory"`
 	Control      Control       `yaml:"control"`
+	Stores       Stores        `yaml:"stores"`
 	Environments []Environment `yaml:"environments"`
 }
 
@@ -148,6 +149,39 @@ type Control struct {
 	TokenFile string `yaml:"token_file"`
 	// Store is the DSN of the control role's database.
 	Store string `yaml:"store"`
+}
+
+// Stores sets how the databases are opened.
+type Stores struct {
+	// Migrate says what becomes of a schema that is older than the binary needs: "auto" has
+	// whoever starts migrate it, "check" has it refuse to start.
+	Migrate  string   `yaml:"migrate"`
+	Postgres Postgres `yaml:"postgres"`
+}
+
+// What [Stores].Migrate may be.
+const (
+	MigrateAuto  = "auto"
+	MigrateCheck = "check"
+)
+
+// Postgres sets the connections to PostgreSQL. A timeout of 0 is none of ours.
+type Postgres struct {
+	// MaxConns and IdleConns are connections of a process to one database.
+	MaxConns  int `yaml:"max_connections"`
+	IdleConns int `yaml:"idle_connections"`
+	// IdleTime and Lifetime are after how long a connection is given back.
+	IdleTime       time.Duration `yaml:"idle_time"`
+	Lifetime       time.Duration `yaml:"lifetime"`
+	ConnectTimeout time.Duration `yaml:"connect_timeout"`
+	// StatementTimeout bounds a statement, LongTimeout those that read whole companies.
+	StatementTimeout time.Duration `yaml:"statement_timeout"`
+	LongTimeout      time.Duration `yaml:"long_statement_timeout"`
+	LockTimeout      time.Duration `yaml:"lock_timeout"`
+	// IdleTransaction is how long a transaction may do nothing.
+	IdleTransaction time.Duration `yaml:"idle_transaction_timeout"`
+	// Patience is how long a write waits for a server that is away.
+	Patience time.Duration `yaml:"patience"`
 }
 
 // Environment is one environment: own hosts, own keys, own data.
@@ -289,9 +323,14 @@ func seedSystem() *Config {
 			UpstreamConns:    512,
 			RememberedTokens: 100_000,
 		},
-		Region:       Region{MaxBody: 1 << 20, MaxPerPage: 1000, Reserve: 256 << 20},
-		Moves:        Moves{AtOnce: 4, Retention: 14 * 24 * time.Hour, LongestDelay: time.Hour, Notice: 10 * time.Second},
-		Directory:    Directory{Replicas: 1},
+		Region:    Region{MaxBody: 1 << 20, MaxPerPage: 1000, Reserve: 256 << 20},
+		Moves:     Moves{AtOnce: 4, Retention: 14 * 24 * time.Hour, LongestDelay: time.Hour, Notice: 10 * time.Second},
+		Directory: Directory{Replicas: 1},
+		Stores: Stores{Migrate: MigrateAuto, Postgres: Postgres{
+			MaxConns: 16, IdleConns: 4, IdleTime: 5 * time.Minute, Lifetime: time.Hour, ConnectTimeout: 5 * time.Second,
+			StatementTimeout: 30 * time.Second, LongTimeout: time.Hour, LockTimeout: 10 * time.Second, IdleTransaction: time.Minute,
+			Patience: 5 * time.Second,
+		}},
 		Environments: seedEnvironments(seed),
 	}
 }

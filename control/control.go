@@ -14,6 +14,7 @@ import (
 	"mpr/move"
 	"mpr/problem"
 	"mpr/rules"
+	"mpr/store"
 	"mpr/webhook"
 )
 
@@ -193,6 +194,7 @@ func (s *Service) in(h handler) http.Handler {
 			return
 		}
 		status, v, err := h(r, env)
+		err = store.Explain(err)
 		if r.Method != http.MethodGet {
 			s.log(r, w, err)
 		}

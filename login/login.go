@@ -27,7 +27,7 @@ import (
 var migrations embed.FS
 
 // Migrations are the schema of the identity store.
-func Migrations() fs.FS { return store.Schema(migrations) }
+func Migrations() fs.FS { return store.Files(migrations) }
 
 // Revoker makes revoked grants known to all verifiers.
 type Revoker interface {
@@ -237,7 +237,7 @@ func orProblem(mux *http.ServeMux, write func(http.ResponseWriter, *http.Request
 func (s *Service) oauth(h func(http.ResponseWriter, *http.Request) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if err := h(w, r); err != nil {
-			problem.WriteOAuth(w, r, err)
+			problem.WriteOAuth(w, r, store.Explain(err))
 		}
 	}
 }
@@ -246,7 +246,7 @@ func (s *Service) oauth(h func(http.ResponseWriter, *http.Request) error) http.H
 func answer(h func(http.ResponseWriter, *http.Request) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if err := h(w, r); err != nil {
-			problem.Write(w, r, err)
+			problem.Write(w, r, store.Explain(err))
 		}
 	}
 }

@@ -200,15 +200,15 @@ func (s *system) startControl(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	db, err := store.Open(ctx, s.config.Control.Store, ledger.Migrations())
+	db, err := storeOptions(s.config).Open(ctx, s.config.Control.Store, ledger.Migrations())
 	if err != nil {
 		return fmt.Errorf("control store: %w", err)
 	}
 	s.add(db)
-	if err := db.Also(ctx, "moves_version", move.Migrations()); err != nil {
+	if err := db.Also(ctx, movesVersions, move.Migrations()); err != nil {
 		return fmt.Errorf("control store: %w", err)
 	}
-	if err := db.Also(ctx, "webhooks_version", webhook.Migrations()); err != nil {
+	if err := db.Also(ctx, webhooksVersions, webhook.Migrations()); err != nil {
 		return fmt.Errorf("control store: %w", err)
 	}
 	environments, err := s.controlled(ctx, db)

@@ -35,6 +35,7 @@ type cli struct {
 	Ledger         ledgerCommands         `cmd:"" group:"Administration:" help:"Show which apps still make non-compliant calls, and what a date or a move would break."`
 	Brownout       brownoutCommands       `cmd:"" group:"Administration:" help:"Plan windows in which the legacy door refuses, and pause them."`
 
+	DB      dbCommands     `cmd:"" name:"db" group:"Other:" help:"Show and migrate the schemas of the databases."`
 	Config  configCommands `cmd:"" group:"Other:" help:"Check and show the configuration."`
 	Version versionCommand `cmd:"" group:"Other:" help:"Show which build this is."`
 }
