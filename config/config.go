@@ -137,8 +137,34 @@ type Directory struct {
 	Listen string `yaml:"listen"`
 	// URLs of an external NATS cluster. Empty: the embedded server.
 	URLs []string `yaml:"urls"`
-	// Replicas of each bucket, 1 to 5.
-	Replicas int `yaml:"replicas"`
+	// Replicas of each bucket, 1 to 5. Those that are there are raised to it.
+	Replicas int    `yaml:"replicas"`
+	Access   Access `yaml:"access"`
+	// Near are servers near this process that mirror the buckets.
+	Near Near `yaml:"near"`
+}
+
+// Access is what is shown to NATS servers, and what they must show.
+type Access struct {
+	// Credentials is a file of NATS (.creds), Nkey one with the seed of a user's nkey, Password one with the password of User.
+	Credentials string `yaml:"credentials_file"`
+	Nkey        string `yaml:"nkey_file"`
+	User        string `yaml:"user"`
+	Password    string `yaml:"password_file"`
+	// CA is a file with the certificates that the servers' are signed by; Certificate and Key are our own.
+	CA          string `yaml:"ca_file"`
+	Certificate string `yaml:"certificate_file"`
+	Key         string `yaml:"key_file"`
+}
+
+// Near says where the mirrors of the directory are: a NATS leaf node with a JetStream domain of its own.
+type Near struct {
+	URLs []string `yaml:"urls"`
+	// Domain is the JetStream domain of the directory's own cluster.
+	Domain string `yaml:"domain"`
+	// Replicas of each mirror.
+	Replicas int    `yaml:"replicas"`
+	Access   Access `yaml:"access"`
 }
 
 // Control sets the admin API.
@@ -325,7 +351,7 @@ func seedSystem() *Config {
 		},
 		Region:    Region{MaxBody: 1 << 20, MaxPerPage: 1000, Reserve: 256 << 20},
 		Moves:     Moves{AtOnce: 4, Retention: 14 * 24 * time.Hour, LongestDelay: time.Hour, Notice: 10 * time.Second},
-		Directory: Directory{Replicas: 1},
+		Directory: Directory{Replicas: 1, Near: Near{Replicas: 1}},
 		Stores: Stores{Migrate: MigrateAuto, Postgres: Postgres{
 			MaxConns: 16, IdleConns: 4, IdleTime: 5 * time.Minute, Lifetime: time.Hour, ConnectTimeout: 5 * time.Second,
 			StatementTimeout: 30 * time.Second, LongTimeout: time.Hour, LockTimeout: 10 * time.Second, IdleTransaction: time.Minute,

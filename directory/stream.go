@@ -39,15 +39,18 @@ func OpenStream(ctx context.Context, nc *nats.Conn, kind, environment string, re
 		return nil, fmt.Errorf("open the stream of %s: %w", kind, err)
 	}
 	s := &Stream{js: js, name: BucketName(kind, environment), what: kind}
-	_, err = js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+	cfg := jetstream.StreamConfig{
 		Name:       s.name,
 		Subjects:   []string{s.name},
 		Storage:    jetstream.FileStorage,
 		Replicas:   replicas,
 		MaxAge:     streamKept,
 		Duplicates: 2 * time.Minute,
-	})
-	if err != nil {
+	}
+	if there, err := js.Stream(ctx, s.name); err == nil {
+		cfg.Replicas = max(cfg.Replicas, there.CachedInfo().Config.Replicas) // never fewer, as of a bucket
+	}
+	if _, err = js.CreateOrUpdateStream(ctx, cfg); err != nil {
 		return nil, fmt.Errorf("make the stream %s: %w", s.name, Unavailable(err))
 	}
 	return s, nil
