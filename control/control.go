@@ -52,7 +52,9 @@ type Environment struct {
 	Placements    Placements
 	Regions       Regions
 	Pages         Pages
-	Policies      Policies
+	// Registry is the directory as a whole; nil where it can't be verified.
+	Registry Registry
+	Policies Policies
 	// HasLegacyDoor says whether there is anything that dates, brownouts and rehearsals change.
 	HasLegacyDoor bool
 	// Campaign is the configuration's, which is in force until another one is set.
@@ -179,6 +181,8 @@ func (s *Service) routes() {
 		s.mux.Handle(method+" "+prefix+"/{environment}"+path, s.in(h))
 	}
 	s.mux.HandleFunc("GET "+prefix+"/{environment}/ledger.csv", s.ledgerCSV)
+	s.mux.HandleFunc("GET "+prefix+"/{environment}/directory/verify", s.verifyDirectory)
+	s.mux.HandleFunc("POST "+prefix+"/{environment}/directory/rebuild", s.rebuildDirectory)
 }
 
 // handler answers a request in an environment: it returns the status and what to

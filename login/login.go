@@ -54,9 +54,11 @@ type Options struct {
 	DB        *store.DB
 	Announcer token.Announcer
 	Revoker   Revoker
-	Changes   Changes
-	Verifier  Verifier
-	Policy    *rules.Policy
+	// Buckets are those of Announcer and Revoker.
+	Buckets  Buckets
+	Changes  Changes
+	Verifier Verifier
+	Policy   *rules.Policy
 	// InForce is the policy with the dates that are in force, and RulesNow the clock that
 	// they are compared with.
 	InForce func() *rules.Policy
@@ -143,6 +145,7 @@ func New(ctx context.Context, o Options) (*Service, error) {
 	background, cancel := context.WithCancel(context.Background())
 	s.cancel = cancel
 	s.loops.Go(func() { s.publishRevocations(background) })
+	s.loops.Go(func() { s.republish(background) })
 	s.loops.Go(func() { s.sweep(background) })
 	s.loops.Go(func() {
 		if err := o.Changes.Consume(background, indexConsumer, s.applyChanges); err != nil && background.Err() == nil {

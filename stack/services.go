@@ -44,7 +44,7 @@ func (s *system) startLogin(ctx context.Context, ed *edition) (http.Handler, err
 	service, err := login.New(ctx, login.Options{
 		ForwardedFrom: networks,
 		Issuer:        e.Issuer(), Product: s.config.Product, LoginURLs: loginURLs(e),
-		DB: db, Announcer: sh.follower.Announcer(buckets), Revoker: buckets, Changes: directory.OpenChanges(s.nats, ed.buckets, s.config.Directory.Replicas),
+		DB: db, Announcer: sh.follower.Announcer(buckets), Revoker: buckets, Buckets: buckets, Changes: directory.OpenChanges(s.nats, ed.buckets, s.config.Directory.Replicas),
 		Verifier: sh.verifier, Policy: &sh.policy, InForce: sh.inForce, RulesNow: s.rulesNow, Ledger: ed.counter("login"), Secret: s.secret,
 		ClientPrefix: e.ClientPrefix(), ClientsOf: s.otherClients(e),
 		Algorithm: s.config.Tokens.Algorithm, KeyDelay: s.config.Tokens.KeyDelay,
@@ -273,7 +273,7 @@ func (s *system) controlled(ctx context.Context, db *store.DB) ([]*control.Envir
 		book := ledger.OpenBook(db, e.Name, s.ledgerStream(e), s.rulesNow)
 		s.add(book)
 		all = append(all, &control.Environment{
-			Name: e.Name, DefaultRegion: company.Region(s.config.DefaultRegion), Placements: d, Regions: d, Pages: d,
+			Name: e.Name, DefaultRegion: company.Region(s.config.DefaultRegion), Placements: d, Regions: d, Pages: d, Registry: d,
 			Policies: d, HasLegacyDoor: e.Legacy.Host != "", Campaign: v.edition().policy.Campaign, InForce: func() *rules.Policy { return v.edition().inForce() }, Ledger: book,
 			IdentityURL: "http://" + e.Identity.Internal, LoginURL: "http://" + e.Login.Listen,
 			PublicLogin: e.Login.BaseURL(), PublicAPI: e.API.BaseURL(), ClientPrefix: e.ClientPrefix(),

@@ -30,6 +30,7 @@ type cli struct {
 	ServiceAccount serviceAccountCommands `cmd:"" group:"Administration:" help:"Create service accounts."`
 	Sandbox        sandboxCommands        `cmd:"" group:"Administration:" help:"Refresh and show the monthly sandbox."`
 	Move           moveCommands           `cmd:"" group:"Administration:" help:"Move companies between regions, and see how far they are."`
+	Directory      directoryCommands      `cmd:"" group:"Administration:" help:"Compare the directory with the regions, and rebuild one that was lost."`
 	Keys           keysCommands           `cmd:"" group:"Administration:" help:"List and rotate signing keys."`
 	Policy         policyCommands         `cmd:"" group:"Administration:" help:"Show and set the dates of the legacy door."`
 	Ledger         ledgerCommands         `cmd:"" group:"Administration:" help:"Show which apps still make non-compliant calls, and what a date or a move would break."`
