@@ -253,6 +253,11 @@ func (c *Client) LedgerCSV(ctx context.Context, to io.Writer, clientID string, d
 	return c.caller.Download(ctx, c.base+"/ledger.csv?"+url.Values{"client_id": {clientID}, "days": {strconv.Itoa(days)}}.Encode(), to)
 }
 
+// BackUpDirectory writes the records of the directory, of all environments.
+func (c *Client) BackUpDirectory(ctx context.Context, to io.Writer) error {
+	return c.explain(c.caller.Download(ctx, c.admin+backupPath, to))
+}
+
 // VerifyDirectory compares the directory with the regions' fences. It tells of differences and
 // of progress as they come.
 func (c *Client) VerifyDirectory(ctx context.Context, tell func(SurveyLine)) (Survey, error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -85,6 +86,8 @@ type Options struct {
 	AdminToken string
 	// Now is the clock, time.Now where it is nil.
 	Now func() time.Time
+	// Backup writes the records of the directory, of all environments; nil where there is none.
+	Backup func(context.Context, io.Writer) (int, error)
 	// Moves is the queue of moves, and WakeMover has a mover look at it.
 	Moves     *move.Queue
 	WakeMover func()
@@ -102,6 +105,7 @@ type Service struct {
 	moves        *move.Queue
 	wakeMover    func()
 	webhooks     *webhook.Service
+	backup       func(context.Context, io.Writer) (int, error)
 	mux          *http.ServeMux
 }
 
@@ -122,6 +126,7 @@ func New(_ context.Context, o Options) (*Service, error) {
 		moves:        o.Moves,
 		wakeMover:    o.WakeMover,
 		webhooks:     o.Webhooks,
+		backup:       o.Backup,
 		mux:          http.NewServeMux(),
 	}
 	s.routes()
@@ -135,6 +140,7 @@ const prefix = "/admin/v1/environments"
 
 func (s *Service) routes() {
 	s.mux.HandleFunc("GET "+prefix, s.listEnvironments)
+	s.mux.HandleFunc("GET "+backupPath, s.backUpDirectory)
 	for pattern, h := range map[string]handler{
 		"POST /companies":                             s.createCompany,
 		"GET /companies":                              s.listCompanies,

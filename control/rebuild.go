@@ -289,3 +289,38 @@ func (y *surveyor) write(line SurveyLine) error {
 	}
 	return control.Flush()
 }
+
+// backupPath is where the directory's records are, of all environments.
+const backupPath = "/admin/v1/directory/backup"
+
+// backUpDirectory answers the directory's records. An answer that fails later breaks off.
+func (s *Service) backUpDirectory(w http.ResponseWriter, r *http.Request) {
+	if s.backup == nil {
+		problem.Write(w, r, problem.New(problem.NotFound, "There is no directory here."))
+		return
+	}
+	s.log(r, w, nil)
+	w.Header().Set("Content-Type", "application/jsonl; charset=utf-8")
+	control := http.NewResponseController(w)
+	begun := false
+	_, err := s.backup(r.Context(), writerFunc(func(p []byte) (int, error) {
+		begun = true
+		if err := control.SetWriteDeadline(time.Now().Add(lineStall)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+			return 0, err
+		}
+		return w.Write(p)
+	}))
+	switch {
+	case err == nil:
+	case !begun:
+		w.Header().Del("Content-Type")
+		problem.Write(w, r, err)
+	default:
+		slog.WarnContext(r.Context(), "a backup of the directory broke off", "error", err)
+		panic(http.ErrAbortHandler)
+	}
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }

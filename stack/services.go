@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -218,6 +219,7 @@ func (s *system) startControl(ctx context.Context) error {
 	queue, mover, webhooks := s.startMoves(db, environments)
 	service, err := control.New(ctx, control.Options{
 		Environments: environments, Secret: s.secret, AdminToken: adminToken, Now: s.rulesNow, Moves: queue, WakeMover: mover.Wake, Webhooks: webhooks,
+		Backup: func(ctx context.Context, to io.Writer) (int, error) { return directory.Backup(ctx, s.nats, to) },
 	})
 	if err != nil {
 		return err

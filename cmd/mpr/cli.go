@@ -37,6 +37,8 @@ type cli struct {
 	Brownout       brownoutCommands       `cmd:"" group:"Administration:" help:"Plan windows in which the legacy door refuses, and pause them."`
 
 	DB      dbCommands     `cmd:"" name:"db" group:"Other:" help:"Show and migrate the schemas of the databases."`
+	Backup  backupCommand  `cmd:"" group:"Other:" help:"Copy databases, directory and secrets to a folder, while everything runs."`
+	Restore restoreCommand `cmd:"" group:"Other:" help:"Put a backup into an empty system."`
 	Config  configCommands `cmd:"" group:"Other:" help:"Check and show the configuration."`
 	Version versionCommand `cmd:"" group:"Other:" help:"Show which build this is."`
 }
