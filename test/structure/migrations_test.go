@@ -2,6 +2,7 @@ package structure
 
 import (
 	"os"
+	"path"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -13,7 +14,7 @@ var contractions = []struct {
 	statement *regexp.Regexp
 	why       string
 }{
-	{regexp.MustCompile(`(?i)\bDROP\s+(TABLE|COLUMN|INDEX|VIEW|CONSTRAINT)\b`), "takes away what older processes use"},
+	{regexp.MustCompile(`(?i)\bDROP\s+(TABLE|COLUMN|VIEW|CONSTRAINT)\b`), "takes away what older processes use"},
 	{regexp.MustCompile(`(?i)\bRENAME\b`), "takes the old name away, which older processes use: add the new one beside it"},
 	{regexp.MustCompile(`(?i)\bALTER\s+COLUMN\b`), "changes what older processes write: add another column beside it"},
 	{regexp.MustCompile(`(?i)\bADD\s+(CONSTRAINT|CHECK|UNIQUE|FOREIGN)\b`), "refuses what older processes write"},
@@ -60,12 +61,17 @@ func expands(text string) (wrong []string) {
 
 // "First expand, then contract" (CONTRIBUTING.md).
 func TestMigrationsExpand(t *testing.T) {
-	found := 0
+	found, numbers := 0, map[string]string{}
 	walk(t, func(name string) {
 		if !strings.HasSuffix(name, ".sql") {
 			return
 		}
 		found++
+		number, _, _ := strings.Cut(path.Base(name), "_")
+		if number = path.Dir(name) + " " + number; numbers[number] != "" {
+			t.Errorf("%s has the number of %s: take the next one", name, numbers[number])
+		}
+		numbers[number] = name
 		text, err := os.ReadFile(filepath.Join(root, name))
 		if err != nil {
 			t.Fatal(err)
