@@ -20,6 +20,7 @@ func (f *findings) check(c *Config) {
 	f.checkLimits(c)
 	f.checkDirectory(c)
 	f.checkOperations(c)
+	f.checkStores(c)
 	f.checkEnvironments(c)
 	f.checkShared(c)
 }
@@ -138,12 +139,21 @@ const maxRateLimit = 1_000_000_000
 
 func (f *findings) checkDirectory(c *Config) {
 	const most = 5 // what JetStream replicates
-	f.between("directory.replicas", int64(c.Directory.Replicas), 1, most)
-	if len(c.Directory.URLs) == 0 && c.Directory.Replicas > 1 && c.Directory.Replicas <= most {
-		f.add("directory.replicas", "%d replicas need a cluster: name its servers in directory.urls, or write 1", c.Directory.Replicas)
+	d := c.Directory
+	f.between("directory.replicas", int64(d.Replicas), 1, most)
+	if len(d.URLs) == 0 && d.Replicas > 1 && d.Replicas <= most {
+		f.add("directory.replicas", "%d replicas need a cluster: name its servers in directory.urls, or write 1", d.Replicas)
 	}
-	for i, s := range c.Directory.URLs {
-		f.baseURL(fmt.Sprintf("directory.urls[%d]", i), s, "nats://nats1.internal:4222", "nats", "tls", "ws", "wss")
+	f.natsURLs("directory.urls", d.URLs)
+	f.checkAccess("directory", d.URLs, d.Access)
+	f.between("directory.near.replicas", int64(d.Near.Replicas), 1, most)
+	f.natsURLs("directory.near.urls", d.Near.URLs)
+	f.checkAccess("directory.near", d.Near.URLs, d.Near.Access)
+	if len(d.Near.URLs) > 0 && (d.Near.Domain == "" || strings.ContainsAny(d.Near.Domain, ". *>\t")) {
+		f.add("directory.near.domain", "%q is not a JetStream domain: write that of the servers in directory.urls, such as hub", d.Near.Domain)
+	}
+	if len(d.Near.URLs) > 0 && len(d.URLs) == 0 {
+		f.add("directory.near.urls", "mirrors need a cluster to mirror: name its servers in directory.urls")
 	}
 	f.dsn("control.store", c.Control.Store)
 }
@@ -158,6 +168,36 @@ func (f *findings) checkOperations(c *Config) {
 	}
 	if c.Tracing.Endpoint != "" {
 		f.baseURL("tracing.endpoint", c.Tracing.Endpoint, "http://127.0.0.1:4318", "http", "https")
+	}
+}
+
+func (f *findings) natsURLs(setting string, urls []string) {
+	for i, s := range urls {
+		f.baseURL(fmt.Sprintf("%s[%d]", setting, i), s, "nats://nats1.internal:4222", "nats", "tls", "ws", "wss")
+	}
+}
+
+func (f *findings) checkAccess(at string, urls []string, a Access) {
+	if a == (Access{}) {
+		return
+	}
+	if len(urls) == 0 {
+		f.add(at+".access", "is for servers that %s.urls names: name them, or remove it", at)
+	}
+	ways := 0
+	for _, way := range []string{a.Credentials, a.Nkey, a.User} {
+		if way != "" {
+			ways++
+		}
+	}
+	if ways > 1 {
+		f.add(at+".access", "names several ways to sign in: keep one of credentials_file, nkey_file and user")
+	}
+	if (a.User == "") != (a.Password == "") {
+		f.add(at+".access", "user and password_file go together: write both, or none")
+	}
+	if (a.Certificate == "") != (a.Key == "") {
+		f.add(at+".access", "certificate_file and key_file go together: write both, or none")
 	}
 }
 

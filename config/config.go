@@ -42,6 +42,7 @@ type Config struct {
 	Operations   Operations    `yaml:"operations"`
 	AccessLog    AccessLog     `yaml:"access_log"`
 	Tracing      Tracing       `yaml:"tracing"`
+	Stores       Stores        `yaml:"stores"`
 	Environments []Environment `yaml:"environments"`
 }
 
@@ -156,8 +157,34 @@ type Directory struct {
 	Listen string `yaml:"listen"`
 	// URLs of an external NATS cluster. Empty: the embedded server.
 	URLs []string `yaml:"urls"`
-	// Replicas of each bucket, 1 to 5.
-	Replicas int `yaml:"replicas"`
+	// Replicas of each bucket, 1 to 5. Those that are there are raised to it.
+	Replicas int    `yaml:"replicas"`
+	Access   Access `yaml:"access"`
+	// Near are servers near this process that mirror the buckets.
+	Near Near `yaml:"near"`
+}
+
+// Access is what is shown to NATS servers, and what they must show.
+type Access struct {
+	// Credentials is a file of NATS (.creds), Nkey one with the seed of a user's nkey, Password one with the password of User.
+	Credentials string `yaml:"credentials_file"`
+	Nkey        string `yaml:"nkey_file"`
+	User        string `yaml:"user"`
+	Password    string `yaml:"password_file"`
+	// CA is a file with the certificates that the servers' are signed by; Certificate and Key are our own.
+	CA          string `yaml:"ca_file"`
+	Certificate string `yaml:"certificate_file"`
+	Key         string `yaml:"key_file"`
+}
+
+// Near says where the mirrors of the directory are: a NATS leaf node with a JetStream domain of its own.
+type Near struct {
+	URLs []string `yaml:"urls"`
+	// Domain is the JetStream domain of the directory's own cluster.
+	Domain string `yaml:"domain"`
+	// Replicas of each mirror.
+	Replicas int    `yaml:"replicas"`
+	Access   Access `yaml:"access"`
 }
 
 // Control sets the admin API.
@@ -196,6 +223,39 @@ type Tracing struct {
 	Endpoint string `yaml:"endpoint"`
 	// Share of the calls that are traced, 0 to 1.
 	Share float64 `yaml:"share"`
+}
+
+// Stores sets how the databases are opened.
+type Stores struct {
+	// Migrate says what becomes of a schema that is older than the binary needs: "auto" has
+	// whoever starts migrate it, "check" has it refuse to start.
+	Migrate  string   `yaml:"migrate"`
+	Postgres Postgres `yaml:"postgres"`
+}
+
+// What [Stores].Migrate may be.
+const (
+	MigrateAuto  = "auto"
+	MigrateCheck = "check"
+)
+
+// Postgres sets the connections to PostgreSQL. A timeout of 0 is none of ours.
+type Postgres struct {
+	// MaxConns and IdleConns are connections of a process to one database.
+	MaxConns  int `yaml:"max_connections"`
+	IdleConns int `yaml:"idle_connections"`
+	// IdleTime and Lifetime are after how long a connection is given back.
+	IdleTime       time.Duration `yaml:"idle_time"`
+	Lifetime       time.Duration `yaml:"lifetime"`
+	ConnectTimeout time.Duration `yaml:"connect_timeout"`
+	// StatementTimeout bounds a statement, LongTimeout those that read whole companies.
+	StatementTimeout time.Duration `yaml:"statement_timeout"`
+	LongTimeout      time.Duration `yaml:"long_statement_timeout"`
+	LockTimeout      time.Duration `yaml:"lock_timeout"`
+	// IdleTransaction is how long a transaction may do nothing.
+	IdleTransaction time.Duration `yaml:"idle_transaction_timeout"`
+	// Patience is how long a write waits for a server that is away.
+	Patience time.Duration `yaml:"patience"`
 }
 
 // Environment is one environment: own hosts, own keys, own data.
@@ -346,12 +406,17 @@ func seedSystem() *Config {
 			// Many people may sit behind one address, but one of them must not take all.
 			MaxConnsPerClient: 2_500,
 		},
-		Region:       Region{MaxBody: 1 << 20, MaxPerPage: 1000, Reserve: 256 << 20},
-		Moves:        Moves{AtOnce: 4, Retention: 14 * 24 * time.Hour, LongestDelay: time.Hour, Notice: 10 * time.Second},
-		Directory:    Directory{Replicas: 1},
-		Operations:   Operations{DrainTime: 10 * time.Second},
-		AccessLog:    AccessLog{Share: 1},
-		Tracing:      Tracing{Share: 0.01},
+		Region:     Region{MaxBody: 1 << 20, MaxPerPage: 1000, Reserve: 256 << 20},
+		Moves:      Moves{AtOnce: 4, Retention: 14 * 24 * time.Hour, LongestDelay: time.Hour, Notice: 10 * time.Second},
+		Directory:  Directory{Replicas: 1, Near: Near{Replicas: 1}},
+		Operations: Operations{DrainTime: 10 * time.Second},
+		AccessLog:  AccessLog{Share: 1},
+		Tracing:    Tracing{Share: 0.01},
+		Stores: Stores{Migrate: MigrateAuto, Postgres: Postgres{
+			MaxConns: 16, IdleConns: 4, IdleTime: 5 * time.Minute, Lifetime: time.Hour, ConnectTimeout: 5 * time.Second,
+			StatementTimeout: 30 * time.Second, LongTimeout: time.Hour, LockTimeout: 10 * time.Second, IdleTransaction: time.Minute,
+			Patience: 5 * time.Second,
+		}},
 		Environments: seedEnvironments(seed),
 	}
 }

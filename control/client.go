@@ -1,7 +1,9 @@
 package control
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -34,6 +36,10 @@ func NewClient(admin, token, environment string) *Client {
 
 func (c *Client) do(ctx context.Context, method, path string, in, out any) error {
 	_, err := c.caller.Call(ctx, method, c.base+path, in, out)
+	return c.explain(err)
+}
+
+func (c *Client) explain(err error) error {
 	var p *problem.Problem
 	switch {
 	case err == nil || errors.As(err, &p) && p.Code != problem.Unauthorized:
@@ -245,4 +251,51 @@ func (c *Client) ImpactOfMove(ctx context.Context, id company.ID, to company.Reg
 // days as CSV.
 func (c *Client) LedgerCSV(ctx context.Context, to io.Writer, clientID string, days int) error {
 	return c.caller.Download(ctx, c.base+"/ledger.csv?"+url.Values{"client_id": {clientID}, "days": {strconv.Itoa(days)}}.Encode(), to)
+}
+
+// BackUpDirectory writes the records of the directory, of all environments.
+func (c *Client) BackUpDirectory(ctx context.Context, to io.Writer) error {
+	return c.explain(c.caller.Download(ctx, c.admin+backupPath, to))
+}
+
+// VerifyDirectory compares the directory with the regions' fences. It tells of differences and
+// of progress as they come.
+func (c *Client) VerifyDirectory(ctx context.Context, tell func(SurveyLine)) (Survey, error) {
+	return c.survey(ctx, http.MethodGet, "/directory/verify", nil, tell)
+}
+
+// RebuildDirectory fills the directory from the regions' fences.
+func (c *Client) RebuildDirectory(ctx context.Context, in NewRebuild, tell func(SurveyLine)) (Survey, error) {
+	return c.survey(ctx, http.MethodPost, "/directory/rebuild", in, tell)
+}
+
+func (c *Client) survey(ctx context.Context, method, path string, in any, tell func(SurveyLine)) (Survey, error) {
+	var body io.Reader
+	caller := c.caller
+	if in != nil {
+		data, err := json.Marshal(in)
+		if err != nil {
+			return Survey{}, err
+		}
+		body, caller = bytes.NewReader(data), caller.With("Content-Type", "application/json")
+	}
+	answer, err := caller.Open(ctx, method, c.base+path, body)
+	if err != nil {
+		return Survey{}, c.explain(err)
+	}
+	defer answer.Close()
+	lines := json.NewDecoder(answer)
+	for {
+		var line SurveyLine
+		if err := lines.Decode(&line); err != nil {
+			return Survey{}, fmt.Errorf("the admin API broke off; repeat it: %w", err)
+		}
+		switch {
+		case line.Result != nil:
+			return *line.Result, nil
+		case line.Code != "":
+			return Survey{}, &problem.Problem{Code: line.Code, Message: line.Message}
+		}
+		tell(line)
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -15,6 +16,7 @@ import (
 	"mpr/move"
 	"mpr/problem"
 	"mpr/rules"
+	"mpr/store"
 	"mpr/webhook"
 )
 
@@ -52,7 +54,9 @@ type Environment struct {
 	Placements    Placements
 	Regions       Regions
 	Pages         Pages
-	Policies      Policies
+	// Registry is the directory as a whole; nil where it can't be verified.
+	Registry Registry
+	Policies Policies
 	// HasLegacyDoor says whether there is anything that dates, brownouts and rehearsals change.
 	HasLegacyDoor bool
 	// Campaign is the configuration's, which is in force until another one is set.
@@ -86,6 +90,8 @@ type Options struct {
 	AdminToken string
 	// Now is the clock, time.Now where it is nil.
 	Now func() time.Time
+	// Backup writes the records of the directory, of all environments; nil where there is none.
+	Backup func(context.Context, io.Writer) (int, error)
 	// Moves is the queue of moves, and WakeMover has a mover look at it.
 	Moves     *move.Queue
 	WakeMover func()
@@ -103,6 +109,7 @@ type Service struct {
 	moves        *move.Queue
 	wakeMover    func()
 	webhooks     *webhook.Service
+	backup       func(context.Context, io.Writer) (int, error)
 	mux          *http.ServeMux
 }
 
@@ -123,6 +130,7 @@ func New(_ context.Context, o Options) (*Service, error) {
 		moves:        o.Moves,
 		wakeMover:    o.WakeMover,
 		webhooks:     o.Webhooks,
+		backup:       o.Backup,
 		mux:          http.NewServeMux(),
 	}
 	s.routes()
@@ -136,6 +144,7 @@ const prefix = "/admin/v1/environments"
 
 func (s *Service) routes() {
 	s.mux.HandleFunc("GET "+prefix, s.listEnvironments)
+	s.mux.HandleFunc("GET "+backupPath, s.backUpDirectory)
 	for pattern, h := range map[string]handler{
 		"POST /companies":                             s.createCompany,
 		"GET /companies":                              s.listCompanies,
@@ -185,6 +194,8 @@ func (s *Service) routes() {
 		s.mux.Handle(method+" "+prefix+"/{environment}"+path, s.in(h))
 	}
 	s.mux.HandleFunc("GET "+prefix+"/{environment}/ledger.csv", s.ledgerCSV)
+	s.mux.HandleFunc("GET "+prefix+"/{environment}/directory/verify", s.verifyDirectory)
+	s.mux.HandleFunc("POST "+prefix+"/{environment}/directory/rebuild", s.rebuildDirectory)
 }
 
 // handler answers a request in an environment: it returns the status and what to
@@ -200,6 +211,7 @@ func (s *Service) in(h handler) http.Handler {
 			return
 		}
 		status, v, err := h(r, env)
+		err = store.Explain(err)
 		if r.Method != http.MethodGet {
 			s.log(r, w, err)
 		}

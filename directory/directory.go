@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"log/slog"
 	"strings"
 	"time"
 
@@ -97,11 +98,38 @@ func OpenBucket(ctx context.Context, js jetstream.JetStream, cfg jetstream.KeyVa
 		if errors.Is(err, jetstream.ErrBucketExists) && pause(ctx, createRetry) == nil {
 			continue
 		}
+		if err == nil {
+			err = raiseReplicas(ctx, js, "KV_"+cfg.Bucket, cfg.Replicas)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("open the bucket %s: %w", cfg.Bucket, Unavailable(err))
 		}
 		return kv, nil
 	}
+}
+
+// raiseReplicas has a stream that was made with fewer copies kept in as many as are wanted. It
+// never lowers the number: a process with an older configuration would undo what a newer one
+// has done. Where the cluster has too few servers the stream is used as it is.
+func raiseReplicas(ctx context.Context, js jetstream.JetStream, name string, replicas int) error {
+	if replicas <= 1 {
+		return nil
+	}
+	s, err := js.Stream(ctx, name)
+	if err != nil {
+		return err
+	}
+	cfg := s.CachedInfo().Config
+	if cfg.Replicas >= replicas {
+		return nil
+	}
+	cfg.Replicas = replicas
+	_, err = js.UpdateStream(ctx, cfg)
+	if _, refused := errors.AsType[*jetstream.APIError](err); refused {
+		slog.WarnContext(ctx, "the cluster doesn't keep as many copies as directory.replicas says", "stream", name, "replicas", replicas, "error", err)
+		return nil
+	}
+	return err
 }
 
 // placementBucket opens a bucket whose stream takes atomic batches, for [Directory.Load],

@@ -30,6 +30,7 @@ type Follower struct {
 	once   sync.Once
 	since  atomic.Int64 // Unix nanoseconds of the last moment at which it was in step
 	conn   *nats.Conn
+	near   *Near // nil: the bucket itself is followed
 }
 
 const (
@@ -42,8 +43,14 @@ const (
 // time. It never fails because the directory is away or the bucket isn't made yet: it
 // goes on trying.
 func Follow(nc *nats.Conn, bucket string, apply func(Entry)) *Follower {
+	return FollowNear(nc, nil, bucket, apply)
+}
+
+// FollowNear is [Follow] by the bucket's mirror. Where that can't be reached the bucket
+// itself is followed; where the directory can't be, the mirror still is.
+func FollowNear(nc *nats.Conn, near *Near, bucket string, apply func(Entry)) *Follower {
 	ctx, cancel := context.WithCancel(context.Background())
-	f := &Follower{cancel: cancel, synced: make(chan struct{}), conn: nc}
+	f := &Follower{cancel: cancel, synced: make(chan struct{}), conn: nc, near: near}
 	f.done.Go(func() {
 		for ctx.Err() == nil {
 			err := f.watch(ctx, bucket, apply)
@@ -63,16 +70,13 @@ func (f *Follower) watch(ctx context.Context, bucket string, apply func(Entry)) 
 	// was restarted and has forgotten it. A revocation must not take that long.
 	connected := f.conn.StatusChanged(nats.CONNECTED)
 	defer f.conn.RemoveStatusListener(connected)
-	js, err := jetstream.New(f.conn)
-	if err != nil {
-		return err
+	var nearer chan nats.Status // never ready without a mirror
+	if f.near != nil {
+		nearer = f.near.Conn.StatusChanged(nats.CONNECTED)
+		defer f.near.Conn.RemoveStatusListener(nearer)
 	}
-	kv, err := js.KeyValue(ctx, bucket)
+	kv, s, err := f.open(ctx, bucket)
 	if err != nil {
-		return err
-	}
-	s := step{follower: f, kv: kv}
-	if s.last, err = s.read(ctx); err != nil {
 		return err
 	}
 	w, err := kv.WatchAll(ctx)
@@ -88,6 +92,8 @@ func (f *Follower) watch(ctx context.Context, bucket string, apply func(Entry)) 
 			return ctx.Err()
 		case <-connected:
 			return errors.New("the connection was made again")
+		case <-nearer:
+			return errors.New("the connection to the mirror was made again")
 		case <-check.C:
 			if err := s.check(ctx); err != nil {
 				return err
@@ -108,6 +114,28 @@ func (f *Follower) watch(ctx context.Context, bucket string, apply func(Entry)) 
 			apply(e)
 		}
 	}
+}
+
+// open opens what is to be followed, and reads how the bucket stands.
+func (f *Follower) open(ctx context.Context, bucket string) (jetstream.KeyValue, *step, error) {
+	s := &step{follower: f, bucket: bucket}
+	err := s.openBucket(ctx)
+	if f.near == nil || !f.near.Conn.IsConnected() {
+		return s.kv, s, err
+	}
+	mirror, mirrorErr := f.near.bucketOf(ctx, bucket, s.last.origin)
+	switch {
+	case mirrorErr == nil && err != nil:
+		// What the mirror has counts, and since when it is behind isn't known.
+		s.last, err = readBucket(ctx, mirror)
+		s.last.read = time.Time{}
+		return mirror, s, err
+	case mirrorErr == nil:
+		return mirror, s, nil
+	}
+	slog.DebugContext(ctx, "the mirror can't be followed yet; following the bucket itself", "bucket", bucket, "error", mirrorErr)
+	s.far = true
+	return s.kv, s, err
 }
 
 // stopWithin is how long the end of a watch is waited for.
@@ -135,7 +163,9 @@ func stop(w jetstream.KeyWatcher) {
 // step tells whether a watch keeps step with its bucket.
 type step struct {
 	follower *Follower
-	kv       jetstream.KeyValue
+	bucket   string
+	kv       jetstream.KeyValue // the bucket itself; nil for as long as it can't be reached
+	far      bool               // the bucket is followed although there should be a mirror
 	synced   bool
 	last     bucketState
 	heard    uint64 // the highest revision
@@ -147,13 +177,31 @@ type bucketState struct {
 	read     time.Time
 	made     time.Time
 	revision uint64 // of the newest record
+	origin   *jetstream.StreamInfo
 }
 
-func (s *step) read(ctx context.Context) (bucketState, error) {
+// openBucket opens the bucket itself and reads how it stands.
+func (s *step) openBucket(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, stepCheck)
+	defer cancel()
+	js, err := jetstream.New(s.follower.conn)
+	if err != nil {
+		return err
+	}
+	kv, err := js.KeyValue(ctx, s.bucket)
+	if err != nil {
+		return err
+	}
+	s.kv = kv
+	s.last, err = readBucket(ctx, kv)
+	return err
+}
+
+func readBucket(ctx context.Context, kv jetstream.KeyValue) (bucketState, error) {
 	at := bucketState{read: time.Now()}
 	ctx, cancel := context.WithTimeout(ctx, stepCheck)
 	defer cancel()
-	status, err := s.kv.Status(ctx)
+	status, err := kv.Status(ctx)
 	if err != nil {
 		return at, err
 	}
@@ -161,7 +209,8 @@ func (s *step) read(ctx context.Context) (bucketState, error) {
 	if !ok {
 		return at, fmt.Errorf("the bucket's status is a %T", status)
 	}
-	at.made, at.revision = info.StreamInfo().Created, info.StreamInfo().State.LastSeq
+	at.origin = info.StreamInfo()
+	at.made, at.revision = at.origin.Created, at.origin.State.LastSeq
 	return at, nil
 }
 
@@ -170,7 +219,9 @@ func (s *step) read(ctx context.Context) (bucketState, error) {
 func (s *step) begin() {
 	s.synced = true
 	s.heard = max(s.heard, s.last.revision)
-	s.follower.since.Store(s.last.read.UnixNano())
+	if !s.last.read.IsZero() {
+		s.follower.since.Store(s.last.read.UnixNano())
+	}
 	s.follower.once.Do(func() { close(s.follower.synced) })
 }
 
@@ -180,7 +231,18 @@ func (s *step) check(ctx context.Context) error {
 	if !s.synced {
 		return nil
 	}
-	at, err := s.read(ctx)
+	if near := s.follower.near; s.far && near.Conn.IsConnected() {
+		if _, err := near.bucketOf(ctx, s.bucket, s.last.origin); err == nil {
+			return errors.New("the mirror can be followed")
+		}
+	}
+	if s.kv == nil { // a mirror alone: the bucket may be back, and be another one
+		if s.openBucket(ctx) == nil {
+			return errors.New("the bucket can be reached again")
+		}
+		return nil
+	}
+	at, err := readBucket(ctx, s.kv)
 	if err != nil {
 		return nil //nolint:nilerr // away for now; the watch goes on once it is back
 	}

@@ -57,6 +57,11 @@ const saveEvery = 10 * time.Second
 // That the directory can't be reached is no error. A copy that can't be read is left
 // out, with a warning.
 func OpenReplica(nc *nats.Conn, environment, file string) (*Replica, error) {
+	return OpenReplicaNear(nc, nil, environment, file)
+}
+
+// OpenReplicaNear is [OpenReplica] of a replica that follows mirrors; near may be nil.
+func OpenReplicaNear(nc *nats.Conn, near *Near, environment, file string) (*Replica, error) {
 	r := &Replica{environment: environment, file: file, nc: nc, stop: make(chan struct{}), saveNow: make(chan struct{}, 1)}
 	r.placements.Store(newTable(0))
 	r.regions.Store(&regionList{})
@@ -67,10 +72,10 @@ func OpenReplica(nc *nats.Conn, environment, file string) (*Replica, error) {
 		slog.Warn("leaving out the copy of the directory", "file", file, "error", err)
 	}
 	r.watches = []*Follower{
-		Follow(nc, BucketName("regions", environment), r.applyRegion),
-		Follow(nc, BucketName("placements", environment), r.applyPlacement),
-		Follow(nc, BucketName("policy", environment), r.applyPolicy),
-		Follow(nc, BucketName("holds", environment), r.applyHold),
+		FollowNear(nc, near, BucketName("regions", environment), r.applyRegion),
+		FollowNear(nc, near, BucketName("placements", environment), r.applyPlacement),
+		FollowNear(nc, near, BucketName("policy", environment), r.applyPolicy),
+		Follow(nc, BucketName("holds", environment), r.applyHold), // for moments only: a mirror would add to them
 	}
 	r.saving.Go(r.saveNowAndThen)
 	return r, nil

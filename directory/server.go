@@ -4,11 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"net"
-	"net/url"
 	"strconv"
-	"strings"
 	"time"
 
 	natsserver "github.com/nats-io/nats-server/v2/server"
@@ -101,53 +98,6 @@ func (s *Server) Addr() string {
 func (s *Server) Close() {
 	s.server.Shutdown()
 	s.server.WaitForShutdown()
-}
-
-// Connect connects to a directory server or a cluster. It doesn't fail where none
-// answers: the connection is made, and made again, when one does.
-func Connect(urls []string, secret, name string) (*nats.Conn, error) {
-	options := append(connectOptions(name), nats.RetryOnFailedConnect(true))
-	if secret != "" {
-		options = append(options, nats.Token(secret))
-	}
-	conn, err := nats.Connect(strings.Join(urls, ","), options...)
-	if err != nil {
-		// The cause may quote an address, and an address may hold a password.
-		return nil, fmt.Errorf("connect to the directory at %s: check the addresses, such as nats://host:4222, and the secret", addresses(urls))
-	}
-	return conn, nil
-}
-
-// addresses names servers without the credentials that their URLs may hold.
-func addresses(urls []string) string {
-	hosts := make([]string, len(urls))
-	for i, raw := range urls {
-		hosts[i] = "(malformed)"
-		if u, err := url.Parse(raw); err == nil && u.Host != "" {
-			hosts[i] = u.Host
-		}
-	}
-	return strings.Join(hosts, ", ")
-}
-
-func connectOptions(name string) []nats.Option {
-	return []nats.Option{
-		nats.Name(name),
-		nats.MaxReconnects(-1),
-		nats.CustomReconnectDelay(func(int) time.Duration { return 100*time.Millisecond + rand.N(200*time.Millisecond) }),
-		nats.Timeout(2 * time.Second),
-		// What is sent while the server is away should fail, not wait in memory.
-		nats.ReconnectBufSize(-1),
-		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
-			if err != nil {
-				slog.Warn("the directory can't be reached; going on with the copy", "connection", name, "error", err)
-			}
-		}),
-		nats.ReconnectHandler(func(*nats.Conn) { slog.Info("the directory is back", "connection", name) }),
-		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
-			slog.Debug("directory connection", "connection", name, "error", err)
-		}),
-	}
 }
 
 // serverLog passes the server's warnings and errors to our log.

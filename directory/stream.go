@@ -17,6 +17,7 @@ type Stream struct {
 	js   jetstream.JetStream
 	name string // of the stream and of its one subject
 	what string // what it carries, for messages to operators
+	cfg  jetstream.StreamConfig
 }
 
 // Message is what a stream carries. The id makes publishing it again harmless for some
@@ -39,18 +40,30 @@ func OpenStream(ctx context.Context, nc *nats.Conn, kind, environment string, re
 		return nil, fmt.Errorf("open the stream of %s: %w", kind, err)
 	}
 	s := &Stream{js: js, name: BucketName(kind, environment), what: kind}
-	_, err = js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+	s.cfg = jetstream.StreamConfig{
 		Name:       s.name,
 		Subjects:   []string{s.name},
 		Storage:    jetstream.FileStorage,
 		Replicas:   replicas,
 		MaxAge:     streamKept,
 		Duplicates: 2 * time.Minute,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("make the stream %s: %w", s.name, Unavailable(err))
+	}
+	if err := s.make(ctx); err != nil {
+		return nil, err
 	}
 	return s, nil
+}
+
+// make makes the stream where it is missing, also where it was lost since.
+func (s *Stream) make(ctx context.Context) error {
+	cfg := s.cfg
+	if there, err := s.js.Stream(ctx, s.name); err == nil {
+		cfg.Replicas = max(cfg.Replicas, there.CachedInfo().Config.Replicas) // never fewer, as of a bucket
+	}
+	if _, err := s.js.CreateOrUpdateStream(ctx, cfg); err != nil {
+		return fmt.Errorf("make the stream %s: %w", s.name, Unavailable(err))
+	}
+	return nil
 }
 
 // Publish returns once all messages are stored.
@@ -103,6 +116,9 @@ func (s *Stream) Consume(ctx context.Context, durable string, apply func(context
 }
 
 func (s *Stream) consume(ctx context.Context, durable string, apply func(context.Context, [][]byte) error) error {
+	if err := s.make(ctx); err != nil {
+		return err
+	}
 	consumer, err := s.js.CreateOrUpdateConsumer(ctx, s.name, jetstream.ConsumerConfig{
 		Durable:       durable,
 		AckPolicy:     jetstream.AckExplicitPolicy,

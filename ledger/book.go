@@ -21,7 +21,7 @@ import (
 var migrations embed.FS
 
 // Migrations are the schema of a book's store.
-func Migrations() fs.FS { return store.Schema(migrations) }
+func Migrations() fs.FS { return store.Files(migrations) }
 
 // Stream brings the counters' batches, each at least once.
 type Stream interface {

@@ -27,7 +27,7 @@ import (
 var migrations embed.FS
 
 // Migrations are the schema of the identity store.
-func Migrations() fs.FS { return store.Schema(migrations) }
+func Migrations() fs.FS { return store.Files(migrations) }
 
 // Revoker makes revoked grants known to all verifiers.
 type Revoker interface {
@@ -54,9 +54,11 @@ type Options struct {
 	DB        *store.DB
 	Announcer token.Announcer
 	Revoker   Revoker
-	Changes   Changes
-	Verifier  Verifier
-	Policy    *rules.Policy
+	// Buckets are those of Announcer and Revoker.
+	Buckets  Buckets
+	Changes  Changes
+	Verifier Verifier
+	Policy   *rules.Policy
 	// InForce is the policy with the dates that are in force, and RulesNow the clock that
 	// they are compared with.
 	InForce func() *rules.Policy
@@ -143,6 +145,7 @@ func New(ctx context.Context, o Options) (*Service, error) {
 	background, cancel := context.WithCancel(context.Background())
 	s.cancel = cancel
 	s.loops.Go(func() { s.publishRevocations(background) })
+	s.loops.Go(func() { s.republish(background) })
 	s.loops.Go(func() { s.sweep(background) })
 	s.loops.Go(func() {
 		if err := o.Changes.Consume(background, indexConsumer, s.applyChanges); err != nil && background.Err() == nil {
@@ -237,7 +240,7 @@ func orProblem(mux *http.ServeMux, write func(http.ResponseWriter, *http.Request
 func (s *Service) oauth(h func(http.ResponseWriter, *http.Request) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if err := h(w, r); err != nil {
-			problem.WriteOAuth(w, r, err)
+			problem.WriteOAuth(w, r, store.Explain(err))
 		}
 	}
 }
@@ -246,7 +249,7 @@ func (s *Service) oauth(h func(http.ResponseWriter, *http.Request) error) http.H
 func answer(h func(http.ResponseWriter, *http.Request) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if err := h(w, r); err != nil {
-			problem.Write(w, r, err)
+			problem.Write(w, r, store.Explain(err))
 		}
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"mpr/problem"
+	"mpr/store"
 )
 
 //go:embed pages
@@ -82,6 +83,7 @@ func (s *Service) page(h func(http.ResponseWriter, *http.Request) error) http.Ha
 // writeError answers what no route takes: a page for people, and for programs the form of
 // RFC 6749 section 5.2.
 func (s *Service) writeError(w http.ResponseWriter, r *http.Request, err error) {
+	err = store.Explain(err)
 	if problem.PrefersText(r.Header.Values("Accept")) && s.door(r) == s.baseURL(r) {
 		s.renderError(w, r, err)
 		return

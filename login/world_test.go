@@ -98,7 +98,7 @@ func newWorldOf(t *testing.T, change ...func(*Options)) *world {
 	o := Options{
 		Issuer: issuer, Product: "Procore",
 		LoginURLs: map[string]string{w.door: w.door, issuer: issuer, apiDoor: issuer},
-		DB:        w.db, Announcer: buckets, Revoker: buckets, Changes: w.changes, Verifier: w.verifier,
+		DB:        w.db, Announcer: buckets, Revoker: buckets, Buckets: buckets, Changes: w.changes, Verifier: w.verifier,
 		Policy: &policy, InForce: func() *rules.Policy { return &policy }, RulesNow: func() time.Time { return beforeSunset }, Secret: secret, Algorithm: "ES256",
 		KeyDelay: time.Second, AccessLifetime: 5400 * time.Second, CodeLifetime: 10 * time.Minute,
 		SessionLifetime: 12 * time.Hour, AttemptsPerMinute: 100, Now: w.clock.now,

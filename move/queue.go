@@ -20,7 +20,7 @@ import (
 var migrations embed.FS
 
 // Migrations are the schema of a queue's store.
-func Migrations() fs.FS { return store.Schema(migrations) }
+func Migrations() fs.FS { return store.Files(migrations) }
 
 // Queue keeps moves in a database, which several processes may share.
 type Queue struct {

@@ -55,6 +55,8 @@ func WriteOAuth(w http.ResponseWriter, r *http.Request, err error) {
 	switch code {
 	case Internal:
 		code = ServerError
+	case StoreUnavailable:
+		code = TemporarilyUnavailable
 	case BodyTooLarge, BodyTimeout:
 		code = InvalidRequest // RFC 6749 has no code of its own; the status says it
 	case WrongEnvironment:

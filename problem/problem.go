@@ -51,6 +51,7 @@ const (
 	Internal              Code = "internal"
 	NotReady              Code = "not_ready"
 	InsufficientStorage   Code = "insufficient_storage"
+	StoreUnavailable      Code = "store_unavailable"
 	EpochRefused          Code = "epoch_refused"
 	ReplicaUnavailable    Code = "replica_unavailable"
 	RequestTargetRejected Code = "request_target_rejected"
@@ -97,6 +98,7 @@ var statuses = map[Code]int{
 	DirectoryUnavailable:  503,
 	ReplicaUnavailable:    503,
 	NotReady:              503,
+	StoreUnavailable:      503,
 	InsufficientStorage:   507, // RFC 4918 section 11.5, Insufficient Storage
 	HeaderTooLarge:        431,
 	BodyTooLarge:          413,

@@ -152,6 +152,7 @@ func (s *Service) refuse(w http.ResponseWriter, r *http.Request, err error) {
 		err = problem.New(problem.InsufficientStorage, "Region %s has no room left on its disk, or can't write to it. Nothing was changed; try again later.", s.Code).
 			After(retryFull).Because(err)
 	}
+	err = store.Explain(err)
 	switch problem.From(err).Code {
 	case problem.MissingToken:
 		w.Header().Set("WWW-Authenticate", "Bearer")

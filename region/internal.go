@@ -22,6 +22,7 @@ func (s *Service) Internal() http.Handler {
 		"PUT /internal/companies/{company_id}/apps/{app_id}":      s.internalPutApp,
 		"DELETE /internal/companies/{company_id}/apps/{app_id}":   s.internalDeleteApp,
 		"GET /internal/fence/{company_id}":                        s.internalFence,
+		"GET /internal/fences":                                    s.internalFences,
 		"GET /internal/status":                                    s.internalStatus,
 
 		"PUT /internal/companies/{company_id}/monthly_sandbox": s.internalSetSandbox,

@@ -22,7 +22,7 @@ import (
 var migrations embed.FS
 
 // Migrations are the schema of a region's store.
-func Migrations() fs.FS { return store.Schema(migrations) }
+func Migrations() fs.FS { return store.Files(migrations) }
 
 // Verifier verifies access tokens.
 type Verifier interface {

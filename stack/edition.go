@@ -79,7 +79,7 @@ func (ed *edition) add(c io.Closer) {
 
 // open opens the edition's generation of a store. name is what operators see it by.
 func (ed *edition) open(ctx context.Context, name, dsn string, migrations fs.FS) (*store.DB, error) {
-	db, err := store.OpenGeneration(ctx, dsn, ed.generation, migrations)
+	db, err := storeOptions(ed.system.config).OpenGeneration(ctx, dsn, ed.generation, migrations)
 	if err != nil {
 		return nil, err
 	}

@@ -128,6 +128,23 @@ func (d servedDirectory) Release(ctx context.Context, move string, p company.Pla
 	return now.Release(ctx, move, p)
 }
 
+// Census reads the buckets. Those that were lost, and the records of the regions, are made anew.
+func (d servedDirectory) Census(ctx context.Context) (*directory.Census, error) {
+	ed := d.served.edition()
+	now, err := directory.Open(ctx, ed.system.nats, ed.buckets, ed.system.config.Directory.Replicas)
+	if err != nil {
+		return nil, err
+	}
+	regions, err := now.Regions(ctx)
+	if err == nil && len(regions) == 0 {
+		err = registerRegions(ctx, now, d.served.environment)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return now.Census(ctx)
+}
+
 // Page answers from the replica.
 func (d servedDirectory) Page(after company.ID, limit int, region company.Region) []company.Placement {
 	return d.served.edition().replica.Page(after, limit, region)

@@ -123,7 +123,7 @@ func (v *served) learn(ctx context.Context) error {
 	slog.InfoContext(ctx, "waiting for the generation that serves, from the directory or from disk", "environment", v.environment.Name)
 	making, made := context.WithCancel(ctx)
 	v.loops.Go(func() { v.openBucket(making) })
-	v.follower = directory.Follow(v.system.nats, generationsBucket, v.hear)
+	v.follower = directory.FollowNear(v.system.nats, v.system.near, generationsBucket, v.hear)
 	err = directory.Ready(ctx, v.system.nats, known, v.follower)
 	made()
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -47,7 +48,7 @@ func (s *system) startLogin(ctx context.Context, ed *edition) (http.Handler, err
 	service, err := login.New(ctx, login.Options{
 		ForwardedFrom: networks,
 		Issuer:        e.Issuer(), Product: s.config.Product, LoginURLs: loginURLs(e),
-		DB: db, Announcer: sh.follower.Announcer(buckets), Revoker: buckets, Changes: directory.OpenChanges(s.nats, ed.buckets, s.config.Directory.Replicas),
+		DB: db, Announcer: sh.follower.Announcer(buckets), Revoker: buckets, Buckets: buckets, Changes: directory.OpenChanges(s.nats, ed.buckets, s.config.Directory.Replicas),
 		Verifier: sh.verifier, Policy: &sh.policy, InForce: sh.inForce, RulesNow: s.rulesNow, Ledger: ed.counter("login"), Secret: s.secret,
 		ClientPrefix: e.ClientPrefix(), ClientsOf: s.otherClients(e),
 		Algorithm: s.config.Tokens.Algorithm, KeyDelay: s.config.Tokens.KeyDelay,
@@ -236,16 +237,16 @@ func (s *system) startControl(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	db, err := store.Open(ctx, s.config.Control.Store, ledger.Migrations())
+	db, err := storeOptions(s.config).Open(ctx, s.config.Control.Store, ledger.Migrations())
 	if err != nil {
 		return fmt.Errorf("control store: %w", err)
 	}
 	s.add(db)
 	s.onClose(s.shown("control", db))
-	if err := db.Also(ctx, "moves_version", move.Migrations()); err != nil {
+	if err := db.Also(ctx, movesVersions, move.Migrations()); err != nil {
 		return fmt.Errorf("control store: %w", err)
 	}
-	if err := db.Also(ctx, "webhooks_version", webhook.Migrations()); err != nil {
+	if err := db.Also(ctx, webhooksVersions, webhook.Migrations()); err != nil {
 		return fmt.Errorf("control store: %w", err)
 	}
 	environments, books, err := s.controlled(ctx, db)
@@ -255,6 +256,7 @@ func (s *system) startControl(ctx context.Context) error {
 	queue, mover, webhooks := s.startMoves(db, environments)
 	service, err := control.New(ctx, control.Options{
 		Environments: environments, Secret: s.secret, AdminToken: adminToken, Now: s.rulesNow, Moves: queue, WakeMover: mover.Wake, Webhooks: webhooks,
+		Backup: func(ctx context.Context, to io.Writer) (int, error) { return directory.Backup(ctx, s.nats, to) },
 	})
 	if err != nil {
 		return err
@@ -316,7 +318,7 @@ func (s *system) controlled(ctx context.Context, db *store.DB) ([]*control.Envir
 		s.add(book)
 		books[e.Name] = book
 		all = append(all, &control.Environment{
-			Name: e.Name, DefaultRegion: company.Region(s.config.DefaultRegion), Placements: d, Regions: d, Pages: d,
+			Name: e.Name, DefaultRegion: company.Region(s.config.DefaultRegion), Placements: d, Regions: d, Pages: d, Registry: d,
 			Policies: d, HasLegacyDoor: e.Legacy.Host != "", Campaign: v.edition().policy.Campaign, InForce: func() *rules.Policy { return v.edition().inForce() }, Ledger: book,
 			Limits: limit.OpenSettings(s.nats, e.Name, s.config.Directory.Replicas), LimitsOfAll: s.limits(),
 			IdentityURL: "http://" + e.Identity.Internal, LoginURL: "http://" + e.Login.Listen,

@@ -28,6 +28,7 @@ type system struct {
 	*process
 	config *config.Config
 	nats   *nats.Conn
+	near   *directory.Near // nil: the directory itself is followed
 	secret string
 
 	mu sync.Mutex // guards the rest: environments start side by side
@@ -142,19 +143,37 @@ func (s *system) serveDirectory(address string) error {
 }
 
 // connectDirectory connects to the directory's cluster, or to the server in the control
-// role. It doesn't fail where that is away: the connection is made when it comes back.
+// role, and to the mirrors where there are any. It doesn't fail where those are away: the
+// connections are made when they come back.
 func (s *system) connectDirectory(name string) error {
-	urls := s.config.Directory.URLs
+	d := s.config.Directory
+	urls := d.URLs
 	if len(urls) == 0 {
-		urls = []string{"nats://" + s.config.Directory.Listen}
+		urls = []string{"nats://" + d.Listen}
 	}
-	conn, err := directory.Connect(urls, s.secret, name)
+	conn, err := s.servers(urls, d.Access).Connect(name)
 	if err != nil {
 		return err
 	}
 	s.nats = conn
 	s.onClose(func() error { conn.Close(); return nil })
+	if len(d.Near.URLs) == 0 {
+		return nil
+	}
+	near, err := s.servers(d.Near.URLs, d.Near.Access).Connect(name)
+	if err != nil {
+		return err
+	}
+	s.near = &directory.Near{Conn: near, Domain: d.Near.Domain, Replicas: d.Near.Replicas}
+	s.onClose(func() error { near.Close(); return nil })
 	return nil
+}
+
+func (s *system) servers(urls []string, a config.Access) directory.Servers {
+	return directory.Servers{
+		URLs: urls, Secret: s.secret, Credentials: a.Credentials, Nkey: a.Nkey, User: a.User, Password: a.Password,
+		CA: a.CA, Certificate: a.Certificate, Key: a.Key,
+	}
 }
 
 // follow starts the replica and the copy of keys and revocations. They are loaded from
@@ -166,13 +185,13 @@ func (ed *edition) follow(ctx context.Context) error {
 		return err
 	}
 	dir := store.GenerationFolder(s.config.Folder(e), ed.generation)
-	replica, err := directory.OpenReplica(s.nats, ed.buckets, filepath.Join(dir, ed.name+".replica"))
+	replica, err := directory.OpenReplicaNear(s.nats, s.near, ed.buckets, filepath.Join(dir, ed.name+".replica"))
 	if err != nil {
 		return err
 	}
 	ed.add(replica)
 	s.observe.Replica(e.Name, func() observe.Replica { return observe.Replica{Age: replica.Age(), Companies: replica.Len()} })
-	follower, err := token.Follow(ctx, s.nats, ed.buckets, filepath.Join(dir, ed.name+".keys"))
+	follower, err := token.FollowNear(ctx, s.nats, s.near, ed.buckets, filepath.Join(dir, ed.name+".keys"))
 	if err != nil {
 		return err
 	}
@@ -252,6 +271,7 @@ func registerRegions(ctx context.Context, d control.Regions, e *config.Environme
 		r := &e.Regions[i]
 		info := company.RegionInfo{Code: company.Region(r.Code), Number: r.Number, Upstreams: r.Upstreams, HealthPath: r.HealthPath}
 		if len(r.Upstreams) == 0 {
+			info.HealthPath = observe.ReadyPath
 			info.Upstreams, info.Internal = []string{"http://" + r.Listen}, "http://"+r.Internal
 		}
 		if err := d.PutRegion(ctx, info); err != nil {

@@ -26,33 +26,89 @@ const (
 	defaultSchema    = "mpr"
 )
 
-// OpenGeneration opens a generation of the database that the DSN names, as [Open] does.
-func OpenGeneration(ctx context.Context, dsn string, generation int, migrations fs.FS) (*DB, error) {
+// OpenGeneration opens a generation of the database that the DSN names, as [Options.Open]
+// does. A new generation is made by ourselves, so that its schema is, whatever Check says.
+func (o Options) OpenGeneration(ctx context.Context, dsn string, generation int, migrations fs.FS) (*DB, error) {
 	if generation == 0 {
-		return Open(ctx, dsn, migrations)
+		return o.Open(ctx, dsn, migrations)
 	}
-	if path, ok := strings.CutPrefix(dsn, "sqlite:"); ok {
-		return Open(ctx, "sqlite:"+filepath.Join(GenerationFolder(filepath.Dir(path), generation), filepath.Base(path)), migrations)
+	if isPostgres(dsn) {
+		if err := makeSchema(ctx, dsn, generation); err != nil {
+			return nil, err
+		}
 	}
-	u, base, err := schemaOf(dsn)
+	dsn, err := generationDSN(dsn, generation)
 	if err != nil {
 		return nil, err
 	}
-	schema := base + generationSchema + strconv.Itoa(generation)
-	err = onPostgres(ctx, dsn, func(db *sql.DB) error {
-		_, err := db.ExecContext(ctx, `CREATE SCHEMA IF NOT EXISTS `+quote(schema))
+	db, err := o.connect(ctx, dsn)
+	if err != nil {
+		return nil, err
+	}
+	db.fresh = true
+	if err := db.bring(ctx, Schema{Migrations: migrations}); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return db, nil
+}
+
+// OpenGeneration is [Options.OpenGeneration] with the defaults.
+func OpenGeneration(ctx context.Context, dsn string, generation int, migrations fs.FS) (*DB, error) {
+	return Defaults().OpenGeneration(ctx, dsn, generation, migrations)
+}
+
+// generationDSN names a generation of a database.
+func generationDSN(dsn string, generation int) (string, error) {
+	if generation == 0 {
+		return dsn, nil
+	}
+	if path, ok := strings.CutPrefix(dsn, "sqlite:"); ok {
+		return "sqlite:" + filepath.Join(GenerationFolder(filepath.Dir(path), generation), filepath.Base(path)), nil
+	}
+	u, base, err := schemaOf(dsn)
+	if err != nil {
+		return "", err
+	}
+	q := u.Query()
+	q.Set("search_path", base+generationSchema+strconv.Itoa(generation))
+	u.RawQuery = q.Encode()
+	return u.String(), nil
+}
+
+func makeSchema(ctx context.Context, dsn string, generation int) error {
+	_, base, err := schemaOf(dsn)
+	if err != nil {
+		return err
+	}
+	return onPostgres(ctx, dsn, func(db *sql.DB) error {
+		_, err := db.ExecContext(ctx, `CREATE SCHEMA IF NOT EXISTS `+quote(base+generationSchema+strconv.Itoa(generation)))
 		if IsDuplicate(err) {
 			return nil // another process made it in the same moment
 		}
 		return err
 	})
-	if err != nil {
-		return nil, err
+}
+
+// Generations are those of the database that are there beside 0, in order.
+func Generations(ctx context.Context, dsn string) (list []int, err error) {
+	prefix, names := generationFolder, []string(nil)
+	if path, ok := strings.CutPrefix(dsn, "sqlite:"); ok {
+		names, err = foldersWith(filepath.Dir(path), filepath.Base(path))
+	} else {
+		var base string
+		if _, base, err = schemaOf(dsn); err != nil {
+			return nil, err
+		}
+		prefix = base + generationSchema
+		err = onPostgres(ctx, dsn, func(db *sql.DB) (err error) { names, err = schemas(ctx, db, prefix); return err })
 	}
-	q := u.Query()
-	q.Set("search_path", schema)
-	u.RawQuery = q.Encode()
-	return Open(ctx, u.String(), migrations)
+	for _, name := range names {
+		if n, is := generationOf(name, prefix); is {
+			list = append(list, n)
+		}
+	}
+	slices.Sort(list)
+	return list, err
 }
 
 // GenerationFolder is where the files of a generation are, for files that stand beside a
@@ -129,9 +185,29 @@ func schemas(ctx context.Context, db *sql.DB, prefix string) (names []string, er
 
 // surplus says whether a name is that of a generation which isn't kept.
 func surplus(name, prefix string, keep []int) bool {
+	n, is := generationOf(name, prefix)
+	return is && !slices.Contains(keep, n)
+}
+
+// foldersWith are the folders in dir that hold the file.
+func foldersWith(dir, file string) (names []string, err error) {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	for _, e := range entries {
+		if _, err := os.Stat(filepath.Join(dir, e.Name(), file)); err == nil {
+			names = append(names, e.Name())
+		}
+	}
+	return names, err
+}
+
+// generationOf is which generation a name is of.
+func generationOf(name, prefix string) (int, bool) {
 	text, ok := strings.CutPrefix(name, prefix)
 	n, err := strconv.Atoi(text)
-	return ok && err == nil && !slices.Contains(keep, n)
+	return n, ok && err == nil && n > 0
 }
 
 func quote(name string) string { return pgx.Identifier{name}.Sanitize() }
@@ -151,7 +227,7 @@ func schemaOf(dsn string) (*url.URL, string, error) {
 
 // onPostgres runs f with a connection to what the DSN names.
 func onPostgres(ctx context.Context, dsn string, f func(*sql.DB) error) error {
-	db, err := connect(ctx, dsn)
+	db, err := Defaults().connect(ctx, dsn)
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"fmt"
 	"sync/atomic"
 
@@ -17,14 +18,29 @@ var traced atomic.Bool
 // that this program opens from now on. It stays: tracing is a matter of the whole program.
 func Trace() { traced.Store(true) }
 
-// openPool is [sql.Open], with spans where they are wanted. Statements are shown as they are
-// written, with $1 in place of each value.
-func openPool(driver, dsn string) (*sql.DB, error) {
+// openPool is [sql.Open], with spans where they are wanted.
+func openPool(name, dsn string) (*sql.DB, error) {
 	if !traced.Load() {
-		return sql.Open(driver, dsn)
+		return sql.Open(name, dsn)
 	}
-	return otelsql.Open(driver, dsn, otelsql.WithAttributes(attribute.String("db.system.name", driver)),
-		otelsql.WithSpanOptions(otelsql.SpanOptions{DisableErrSkip: true, OmitConnResetSession: true, OmitRows: true, OmitConnectorConnect: true}))
+	return otelsql.Open(name, dsn, traces(name)...)
+}
+
+// spans is [sql.OpenDB], with spans where they are wanted.
+func spans(connector driver.Connector, name string) *sql.DB {
+	if !traced.Load() {
+		return sql.OpenDB(connector)
+	}
+	return otelsql.OpenDB(connector, traces(name)...)
+}
+
+// traces say which spans there are. Statements are shown as they are written, with $1 in place of
+// each value.
+func traces(system string) []otelsql.Option {
+	return []otelsql.Option{
+		otelsql.WithAttributes(attribute.String("db.system.name", system)),
+		otelsql.WithSpanOptions(otelsql.SpanOptions{DisableErrSkip: true, OmitConnResetSession: true, OmitRows: true, OmitConnectorConnect: true}),
+	}
 }
 
 // Pools are the pools of connections, by what they are for.

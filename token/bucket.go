@@ -16,7 +16,10 @@ import (
 
 // Buckets is where the login service announces public keys and revocations, for every
 // verifier of the environment to hear.
-type Buckets struct{ late *directory.Late[*buckets] }
+type Buckets struct {
+	late *directory.Late[*buckets]
+	open func(context.Context) (*buckets, error)
+}
 
 type buckets struct {
 	keys, revocations jetstream.KeyValue
@@ -41,9 +44,39 @@ func OpenBuckets(ctx context.Context, nc *nats.Conn, environment string, replica
 // LateBuckets are the buckets of an environment, which are opened, or made, when they are
 // first needed: that the directory can't be reached yet is no error.
 func LateBuckets(nc *nats.Conn, environment string, replicas int) *Buckets {
-	return &Buckets{directory.NewLate(func(ctx context.Context) (*buckets, error) {
-		return openBuckets(ctx, nc, environment, replicas)
-	})}
+	open := func(ctx context.Context) (*buckets, error) { return openBuckets(ctx, nc, environment, replicas) }
+	return &Buckets{directory.NewLate(open), open}
+}
+
+// BucketState tells a bucket from one that was made after it, and from what it was before.
+type BucketState struct {
+	Made time.Time
+	// Revision is that of the newest record. It only grows, unless the bucket was restored.
+	Revision int64
+}
+
+// States are those of the buckets, by name. Those that are missing are made.
+func (b *Buckets) States(ctx context.Context) (map[string]BucketState, error) {
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
+	now, err := b.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	all := map[string]BucketState{}
+	for _, kv := range []jetstream.KeyValue{now.keys, now.revocations} {
+		status, err := kv.Status(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("look at the bucket %s: %w", kv.Bucket(), directory.Unavailable(err))
+		}
+		info, is := status.(*jetstream.KeyValueBucketStatus)
+		if !is {
+			return nil, fmt.Errorf("the status of the bucket %s is a %T", kv.Bucket(), status)
+		}
+		at := info.StreamInfo()
+		all[kv.Bucket()] = BucketState{at.Created.UTC().Truncate(time.Microsecond), int64(at.State.LastSeq)} //nolint:gosec // far below 2^63
+	}
+	return all, nil
 }
 
 func openBuckets(ctx context.Context, nc *nats.Conn, environment string, replicas int) (*buckets, error) {

@@ -53,7 +53,12 @@ const saveEvery = time.Second
 
 // Follow starts to follow the buckets of an environment, with its copy in file. That the
 // directory can't be reached is no error.
-func Follow(_ context.Context, nc *nats.Conn, environment, file string) (*Follower, error) {
+func Follow(ctx context.Context, nc *nats.Conn, environment, file string) (*Follower, error) {
+	return FollowNear(ctx, nc, nil, environment, file)
+}
+
+// FollowNear is [Follow] by the buckets' mirrors; near may be nil.
+func FollowNear(_ context.Context, nc *nats.Conn, near *directory.Near, environment, file string) (*Follower, error) {
 	f := &Follower{environment: environment, file: file, nc: nc, stop: make(chan struct{})}
 	f.keys.Store(&map[string]jose.JSONWebKey{})
 	f.revoked.grants = map[string]time.Time{}
@@ -64,8 +69,8 @@ func Follow(_ context.Context, nc *nats.Conn, environment, file string) (*Follow
 		slog.Warn("leaving out the copy of keys and revocations", "file", file, "error", err)
 	}
 	f.watches = []*directory.Follower{
-		directory.Follow(nc, directory.BucketName(keysBucket, environment), f.applyKey),
-		directory.Follow(nc, directory.BucketName(revocationsBucket, environment), f.applyRevocation),
+		directory.FollowNear(nc, near, directory.BucketName(keysBucket, environment), f.applyKey),
+		directory.FollowNear(nc, near, directory.BucketName(revocationsBucket, environment), f.applyRevocation),
 	}
 	f.saving.Go(f.saveNowAndThen)
 	return f, nil

@@ -188,6 +188,14 @@ func (r *Ring) refresh(ctx context.Context) error {
 	return errors.Join(r.retire(ctx, keys[:expired]), r.announce(ctx, live))
 }
 
+// Announce announces all keys again, for verifiers that have lost them.
+func (r *Ring) Announce(ctx context.Context) error {
+	r.refreshes.Lock()
+	defer r.refreshes.Unlock()
+	clear(r.announced)
+	return r.announce(ctx, *r.keys.Load())
+}
+
 func (r *Ring) announce(ctx context.Context, keys []*signingKey) error {
 	var errs []error
 	for _, k := range keys {

@@ -24,7 +24,7 @@ import (
 var migrations embed.FS
 
 // Migrations are the schema of what is kept, in the database of the queue of moves.
-func Migrations() fs.FS { return store.Schema(migrations) }
+func Migrations() fs.FS { return store.Files(migrations) }
 
 // Options are what a [Service] needs.
 type Options struct {

@@ -30,11 +30,15 @@ type cli struct {
 	ServiceAccount serviceAccountCommands `cmd:"" group:"Administration:" help:"Create service accounts."`
 	Sandbox        sandboxCommands        `cmd:"" group:"Administration:" help:"Refresh and show the monthly sandbox."`
 	Move           moveCommands           `cmd:"" group:"Administration:" help:"Move companies between regions, and see how far they are."`
+	Directory      directoryCommands      `cmd:"" group:"Administration:" help:"Compare the directory with the regions, and rebuild one that was lost."`
 	Keys           keysCommands           `cmd:"" group:"Administration:" help:"List and rotate signing keys."`
 	Policy         policyCommands         `cmd:"" group:"Administration:" help:"Show and set the dates of the legacy door."`
 	Ledger         ledgerCommands         `cmd:"" group:"Administration:" help:"Show which apps still make non-compliant calls, and what a date or a move would break."`
 	Brownout       brownoutCommands       `cmd:"" group:"Administration:" help:"Plan windows in which the legacy door refuses, and pause them."`
 
+	DB      dbCommands     `cmd:"" name:"db" group:"Other:" help:"Show and migrate the schemas of the databases."`
+	Backup  backupCommand  `cmd:"" group:"Other:" help:"Copy databases, directory and secrets to a folder, while everything runs."`
+	Restore restoreCommand `cmd:"" group:"Other:" help:"Put a backup into an empty system."`
 	Config  configCommands `cmd:"" group:"Other:" help:"Check and show the configuration."`
 	Version versionCommand `cmd:"" group:"Other:" help:"Show which build this is."`
 }

@@ -7,5 +7,5 @@ DELETE FROM grants WHERE id IN (SELECT grant_id FROM codes WHERE used = 0);
 ALTER TABLE index_companies ADD COLUMN deleted BIGINT NOT NULL DEFAULT 0;
 
 -- For the sweep of what has ended.
-CREATE INDEX grants_last_token ON grants (user_id, last_token);
-CREATE INDEX refresh_tokens_used ON refresh_tokens (used);
+CREATE INDEX IF NOT EXISTS grants_last_token ON grants (user_id, last_token);
+CREATE INDEX IF NOT EXISTS refresh_tokens_used ON refresh_tokens (used);

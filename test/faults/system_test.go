@@ -148,6 +148,12 @@ func (s *system) register() {
 		s.app, err = s.admin.CreateServiceAccount(ctx, control.NewServiceAccount{Name: "Sync", Kind: control.KindDeveloperManaged})
 		return err
 	})
+	s.grant()
+}
+
+// grant gets the app's token.
+func (s *system) grant() {
+	s.t.Helper()
 	s.eventually("get a token", func(ctx context.Context) error {
 		form := url.Values{"grant_type": {"client_credentials"}, "client_id": {s.app.ClientID}, "client_secret": {s.app.ClientSecret}}
 		req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.login+"/oauth/token", strings.NewReader(form.Encode()))

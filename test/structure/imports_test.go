@@ -90,7 +90,7 @@ var onlyIn = []struct {
 	reason   string
 }{
 	{"modernc.org/sqlite", []string{"store"}, "one package knows the SQL engines"},
-	{"github.com/jackc/pgx", []string{"store"}, "one package knows the SQL engines"},
+	{"github.com/jackc/pgx", []string{"store", "test"}, "one package knows the SQL engines; test/postgres asks a server whether it is there"},
 	{"github.com/pressly/goose", []string{"store"}, "one package runs migrations"},
 	{"github.com/nats-io/nats-server", []string{"directory"}, "one package runs the embedded NATS server"},
 	{"github.com/nats-io/nats.go", []string{"directory", "limit", "token", "stack", "bench"}, "the roles see the directory and the tokens, not the bus behind them"},

@@ -1,0 +1,275 @@
+package stack
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"mpr/config"
+	"mpr/directory"
+	"mpr/store"
+)
+
+// Names of what is in a backup beside the databases.
+const (
+	backupManifest  = "manifest.json"
+	backupDirectory = "directory.jsonl"
+	backupFormat    = 1
+)
+
+// Manifest says what is in a backup. It is written last: a folder without it is none.
+type Manifest struct {
+	Format int           `json:"format"`
+	At     time.Time     `json:"at"`
+	Files  []BackedUp    `json:"files"`
+	Left   []StoreStatus `json:"left,omitempty"` // stores that have backups of their own
+}
+
+// BackedUp is a file of a backup.
+type BackedUp struct {
+	// What it is: "directory", "secret", "token", or a store.
+	What        string `json:"what"`
+	Environment string `json:"environment,omitempty"`
+	Generation  int    `json:"generation,omitempty"`
+	File        string `json:"file"`
+	SHA256      string `json:"sha256"`
+	Bytes       int64  `json:"bytes"`
+}
+
+// Backup copies the directory, the SQLite databases and the secrets to a folder that isn't
+// there yet, while everything runs. The directory goes first and the identity stores last:
+// fences that are newer than the directory are mended by a rebuild, and a global index that
+// is newer than its regions is harmless.
+// online reads the directory of a control role that runs; it isn't called where none does.
+func Backup(ctx context.Context, c *config.Config, to string, online func(io.Writer) error, tell func(what string)) (m Manifest, err error) {
+	m = Manifest{Format: backupFormat, At: time.Now().UTC().Truncate(time.Second), Files: []BackedUp{}}
+	all, err := stores(c, StoreChoice{})
+	if err != nil {
+		return m, err
+	}
+	if err := os.Mkdir(to, 0o700); err != nil {
+		return m, fmt.Errorf("make the folder of the backup: %w", err)
+	}
+	add := func(f BackedUp, write func(path string) error) error {
+		tell(f.What)
+		path := filepath.Join(to, f.File)
+		if err := write(path); err != nil {
+			return fmt.Errorf("back up %s: %w", f.What, err)
+		}
+		if f.SHA256, f.Bytes, err = sumFile(path); err != nil {
+			return fmt.Errorf("back up %s: %w", f.What, err)
+		}
+		m.Files = append(m.Files, f)
+		return nil
+	}
+	for _, what := range []string{"secret", "token", "demo"} {
+		from := smallFile(c, what)
+		if _, err := os.Stat(from); err == nil {
+			if err := add(BackedUp{What: what, File: what}, func(path string) error { return copyFile(from, path) }); err != nil {
+				return m, err
+			}
+		}
+	}
+	if err := add(BackedUp{What: "directory", File: backupDirectory}, func(path string) error { return backUpDirectory(ctx, c, path, online) }); err != nil {
+		return m, err
+	}
+	for _, identities := range []bool{false, true} {
+		for i, one := range all {
+			if (one.name != StoreIdentity) == identities {
+				continue
+			}
+			if store.Engine(one.dsn) != "SQLite" {
+				m.Left = append(m.Left, StoreStatus{Environment: one.environment, Store: one.name, Engine: store.Engine(one.dsn), Where: store.Where(one.dsn, 0), Reachable: true})
+				continue
+			}
+			if err := one.backUp(ctx, i, add); err != nil {
+				return m, err
+			}
+		}
+	}
+	data, err := json.MarshalIndent(m, "", "  ")
+	if err != nil {
+		return m, err
+	}
+	return m, writeFile(filepath.Join(to, backupManifest), append(data, '\n'), 0o600)
+}
+
+// backUp backs up all generations of a store.
+func (s aStore) backUp(ctx context.Context, number int, add func(BackedUp, func(path string) error) error) error {
+	var errs []error
+	err := s.each(ctx, func(generation int) {
+		f := BackedUp{What: s.name, Environment: s.environment, Generation: generation, File: fmt.Sprintf("%d-%s-%d.db", number, s.name, generation)}
+		err := add(f, func(path string) error { return store.Backup(ctx, s.dsn, generation, path) })
+		if !errors.Is(err, fs.ErrNotExist) { // another machine's, or not made yet
+			errs = append(errs, err)
+		}
+	})
+	return errors.Join(append(errs, err)...)
+}
+
+func backUpDirectory(ctx context.Context, c *config.Config, path string, online func(io.Writer) error) error {
+	held, err := openLocked(filepath.Join(c.Data, directoryLock), false)
+	if errors.Is(err, errLocked) || len(c.Directory.URLs) > 0 {
+		if held != nil {
+			err = held.Close()
+		}
+		return errors.Join(ignoreLocked(err), directory.WriteFile(path, 0o600, online))
+	}
+	if err := errors.Join(err, held.Close()); err != nil {
+		return err
+	}
+	s, err := directoryAlone(c)
+	if err != nil {
+		return err
+	}
+	return errors.Join(directory.WriteFile(path, 0o600, func(w io.Writer) error {
+		_, err := directory.Backup(ctx, s.nats, w)
+		return err
+	}), s.close())
+}
+
+func ignoreLocked(err error) error {
+	if errors.Is(err, errLocked) {
+		return nil
+	}
+	return err
+}
+
+// directoryAlone is the directory without any role.
+func directoryAlone(c *config.Config) (*system, error) {
+	s, err := newSystem(c)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.serveDirectory(""); err != nil {
+		return nil, errors.Join(err, s.close())
+	}
+	return s, nil
+}
+
+// Restore puts a backup into a system that is empty and doesn't run. It looks at everything
+// before it writes anything.
+func Restore(ctx context.Context, c *config.Config, from string, tell func(what string)) (m Manifest, err error) {
+	data, err := os.ReadFile(filepath.Join(from, backupManifest)) //nolint:gosec // the operator names it
+	if errors.Is(err, fs.ErrNotExist) {
+		return m, fmt.Errorf("%s is no backup, or one that was cut off: it has no %s", from, backupManifest)
+	}
+	if err != nil {
+		return m, err
+	}
+	if err := json.Unmarshal(data, &m); err != nil || m.Format != backupFormat {
+		return m, fmt.Errorf("%s isn't that of a backup of this version: %w", backupManifest, errors.Join(err, errors.New("another format")))
+	}
+	folder, err := openFolder(c.Data, false)
+	if err != nil {
+		return m, err
+	}
+	defer func() { err = errors.Join(err, folder.Close()) }()
+	places := make([]string, len(m.Files))
+	for i, f := range m.Files {
+		if places[i], err = placeOf(c, f); err != nil {
+			return m, err
+		}
+		if sum, _, err := sumFile(filepath.Join(from, filepath.Base(f.File))); err != nil || sum != f.SHA256 {
+			return m, fmt.Errorf("%s is damaged: %w", f.File, errors.Join(err, errors.New("its checksum is another one")))
+		}
+		if _, err := os.Lstat(places[i]); places[i] != "" && !errors.Is(err, fs.ErrNotExist) {
+			return m, fmt.Errorf("%s is there already: restore into an empty system only; nothing was changed", places[i])
+		}
+	}
+	for i, f := range m.Files {
+		tell(f.What)
+		source := filepath.Join(from, filepath.Base(f.File))
+		if f.What == "directory" {
+			continue // it needs the secret
+		}
+		if err := os.MkdirAll(filepath.Dir(places[i]), 0o700); err != nil {
+			return m, err
+		}
+		if err := copyFile(source, places[i]); err != nil {
+			return m, fmt.Errorf("restore %s: %w", f.What, err)
+		}
+	}
+	return m, restoreDirectory(ctx, c, filepath.Join(from, backupDirectory))
+}
+
+func restoreDirectory(ctx context.Context, c *config.Config, path string) (err error) {
+	s, err := directoryAlone(c)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.close()) }()
+	f, err := os.Open(path) //nolint:gosec // the operator names it
+	if err != nil {
+		return err
+	}
+	defer f.Close() //nolint:errcheck // it is only read
+	_, err = directory.Restore(ctx, s.nats, c.Directory.Replicas, f)
+	return err
+}
+
+// smallFile is where the secrets are, and what `mpr dev` tells of its demo data; "" of
+// anything else.
+func smallFile(c *config.Config, what string) string {
+	switch what {
+	case "secret":
+		return c.Secret
+	case "token":
+		return c.Control.TokenFile
+	case "demo":
+		return filepath.Join(c.Data, demoFile)
+	}
+	return ""
+}
+
+// placeOf is where a file of a backup belongs; "" of the directory's.
+func placeOf(c *config.Config, f BackedUp) (string, error) {
+	if path := smallFile(c, f.What); path != "" || f.What == "directory" {
+		return path, nil
+	}
+	all, err := stores(c, StoreChoice{})
+	if err != nil {
+		return "", err
+	}
+	for _, s := range all {
+		if s.name == f.What && s.environment == f.Environment {
+			if path := store.Path(s.dsn, f.Generation); path != "" {
+				return path, nil
+			}
+			return "", fmt.Errorf("the store %s is a PostgreSQL database now: a SQLite file can't be restored into it", s.title())
+		}
+	}
+	return "", fmt.Errorf("the configuration has no store %s of %s: restore with the configuration of the backup", f.What, f.Environment)
+}
+
+// copyFile copies a file in one step, to a place of its owner's alone.
+func copyFile(from, to string) error {
+	in, err := os.Open(from) //nolint:gosec // named by the configuration, or within the backup
+	if err != nil {
+		return err
+	}
+	defer in.Close() //nolint:errcheck // it is only read
+	return directory.WriteFile(to, 0o600, func(w io.Writer) error {
+		_, err := io.Copy(w, in)
+		return err
+	})
+}
+
+func sumFile(path string) (sum string, size int64, err error) {
+	f, err := os.Open(path) //nolint:gosec // within the backup
+	if err != nil {
+		return "", 0, err
+	}
+	defer f.Close() //nolint:errcheck // it is only read
+	h := sha256.New()
+	size, err = io.Copy(h, f)
+	return hex.EncodeToString(h.Sum(nil)), size, err
+}

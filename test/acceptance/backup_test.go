@@ -1,0 +1,69 @@
+package acceptance
+
+import (
+	"encoding/json"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"testing"
+)
+
+// A backup that is taken under writes is put into an empty system: companies, one that has
+// moved among them, tokens, and what was revoked are as they were.
+func TestBackupAndRestore(t *testing.T) {
+	d := startDev(t, t.TempDir())
+	told := newPromises()
+	l := d.startLoad(t, told)
+	l.waitForMore(t, promised{"objects": 40, "refreshes": 4, "machine tokens": 2, "companies": 3})
+	l.end(t)
+	moved := d.everywhere(t)[0]
+	d.move(t, "start", strconv.FormatInt(moved.ID, 10), "--to", "EU01", "--wait")
+	revoked := d.userTokens(t)
+	web := d.app(t, "web")
+	call{Method: "POST", URL: d.loginURL("/oauth/revoke"), Form: url.Values{"token": {revoked.Access}, "client_id": {web.ClientID}, "client_secret": {web.ClientSecret}}}.send(t).want(t, 200)
+	d.gone(t, revoked.Access)
+
+	later := d.startLoad(t, newPromises()) // writes go on while the backup is taken
+	later.waitForMore(t, promised{"objects": 10})
+	to := filepath.Join(t.TempDir(), "backup")
+	mpr(t, true, "backup", "--data", d.data, "--to", to)
+	later.waitForMore(t, promised{"objects": 20})
+	later.end(t)
+	mpr(t, false, "backup", "--data", d.data, "--to", to)    // the folder is there
+	mpr(t, false, "restore", "--data", d.data, "--from", to) // the system runs
+	d.Stop(t)
+	mpr(t, false, "restore", "--data", d.data, "--from", to) // it isn't empty
+
+	data := filepath.Join(t.TempDir(), "restored")
+	mpr(t, true, "restore", "--data", data, "--from", to)
+	again := startDev(t, data)
+	again.holdToPromises(t, told)
+	again.gone(t, revoked.Access)
+	var now struct {
+		Region string
+		Fence  struct{ State string }
+	}
+	if err := json.Unmarshal(again.mpr(t, "company", "show", strconv.FormatInt(moved.ID, 10), "--json"), &now); err != nil || now.Region != "EU01" || now.Fence.State != "owned" {
+		t.Errorf("the company that had moved: %+v, %v", now, err)
+	}
+	again.mpr(t, "directory", "rebuild", "--force") // companies that were made while the backup was taken
+	again.mpr(t, "directory", "verify")
+
+	damaged := filepath.Join(to, "directory.jsonl")
+	if err := os.WriteFile(damaged, []byte("{}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	mpr(t, false, "restore", "--data", filepath.Join(t.TempDir(), "other"), "--from", to)
+}
+
+// mpr runs a command, which must do well or fail.
+func mpr(t *testing.T, well bool, args ...string) {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), binary, args...).CombinedOutput()
+	if (err == nil) != well {
+		t.Fatalf("mpr %v: %v\n%s", args, err, out)
+	}
+	t.Logf("mpr %v: %s", args[0], out)
+}
