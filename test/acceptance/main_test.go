@@ -41,11 +41,6 @@ func run(m *testing.M) (code int) {
 		}
 	}
 	sharedData = filepath.Join(dir, "data")
-	plenty = filepath.Join(dir, "plenty.yaml")
-	if err := os.WriteFile(plenty, []byte(plentyOfCalls), 0o600); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
 	code = m.Run()
 	if err := stopShared(); err != nil {
 		fmt.Fprintln(os.Stderr, "the mpr dev that the tests shared:", err)
@@ -53,12 +48,6 @@ func run(m *testing.M) (code int) {
 	}
 	return code
 }
-
-// plenty is a configuration that lets apps make as many calls as the tests do: many tests share
-// the few apps of the demo.
-var plenty string
-
-const plentyOfCalls = "gateway: {rate_limits: {hour: 1_000_000, spike: 1_000_000}}\n"
 
 // The tests that only talk share one mpr dev; those that stop it, kill it or count what
 // is in it start their own.

@@ -69,9 +69,6 @@ func launch(ctx context.Context, data string, args ...string) (*dev, error) {
 
 func (d *dev) start(ctx context.Context) error {
 	args := append([]string{"dev", "--port", "0", "--json", "--data", d.data}, d.args...)
-	if !slices.Contains(d.args, "--config") {
-		args = append(args, "--config", plenty)
-	}
 	d.cmd = exec.Command(binary, args...) //nolint:noctx // it outlives the context that waits for its start
 	d.cmd.Stderr = d.log
 	d.cmd.Env = append(environ(), "GORACE=exitcode=66")

@@ -13,7 +13,7 @@ import (
 // "X-Rate-Limit-Limit, X-Rate-Limit-Remaining, X-Rate-Limit-Reset (Unix seconds) on every
 // response; 429 with Retry-After. [...] limits per app set by the operator."
 func TestRateLimits(t *testing.T) {
-	d := startWith(t, "# the limits of the seed's system\n")
+	d := startWith(t, "gateway: {rate_limits: {hour: 3600, spike: 100}} # those that the seed's system publishes\n")
 	machine := d.app(t, "developer_managed")
 	token, at := d.machineToken(t, machine), d.in(t, "EU01").ID
 

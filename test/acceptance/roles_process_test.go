@@ -42,7 +42,7 @@ func newTopology(t *testing.T, further ...string) *topology {
 	const each = 10
 	a := loopback.FreeAddresses(t, 2+each*(1+len(further)))
 	var yaml strings.Builder
-	fmt.Fprintf(&yaml, "%sdata: %q\ncontrol: {listen: %q}\ndirectory: {listen: %q}\nenvironments:\n", plentyOfCalls, s.data, a[0], a[1])
+	fmt.Fprintf(&yaml, "data: %q\ncontrol: {listen: %q}\ndirectory: {listen: %q}\nenvironments:\n", s.data, a[0], a[1])
 	var environments []map[string]string
 	for i, name := range append([]string{"production"}, further...) {
 		environments = append(environments, writeEnvironment(&yaml, name, a[2+each*i:]))
