@@ -87,7 +87,8 @@ func insertion(table, conflict string, names []string, rows int) string {
 	return text.String() + conflict
 }
 
-// insertBy inserts rows by a statement that takes so many each time.
+// insertBy inserts rows by a statement that takes so many each time; their number is a multiple of
+// that.
 func insertBy(ctx context.Context, tx *sql.Tx, statement string, each int, columns columns, rows []Row, want map[string]int64) (written int64, err error) {
 	insert, err := tx.PrepareContext(ctx, statement)
 	if err != nil {
@@ -95,9 +96,9 @@ func insertBy(ctx context.Context, tx *sql.Tx, statement string, each int, colum
 	}
 	defer insert.Close() //nolint:errcheck // it ends with the transaction
 	values := make([]any, 0, each*len(columns.names))
-	for some := range slices.Chunk(rows, each) {
+	for ; len(rows) > 0; rows = rows[each:] {
 		values = values[:0]
-		for _, row := range some {
+		for _, row := range rows[:each] {
 			if values, err = appendValues(values, row, columns, want); err != nil {
 				return written, err
 			}
