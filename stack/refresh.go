@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"log/slog"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"mpr/company"
 	"mpr/config"
@@ -158,10 +160,7 @@ func (s *system) knownToControl(ctx context.Context, e *config.Environment) (*se
 	if v == nil {
 		var err error
 		// All other roles wait for the directory to be made.
-		v, err = s.serveEnvironment(ctx, e, RoleControl, func(ctx context.Context, ed *edition) error {
-			_, err := ed.dir(ctx)
-			return err
-		})
+		v, err = s.serveEnvironment(ctx, e, RoleControl, makeDirectory)
 		if err != nil {
 			return nil, err
 		}
@@ -171,6 +170,25 @@ func (s *system) knownToControl(ctx context.Context, e *config.Environment) (*se
 		return nil, fmt.Errorf("wait for the directory: %w", err)
 	}
 	return v, nil
+}
+
+// makeDirectory waits for the directory's servers, which may start later than this process, and
+// makes what isn't there.
+func makeDirectory(ctx context.Context, ed *edition) error {
+	retry := time.NewTicker(reopenEvery)
+	defer retry.Stop()
+	for {
+		_, err := ed.dir(ctx)
+		if !errors.Is(err, problem.New(problem.DirectoryUnavailable, "")) {
+			return err
+		}
+		slog.InfoContext(ctx, "waiting for the directory's servers", "environment", ed.environment.Name, "error", err)
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("wait for the directory: %w", err)
+		case <-retry.C:
+		}
+	}
 }
 
 // refreshSandboxes starts the refreshes of monthly sandboxes.
