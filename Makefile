@@ -1,7 +1,7 @@
 # What CI runs is `make lint build test`, in that order; see .ci/run.
 
 GOLANGCI_VERSION := 2.15.0
-# of one package; those of the whole system take eight minutes on two cores
+# of one package; the slowest needs some 400 seconds of processor time, and has others beside it
 TEST_TIMEOUT     := 15m
 
 .PHONY: all build test lint fmt bench-ledger bench-move bench-move-postgres bench-move-large soak clean help
