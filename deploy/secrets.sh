@@ -9,16 +9,16 @@ mkdir -p "$folder"
 cd "$folder"
 
 random() { head -c 32 /dev/urandom | base64 | tr -d '=+/\n'; }
-make() { # FILE, with standard input in it
-	[[ -e $1 ]] || { cat >".$1.new" && mv ".$1.new" "$1"; }
+make() { # FILE, with what it is to hold
+	[[ -e $1 ]] || { printf '%s\n' "$2" >".$1.new" && mv ".$1.new" "$1"; }
 }
 
-random | make internal.secret
-random | make admin.token
-random | make nats.password
-random | make postgres.password
-printf '*:*:*:mpr:%s\n' "$(<postgres.password)" | make pgpass
-printf 'authorization { user: mpr, password: "%s" }\n' "$(<nats.password)" | make nats-authorization.conf
+make internal.secret "$(random)"
+make admin.token "$(random)"
+make nats.password "$(random)"
+make postgres.password "$(random)"
+make pgpass "*:*:*:mpr:$(<postgres.password)"
+make nats-authorization.conf "authorization { user: mpr, password: \"$(<nats.password)\" }"
 
 # Compose mounts these files as they are, and containers run as user 65532: nobody else may enter the folder.
 chmod 0444 -- *
