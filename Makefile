@@ -4,7 +4,7 @@ GOLANGCI_VERSION := 2.15.0
 # of one package; the slowest needs some 400 seconds of processor time, and has others beside it
 TEST_TIMEOUT     := 15m
 
-.PHONY: all build test lint fmt bench-ledger bench-move bench-move-postgres bench-move-large soak clean help
+.PHONY: all build test lint fmt check-deploy bench-ledger bench-move bench-move-postgres bench-move-large soak clean help
 
 all: lint build test ## everything that CI does
 
@@ -22,6 +22,9 @@ fmt: ## format all Go files
 
 bench-ledger: ## what the ledger costs a gateway, measured (two minutes)
 	mkdir -p bin && go build -o bin/bench-ledger ./bench/ledger && bin/bench-ledger
+
+check-deploy: ## check image, Compose, Kubernetes and systemd files with the tools that read them
+	scripts/check-deploy.sh
 
 # flags, such as BENCH="--moves 10 --gateways 2"; bin/bench-move --help lists them
 BENCH ?=

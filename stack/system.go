@@ -35,6 +35,8 @@ type system struct {
 	// bound holds the listeners by address, so that all can be opened before the first
 	// role is built.
 	bound map[string]net.Listener
+	// bindHost is [RoleOptions.Bind].
+	bindHost string
 	// served holds the environments that this process serves, by name.
 	served map[string]*served
 	// now is the clock, and rulesNow that of the rules, which may run at another date.
@@ -78,13 +80,27 @@ func (s *system) bind(address *string) (net.Listener, error) {
 	if l, ok := s.bound[*address]; ok {
 		return l, nil
 	}
-	l, err := s.listen(*address)
+	at := *address
+	if address != &s.config.Operations.Listen {
+		at = s.bindable(at)
+	}
+	l, err := s.listen(at)
 	if err != nil {
 		return nil, err
 	}
 	*address = l.Addr().String()
 	s.bound[*address] = l
 	return l, nil
+}
+
+// bindable is where to listen for an address of the configuration. Where processes stand behind
+// names that aren't theirs, such as those of a balancer, its host can't be listened at.
+func (s *system) bindable(address string) string {
+	_, port, err := net.SplitHostPort(address)
+	if s.bindHost == "" || err != nil {
+		return address
+	}
+	return net.JoinHostPort(s.bindHost, port)
 }
 
 // bindAll opens every address that the roles of all environments use.
