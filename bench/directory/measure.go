@@ -191,13 +191,31 @@ func (s *system) starts(ctx context.Context, r *report) error {
 		}
 		gone = append(gone, g.ready)
 	}
+	back, err := s.again(ctx)
+	if err != nil {
+		return err
+	}
 	r.add("gateway: ready without a copy", "ms", milliseconds(without)...)
 	r.add("gateway: RSS then", "MB", rss...)
 	r.add("gateway: peak of RSS then", "MB", peak...)
 	r.add("gateway: ready with its copy", "ms", milliseconds(with)...)
 	r.add("gateway: in step with its copy", "ms", milliseconds(stepped)...)
 	r.add("gateway: ready with its copy, directory gone", "ms", milliseconds(gone)...)
+	r.add("control with the server: until it answers again", "ms", milliseconds([]time.Duration{back})...)
 	return nil
+}
+
+// again starts control, and answers how long that took until a placement could be read.
+func (s *system) again(ctx context.Context) (time.Duration, error) {
+	began := time.Now()
+	if err := s.startControl(ctx); err != nil {
+		return 0, err
+	}
+	err := eventually(ctx, "the directory answers again", within, 10*time.Millisecond, func(ctx context.Context) (bool, error) {
+		_, _, err := s.kept.Get(ctx, number(0))
+		return err == nil, err
+	})
+	return time.Since(began), err
 }
 
 // started is how a gateway started.
