@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -205,7 +206,8 @@ func (s *system) follow(ctx context.Context, file string) (c *child, err error) 
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.CommandContext(context.WithoutCancel(ctx), program, "--follow", s.address, "--secret", s.secret, "--copy", file) //nolint:gosec // ourselves
+	cmd := exec.CommandContext(ctx, program, "--follow", s.address, "--secret", s.secret, "--copy", file) //nolint:gosec // ourselves
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {
