@@ -64,6 +64,7 @@ type answer struct {
 	Heap, Kept uint64
 	RSS, Peak  float64
 	Lookups    int64
+	CPU        time.Duration
 	Allocated  uint64
 }
 
@@ -74,6 +75,13 @@ func clock() (time.Duration, error) {
 		return 0, err
 	}
 	return time.Duration(t.Nano()), nil
+}
+
+// processor is the time that this process has used on processors, whatever else they do.
+func processor() (time.Duration, error) {
+	var t unix.Timespec
+	err := unix.ClockGettime(unix.CLOCK_PROCESS_CPUTIME_ID, &t)
+	return time.Duration(t.Nano()), err
 }
 
 // run is the process: it says when the replica is in step, then answers questions until there
@@ -166,6 +174,10 @@ func (f *follower) lookup(ctx context.Context, l lookups) (a answer, err error) 
 		ids[i] = number(rand.N(l.Companies))
 	}
 	runtime.ReadMemStats(&before)
+	used, err := processor()
+	if err != nil {
+		return a, err
+	}
 	began := time.Now()
 	for range l.Goroutines {
 		at := rand.N(len(ids))
@@ -183,6 +195,10 @@ func (f *follower) lookup(ctx context.Context, l lookups) (a answer, err error) 
 	}
 	group.Wait()
 	a.Took = time.Since(began)
+	if a.CPU, err = processor(); err != nil {
+		return a, err
+	}
+	a.CPU -= used
 	runtime.ReadMemStats(&after)
 	a.Lookups, a.Allocated = count.Load(), after.Mallocs-before.Mallocs
 	if n := missing.Load(); n > 0 {

@@ -79,7 +79,7 @@ func (s *system) lookups(ctx context.Context, c *child, r *report) error {
 	})
 	began := time.Now()
 	for _, n := range []int{1, 2} {
-		var rate, each, allocated []float64
+		var rate, each, cpu, allocated []float64
 		for range rounds {
 			a, err := c.ask(question{Lookup: &lookups{n, s.o.companies, length}})
 			if err != nil {
@@ -89,10 +89,12 @@ func (s *system) lookups(ctx context.Context, c *child, r *report) error {
 			}
 			rate = append(rate, float64(a.Lookups)/a.Took.Seconds()/1e6)
 			each = append(each, float64(a.Took.Nanoseconds())*float64(n)/float64(a.Lookups))
+			cpu = append(cpu, float64(a.CPU.Nanoseconds())/float64(a.Lookups))
 			allocated = append(allocated, float64(a.Allocated)/float64(a.Lookups))
 		}
 		r.add(fmt.Sprintf("lookups: %d goroutine(s)", n), "million/s", rate...)
 		r.add(fmt.Sprintf("lookups: %d goroutine(s), each", n), "ns", each...)
+		r.add(fmt.Sprintf("lookups: %d goroutine(s), CPU time of each (with the watch)", n), "ns", cpu...)
 		r.add(fmt.Sprintf("lookups: %d goroutine(s), allocations for each (those of the watch among them)", n), "", allocated...)
 	}
 	took := time.Since(began).Seconds()
