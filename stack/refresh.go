@@ -5,11 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"log/slog"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"mpr/company"
 	"mpr/config"
@@ -175,20 +173,10 @@ func (s *system) knownToControl(ctx context.Context, e *config.Environment) (*se
 // makeDirectory waits for the directory's servers, which may start later than this process, and
 // makes what isn't there.
 func makeDirectory(ctx context.Context, ed *edition) error {
-	retry := time.NewTicker(reopenEvery)
-	defer retry.Stop()
-	for {
+	return patiently(ctx, func() error {
 		_, err := ed.dir(ctx)
-		if !errors.Is(err, problem.New(problem.DirectoryUnavailable, "")) {
-			return err
-		}
-		slog.InfoContext(ctx, "waiting for the directory's servers", "environment", ed.environment.Name, "error", err)
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("wait for the directory: %w", err)
-		case <-retry.C:
-		}
-	}
+		return err
+	})
 }
 
 // refreshSandboxes starts the refreshes of monthly sandboxes.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"path/filepath"
 	"sync"
@@ -18,6 +19,7 @@ import (
 	"mpr/directory"
 	"mpr/move"
 	"mpr/observe"
+	"mpr/problem"
 	"mpr/rules"
 	"mpr/store"
 	"mpr/token"
@@ -290,9 +292,29 @@ func registerRegions(ctx context.Context, d control.Regions, e *config.Environme
 			info.HealthPath = observe.ReadyPath
 			info.Upstreams, info.Internal = []string{"http://" + r.Listen}, "http://"+r.Internal
 		}
-		if err := d.PutRegion(ctx, info); err != nil {
+		if err := patiently(ctx, func() error { return d.PutRegion(ctx, info) }); err != nil {
 			return fmt.Errorf("register region %s: %w", r.Code, err)
 		}
 	}
 	return nil
+}
+
+// patiently repeats f for as long as the directory can't be reached, until the context ends. A server that has just
+// started with millions of companies, which all that follow it read at once, may answer too late
+// for a while: to give up, and take it down, would have them begin anew.
+func patiently(ctx context.Context, f func() error) error {
+	retry := time.NewTicker(reopenEvery)
+	defer retry.Stop()
+	for {
+		err := f()
+		if !errors.Is(err, problem.New(problem.DirectoryUnavailable, "")) {
+			return err
+		}
+		slog.WarnContext(ctx, "the directory doesn't answer yet; trying again", "error", err)
+		select {
+		case <-ctx.Done():
+			return err
+		case <-retry.C:
+		}
+	}
 }
