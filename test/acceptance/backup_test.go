@@ -38,7 +38,16 @@ func TestBackupAndRestore(t *testing.T) {
 
 	data := filepath.Join(t.TempDir(), "restored")
 	mpr(t, true, "restore", "--data", data, "--from", to)
-	again := startDev(t, data)
+	again, err := launch(t.Context(), data)
+	if err != nil {
+		t.Fatalf("start on what was restored: %v", err)
+	}
+	again.showLogOnFailure(t)
+	t.Cleanup(func() {
+		if err := again.stop(); err != nil {
+			t.Errorf("stop mpr dev: %v", err)
+		}
+	})
 	again.holdToPromises(t, told)
 	again.gone(t, revoked.Access)
 	var now struct {
