@@ -65,7 +65,7 @@ func (r *Replica) writeCopy(to io.Writer) error {
 	sum := crc32.New(castagnoli)
 	w := bufio.NewWriterSize(io.MultiWriter(to, sum), 1<<16)
 	_, _ = w.WriteString(copyFormat) // a bufio.Writer keeps its first error for Flush
-	var heard *point // read ahead of the companies: the file may hold more, never less
+	var heard *point                 // read ahead of the companies: the file may hold more, never less
 	if r.placed != nil {
 		heard = r.placed.at.Load()
 	}

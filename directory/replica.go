@@ -37,8 +37,8 @@ type Replica struct {
 
 	nc       *nats.Conn
 	watches  []*Follower
-	placed   *Follower // that of placements, one of watches
-	from     *point    // how far the file had heard of placements; nil where it doesn't say
+	placed   *Follower     // that of placements, one of watches
+	from     *point        // how far the file had heard of placements; nil where it doesn't say
 	saveNow  chan struct{} // holds a token while the file should be written soon
 	stop     chan struct{}
 	saving   sync.WaitGroup
