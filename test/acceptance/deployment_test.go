@@ -31,7 +31,9 @@ func TestTheShippedProductionConfiguration(t *testing.T) {
 	nodes := startShippedNATS(t, replaced)
 	// A control role that finds no leader ends, and is started again by whoever runs it; here nobody does.
 	eventually(t, readyWithin, func() (bool, string) {
-		led := slices.ContainsFunc(nodes, func(n *natsserver.Server) bool { return n.JetStreamIsLeader() && len(n.JetStreamClusterPeers()) == len(nodes) })
+		led := slices.ContainsFunc(nodes, func(n *natsserver.Server) bool {
+			return n.JetStreamIsLeader() && len(n.JetStreamClusterPeers()) == len(nodes)
+		})
 		return led, "the NATS servers have no leader that knows all three"
 	})
 	s.start(t, "EU01", "gateway", "US02", "login", "US01", "control")
