@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 
+	"mpr/gateway/http1"
 	"mpr/problem"
 )
 
@@ -12,7 +13,7 @@ import (
 const copyBuffer = 32 << 10
 
 // answer passes an upstream's answer on. An error says that it could not be completed.
-func (c *call) answer(resp *http.Response) error {
+func (c *call) answer(resp *http1.Response) error {
 	c.startAnswer()
 	c.status = resp.StatusCode
 	if resp.Header.Get(refusalHeader) == string(problem.CompanyMismatch) {
@@ -42,7 +43,7 @@ func (c *call) answer(resp *http.Response) error {
 }
 
 // announceTrailers tells the client which trailers will follow (RFC 9110 section 6.6.2).
-func (c *call) announceTrailers(resp *http.Response) map[string]bool {
+func (c *call) announceTrailers(resp *http1.Response) map[string]bool {
 	if len(resp.Trailer) == 0 {
 		return nil
 	}
@@ -62,11 +63,11 @@ func mayTrail(name string) bool {
 
 // copyBody streams the answer's body to the client. What has arrived is sent on before
 // more is waited for.
-func (c *call) copyBody(resp *http.Response) error {
-	if resp.Body == http.NoBody || c.r.Method == http.MethodHead {
+func (c *call) copyBody(resp *http1.Response) error {
+	if c.r.Method == http.MethodHead {
 		return nil
 	}
-	left := resp.ContentLength // below 0: unknown
+	left := resp.Length // below 0: unknown
 	if left < 0 {
 		if err := c.flush(); err != nil {
 			return err
@@ -76,9 +77,7 @@ func (c *call) copyBody(resp *http.Response) error {
 	defer c.service.buffers.Put(pooled)
 	buf := *pooled
 	for {
-		c.watch.begin(&c.watch.sending)
-		n, err := resp.Body.Read(buf)
-		c.watch.end(&c.watch.sending)
+		n, err := resp.Read(buf)
 		if n > 0 {
 			c.deadlines.extendWrite()
 			if _, err := c.w.Write(buf[:n]); err != nil {

@@ -27,8 +27,8 @@ var (
 type body struct {
 	request   *http.Request
 	deadlines *deadlines
-	watch     *watch
 	max       int64 // 0 for no limit
+	trailer   http.Header
 
 	// complete says that the last byte has arrived.
 	complete atomic.Bool
@@ -54,8 +54,6 @@ type bodyReader struct {
 	closed atomic.Bool
 	// trailer is filled in when the body is complete.
 	trailer http.Header
-	// conn is the upstream's connection, once there is one.
-	conn atomic.Pointer[upstreamConn]
 }
 
 // open returns a reader at the start of the body, which must not be lost.
@@ -95,16 +93,6 @@ func (b *body) failure() error {
 	return b.err
 }
 
-// attach wakes the reader up when the upstream's connection ends.
-func (r *bodyReader) attach(conn *upstreamConn) {
-	if conn == nil || r.closed.Load() {
-		return
-	}
-	abandon := r.abandon
-	conn.onClose.Store(&abandon)
-	r.conn.Store(conn)
-}
-
 // abandon wakes up a reader that waits for the client, because the upstream has gone:
 // nobody wants more of the body.
 func (r *bodyReader) abandon() {
@@ -118,15 +106,11 @@ func (r *bodyReader) abandon() {
 // to the server.
 func (r *bodyReader) Close() error {
 	r.closed.Store(true)
-	if conn := r.conn.Swap(nil); conn != nil {
-		conn.onClose.Store(nil)
-	}
 	return nil
 }
 
 func (r *bodyReader) Read(p []byte) (int, error) {
 	b := r.body
-	b.watch.end(&b.watch.taking)
 	n, err, ok := r.replay(p)
 	if !ok {
 		b.reading.Lock()
@@ -137,11 +121,9 @@ func (r *bodyReader) Read(p []byte) (int, error) {
 		b.reading.Unlock()
 	}
 	switch {
-	case err == nil:
-		b.watch.begin(&b.watch.taking)
 	case errors.Is(err, io.EOF):
 		for name := range r.trailer {
-			r.trailer[name] = b.request.Trailer[name]
+			r.trailer[name] = b.trailer[name]
 		}
 	case b.abandoned.Load():
 		err = errUpstreamGone

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"mpr/company"
+	"mpr/gateway/http1"
 	"mpr/limit"
 	"mpr/observe"
 	"mpr/problem"
@@ -41,13 +42,10 @@ type call struct {
 	upgrade string // the protocol that the client wants to change to, if we let it
 	oauth   bool   // refusals take the form of RFC 6749
 
-	// ctx ends when the client goes away, or when the upstream makes no progress. Its
-	// cause says which.
-	ctx       context.Context
-	cancel    context.CancelCauseFunc
+	// ctx ends when the client goes away.
+	ctx       http1.Context
 	unfollow  func() bool // ends the watch for a client that goes away
 	deadlines deadlines
-	watch     *watch
 	body      *body       // nil if the request has none
 	announced []string    // the trailers that may go upstream
 	reader    *bodyReader // of the latest attempt
@@ -63,26 +61,33 @@ func newCall(s *Service, door rules.Door, w http.ResponseWriter, r *http.Request
 	c := &call{service: s, door: door, w: w, r: r, policy: s.policy()}
 	c.seen.Began = time.Now()
 	c.observed().Begin()
-	ctx := context.WithoutCancel(r.Context())
-	ctx, c.endSpan = c.observed().Span(ctx, r)
-	c.ctx, c.cancel = context.WithCancelCause(ctx)
+	ctx, endSpan := c.observed().Span(r.Context(), r)
+	c.endSpan = endSpan
+	c.ctx.Begin(ctx)
 	c.deadlines = deadlines{control: http.NewResponseController(w), stall: s.limits.StallTimeout}
-	c.watch = newWatch(s.limits.StallTimeout, func() { c.cancel(errStalled) })
-	if r.Body != nil && r.Body != http.NoBody {
-		c.body = &body{request: r, deadlines: &c.deadlines, watch: c.watch, max: s.limits.MaxBody}
+	if r.Body != nil && r.Body != http.NoBody && r.ContentLength != 0 { // HTTP/2 has a body where there is none
+		c.body = &body{request: r, deadlines: &c.deadlines, max: s.limits.MaxBody, trailer: r.Trailer}
 		c.announced = c.announcedTrailers()
 	} else {
 		c.upgrade = upgradeTo(r)
 	}
-	c.unfollow = context.AfterFunc(r.Context(), c.clientLeft) // which may be at once
+	c.unfollow = afterFunc(r.Context(), c.clientLeft) // which may be at once
 	return c
+}
+
+// afterFunc is [context.AfterFunc], which costs more than the contexts of package http1 need.
+func afterFunc(ctx context.Context, f func()) (stop func() bool) {
+	if own, ok := ctx.(*http1.Context); ok {
+		return own.AfterFunc(f)
+	}
+	return context.AfterFunc(ctx, f)
 }
 
 // clientLeft ends the call when the server says that the client has gone. It says so too
 // when a deadline of ours ended the reading of the body; then the client still listens.
 func (c *call) clientLeft() {
 	if !c.deadlines.readExpired() {
-		c.cancel(errClientGone)
+		c.ctx.End(errClientGone)
 	}
 }
 
@@ -91,8 +96,7 @@ func (c *call) end(err error) {
 	c.account()
 	defer c.witness()
 	c.unfollow()
-	c.watch.stop()
-	c.cancel(errEnded)
+	c.ctx.End(errEnded)
 	c.races.Wait()
 	if c.body == nil {
 		return
@@ -153,7 +157,7 @@ func (c *call) serve() error {
 	}
 	c.claims = claims
 	if c.service.limiter != nil {
-		c.verdict = c.service.limiter.Take(c.ctx, claims.ClientID)
+		c.verdict = c.service.limiter.Take(&c.ctx, claims.ClientID)
 	}
 	if c.verdict.Refused {
 		return c.refuse(c.tooMany())

@@ -1,10 +1,8 @@
 package gateway
 
 import (
-	"math"
 	"net/http"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -20,7 +18,7 @@ type deadlines struct {
 	control *http.ResponseController
 	stall   time.Duration
 
-	// mu guards the read side: the request's body is read by the transport's goroutine,
+	// mu guards the read side: the request's body is read by the goroutine that sends it,
 	// and a deadline that is set after the call has ended would hit the next one on the
 	// same connection.
 	mu        sync.Mutex
@@ -80,40 +78,3 @@ func (d *deadlines) extendWrite() {
 		_ = d.control.SetWriteDeadline(now.Add(d.stall + d.stall/2))
 	}
 }
-
-// watch ends a call when the upstream makes no progress although it is the upstream's
-// turn: to take more of the request's body, or to send more of the answer's.
-type watch struct {
-	stall   time.Duration
-	timer   *time.Timer
-	expired func()
-	// Since when it is the upstream's turn, as time since start plus one; 0 where it isn't.
-	start           time.Time
-	taking, sending atomic.Int64
-}
-
-func newWatch(stall time.Duration, expired func()) *watch {
-	w := &watch{stall: stall, expired: expired, start: time.Now()}
-	w.timer = time.AfterFunc(math.MaxInt64, w.check) // not before check can see the timer
-	w.timer.Reset(stall)
-	return w
-}
-
-func (w *watch) begin(turn *atomic.Int64) { turn.Store(int64(time.Since(w.start)) + 1) }
-
-func (w *watch) end(turn *atomic.Int64) { turn.Store(0) }
-
-func (w *watch) check() {
-	now := int64(time.Since(w.start)) + 1
-	for _, turn := range []*atomic.Int64{&w.taking, &w.sending} {
-		if since := turn.Load(); since != 0 && now-since >= int64(w.stall) {
-			w.expired()
-			return
-		}
-	}
-	w.timer.Reset(w.stall / 4)
-}
-
-// stop may be called more than once. A check that runs meanwhile finds a call that has
-// ended, and does no harm.
-func (w *watch) stop() { w.timer.Stop() }

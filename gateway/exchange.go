@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -9,15 +8,13 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
-	"net/http/httptrace"
 	"net/textproto"
-	"net/url"
 	"strconv"
-	"sync/atomic"
 	"syscall"
 	"time"
 
 	"mpr/company"
+	"mpr/gateway/http1"
 	"mpr/problem"
 )
 
@@ -31,8 +28,8 @@ const (
 )
 
 var (
-	errStalled = errors.New("the upstream made no progress")
-	errEnded   = errors.New("the call has ended")
+	errEnded = errors.New("the call has ended")
+	errLate  = errors.New("no answer came in time")
 )
 
 // destination is where a call is sent, and what is said when that fails.
@@ -48,7 +45,7 @@ type destination struct {
 // exchange sends the call to a destination and passes the answer on. A region's 421 is
 // not passed on: its header is returned.
 func (c *call) exchange(to *destination, h http.Header) (misdirected http.Header, err error) {
-	if err := to.group.acquire(c.ctx); err != nil {
+	if err := to.group.acquire(&c.ctx); err != nil {
 		return nil, c.fail(to, err)
 	}
 	defer to.group.release()
@@ -62,43 +59,41 @@ func (c *call) exchange(to *destination, h http.Header) (misdirected http.Header
 		return nil, c.fail(to, err)
 	}
 	defer t.end()
-	defer resp.Body.Close()
+	defer resp.Close()
 	if resp.StatusCode == http.StatusMisdirectedRequest && to.region != "" {
 		if c.reader != nil {
 			_ = c.reader.Close() // never fails
 		}
 		c.discard(resp)
-		return resp.Header, nil
+		return resp.Header.Clone(), nil
 	}
 	if resp.StatusCode == http.StatusSwitchingProtocols {
 		return nil, c.tunnel(to, resp)
 	}
 	err = c.answer(resp)
-	if err != nil && !errors.Is(err, errClientGone) && context.Cause(c.ctx) != errClientGone { //nolint:errorlint // our own, never wrapped
+	if err != nil && !errors.Is(err, errClientGone) && c.ctx.Cause() != errClientGone { //nolint:errorlint // our own, never wrapped
 		t.brokeOff(to.group.now())
 	}
 	return nil, err
 }
 
 // discard reads an unwanted answer if it is a small one, so that its connection is kept.
-func (c *call) discard(resp *http.Response) {
-	if c.body != nil && !c.body.complete.Load() || resp.ContentLength < 0 || resp.ContentLength > discardAtMost {
+func (c *call) discard(resp *http1.Response) {
+	if c.body != nil && !c.body.complete.Load() || resp.Length < 0 || resp.Length > discardAtMost {
 		return // closing it is cheaper
 	}
-	c.watch.begin(&c.watch.sending)
-	defer c.watch.end(&c.watch.sending)
-	_, _ = io.Copy(io.Discard, resp.Body) // what is wrong with it shows when the connection is used again
+	_, _ = io.Copy(io.Discard, resp) // what is wrong with it shows when the connection is used again
 }
 
 // send tries the upstreams until one takes the call. Once there was a connection, the
 // call may have had an effect and is not sent again; one that can't have any is, once.
 // The caller closes the answer's body, and ends the ticket.
-func (c *call) send(to *destination, h http.Header) (*http.Response, ticket, error) {
+func (c *call) send(to *destination, h http.Header) (*http1.Response, ticket, error) {
 	var last error
 	var not tried
 	again := c.body == nil && !c.mayHaveEffect()
 	for range to.group.upstreams {
-		t, err := to.group.choose(c.ctx, not, c.body == nil)
+		t, err := to.group.choose(&c.ctx, not, c.body == nil)
 		if err != nil {
 			if last == nil {
 				last = err
@@ -127,7 +122,7 @@ func (c *call) send(to *destination, h http.Header) (*http.Response, ticket, err
 
 // once sends the call to the upstream of a ticket and tells its fleet what became of it. The
 // ticket has ended where there is an error.
-func (c *call) once(ctx context.Context, to *destination, t *ticket, h http.Header) (resp *http.Response, connected bool, err error) {
+func (c *call) once(ctx *http1.Context, to *destination, t *ticket, h http.Header) (resp *http1.Response, connected bool, err error) {
 	resp, connected, err = c.attempt(ctx, to, to.group.upstreams[t.index], h)
 	if err != nil {
 		o := c.outcome(to, t, connected, err)
@@ -144,7 +139,7 @@ func (c *call) once(ctx context.Context, to *destination, t *ticket, h http.Head
 
 // outcome says what the failure of a call means for its upstream.
 func (c *call) outcome(to *destination, t *ticket, connected bool, err error) outcome {
-	cause := context.Cause(c.ctx)
+	cause := c.ctx.Cause()
 	var network net.Error
 	switch {
 	case errors.Is(cause, errClientGone):
@@ -158,7 +153,7 @@ func (c *call) outcome(to *destination, t *ticket, connected bool, err error) ou
 		return blameless
 	case !connected:
 		return unreached
-	case errors.Is(cause, errStalled): // by a body that the upstream doesn't take: not by silence
+	case errors.Is(err, http1.ErrStalled): // by a body that the upstream doesn't take: not by silence
 		return stalled
 	case errors.As(err, &network) && network.Timeout():
 		return silent
@@ -175,40 +170,20 @@ func ours(err error) bool {
 
 // attempt sends the call to one upstream. connected says whether there was a connection
 // to it when that failed.
-func (c *call) attempt(parent context.Context, to *destination, u *upstream, h http.Header) (resp *http.Response, connected bool, err error) {
-	out := &http.Request{
-		Method: c.r.Method,
-		// Opaque goes into the request line as it is.
-		URL:    &url.URL{Scheme: u.scheme, Host: u.host, Opaque: u.prefix + c.target.raw},
-		Host:   u.host,
-		Header: h,
-		Proto:  "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+func (c *call) attempt(ctx *http1.Context, to *destination, u *upstream, h http.Header) (resp *http1.Response, connected bool, err error) {
+	q := &http1.Request{
+		Method: c.r.Method, Target: u.prefix + c.target.raw, Host: u.host, Header: h,
+		Again: !c.mayHaveEffect(), Inform: c.inform,
 	}
 	if to.keepHost {
-		out.Host = c.r.Host
+		q.Host = c.r.Host
 	}
-	var reader *bodyReader
 	if c.body != nil {
-		out.Trailer = c.trailers()
-		reader = c.body.open(out.Trailer)
-		out.Body, out.ContentLength = reader, c.r.ContentLength
-		c.reader = reader
+		q.Trailer = c.trailers()
+		c.reader = c.body.open(q.Trailer)
+		q.Body, q.Length, q.Broken = c.reader, c.r.ContentLength, c.reader.abandon
 	}
-	var got atomic.Bool
-	ctx := httptrace.WithClientTrace(parent, &httptrace.ClientTrace{
-		// The transport may try more than one connection: one that was kept can turn out to
-		// have ended.
-		GetConn: func(string) { got.Store(false) },
-		GotConn: func(info httptrace.GotConnInfo) {
-			got.Store(true)
-			if reader != nil {
-				reader.attach(connOf(info.Conn))
-			}
-		},
-		Got1xxResponse: c.inform,
-	})
-	resp, err = to.group.transport.RoundTrip(out.WithContext(ctx))
-	return resp, got.Load(), err
+	return u.client.Send(ctx, q)
 }
 
 // trailers are the names of the trailers that may go upstream, without values yet.
@@ -239,24 +214,22 @@ func (c *call) announcedTrailers() []string {
 	return names
 }
 
-// inform passes an informational answer on, such as 103 (RFC 8297). The transport's
-// goroutine calls it.
-func (c *call) inform(code int, header textproto.MIMEHeader) error {
-	// 100 is about the body between us and the upstream; our server sends its own when the
-	// body is first read. RFC 9110 section 15.2: "A server MUST NOT send a 1xx response to
-	// an HTTP/1.0 client."
-	if code == http.StatusContinue || !c.r.ProtoAtLeast(1, 1) {
-		return nil
+// inform passes an informational answer on, such as 103 (RFC 8297). Where two upstreams race,
+// either may have one.
+func (c *call) inform(code int, header http.Header) {
+	// RFC 9110 section 15.2: "A server MUST NOT send a 1xx response to an HTTP/1.0 client."
+	if !c.r.ProtoAtLeast(1, 1) {
+		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.answering || c.informed == maxInformational {
-		return nil
+		return
 	}
 	c.informed++
 	h := c.w.Header()
 	before := h.Clone()
-	copyAnswerHeader(h, http.Header(header))
+	copyAnswerHeader(h, header)
 	_ = c.deadlines.control.SetWriteDeadline(time.Now().Add(c.deadlines.stall))
 	c.w.WriteHeader(code)
 	_ = c.deadlines.control.SetWriteDeadline(time.Time{})
@@ -265,7 +238,6 @@ func (c *call) inform(code int, header textproto.MIMEHeader) error {
 			delete(h, name)
 		}
 	}
-	return nil
 }
 
 // learn takes over the placement that a region's 421 names.
@@ -279,7 +251,7 @@ func (c *call) learn(header http.Header, refused company.Placement) {
 		return
 	}
 	if _, ok := c.service.placements.Region(region); !ok {
-		slog.WarnContext(c.ctx, "a region names a region that the directory doesn't know",
+		slog.WarnContext(&c.ctx, "a region names a region that the directory doesn't know",
 			"region", refused.Region, "names", region, "company", refused.Company)
 		return
 	}
@@ -312,7 +284,7 @@ func (c *call) fail(to *destination, err error) error {
 		fromClient = c.body.failure()
 	}
 	switch {
-	case errors.Is(fromClient, errClientGone), errors.Is(context.Cause(c.ctx), errClientGone):
+	case errors.Is(fromClient, errClientGone), errors.Is(c.ctx.Cause(), errClientGone):
 		return errClientGone
 	case fromClient != nil:
 		return c.refuse(fromClient)
@@ -325,12 +297,12 @@ func (c *call) fail(to *destination, err error) error {
 		return c.refuse(p.In(string(to.region)))                                                                       // told when the upstream was left out
 	case errors.Is(err, errUnreachable):
 		p = unreachable(to.name, to.unavailable)
-	case errors.Is(context.Cause(c.ctx), errStalled), errors.As(err, &network) && network.Timeout():
+	case errors.Is(err, http1.ErrStalled), errors.As(err, &network) && network.Timeout():
 		p = problem.New(to.late, "%s didn't answer in time. %s", to.name, c.whatNow())
 	default:
 		p = problem.New(to.broken, "%s gave no complete answer. %s", to.name, c.whatNow())
 	}
-	slog.WarnContext(c.ctx, "an upstream failed", "request_id", c.w.Header().Get(problem.RequestIDHeader),
+	slog.WarnContext(&c.ctx, "an upstream failed", "request_id", c.w.Header().Get(problem.RequestIDHeader),
 		"upstream", to.name, "code", p.Code, "error", err)
 	return c.refuse(p.In(string(to.region))) // its cause is in the log
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"mpr/company"
+	"mpr/gateway/http1"
 	"mpr/limit"
 	"mpr/observe"
 	"mpr/rules"
@@ -118,6 +119,7 @@ type Service struct {
 	regions  *pool
 	identity *group
 	login    *group
+	clock    *http1.Watch // of the connections to them
 
 	held    atomic.Int64 // calls that wait for companies that change over
 	buffers sync.Pool    // *[]byte of copyBuffer bytes
@@ -131,12 +133,15 @@ func New(o Options) (*Service, error) {
 	if err := o.Limits.check(); err != nil {
 		return nil, err
 	}
-	identity, err := newGroup("identity", []string{o.IdentityURL}, "", o.Limits)
+	clock := http1.NewWatch()
+	identity, err := newGroup("identity", []string{o.IdentityURL}, "", o.Limits, clock)
 	if err != nil {
+		clock.Close()
 		return nil, fmt.Errorf("start the gateway: identity: %w", err)
 	}
-	login, err := newGroup("login", []string{o.LoginURL}, "", o.Limits)
+	login, err := newGroup("login", []string{o.LoginURL}, "", o.Limits, clock)
 	if err != nil {
+		clock.Close()
 		return nil, fmt.Errorf("start the gateway: login: %w", err)
 	}
 	s := &Service{
@@ -148,9 +153,10 @@ func New(o Options) (*Service, error) {
 		ledger:     o.Ledger,
 		doors:      o.Doors,
 		limiter:    o.Limiter,
-		regions:    newPool(o.Limits),
+		regions:    newPool(o.Limits, clock),
 		identity:   identity,
 		login:      login,
+		clock:      clock,
 	}
 	identity.begin()
 	login.begin()
@@ -182,5 +188,6 @@ func (s *Service) Close() error {
 	s.regions.close()
 	s.identity.close()
 	s.login.close()
+	s.clock.Close()
 	return nil
 }

@@ -21,6 +21,7 @@ import (
 
 	"mpr/company"
 	"mpr/directory"
+	"mpr/gateway/http1"
 	"mpr/problem"
 	"mpr/rules"
 	"mpr/token"
@@ -43,8 +44,8 @@ type gate struct {
 	directory *directory.Directory
 	replica   *directory.Replica
 	ring      *token.Ring
-	api       *httptest.Server
-	legacy    *httptest.Server
+	api       *front
+	legacy    *front
 	user      string // an access token of a person
 }
 
@@ -149,12 +150,43 @@ func (g *gate) upstream(h http.Handler) string {
 	return s.URL
 }
 
-func (g *gate) serve(door rules.Door) *httptest.Server {
-	s := httptest.NewUnstartedServer(problem.Handler(problem.LimitHeader(g.service.Handler(door), 32<<10)))
-	s.Config.MaxHeaderBytes = 128 << 10
-	s.Start()
-	g.t.Cleanup(s.Close)
-	return s
+func (g *gate) serve(door rules.Door) *front {
+	return serveDoor(g.t, &http1.Server{Handler: problem.Handler(problem.LimitHeader(g.service.Handler(door), 32<<10)), MaxHeader: 128 << 10})
+}
+
+// front is a server of ours where the tests call it.
+type front struct {
+	URL      string
+	Listener net.Listener
+	server   *http1.Server
+	client   *http.Client
+}
+
+func (d *front) Client() *http.Client { return d.client }
+
+func serveDoor(t *testing.T, s *http1.Server) *front {
+	t.Helper()
+	s.HeaderTimeout, s.IdleTimeout, s.StallTimeout = 10*time.Second, time.Minute, 10*time.Second
+	s.Refused = func(w http.ResponseWriter, r *http.Request, e *http1.Error) {
+		w.Header().Set(problem.RequestIDHeader, problem.NewRequestID())
+		http.Error(w, e.Reason, e.Status)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	ended := make(chan error, 1)
+	go func() { ended <- s.Serve(l) }()
+	d := &front{URL: "http://" + l.Addr().String(), Listener: l, server: s, client: &http.Client{Transport: &http.Transport{}}}
+	t.Cleanup(func() {
+		d.client.CloseIdleConnections()
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if err := s.Shutdown(ctx); err != nil {
+			t.Errorf("calls are still running: %v", err)
+			_ = s.Close()
+		}
+		<-ended
+	})
+	return d
 }
 
 // secure serves the api door over TLS with HTTP/2, and returns a client and the base URL.

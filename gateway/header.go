@@ -135,15 +135,6 @@ func (c *call) forwardedHeader(decision *rules.Decision) http.Header {
 		}
 		h[name] = values
 	}
-	if _, ok := h["User-Agent"]; !ok {
-		h["User-Agent"] = noValue // or net/http would add its own
-	}
-	if c.mayHaveEffect() {
-		// net/http repeats a request by itself where this header says that it may. Whether
-		// the upstream knows the header is not ours to assume; it reads any spelling.
-		respell(h, "Idempotency-Key", "idempotency-key")
-		respell(h, "X-Idempotency-Key", "x-idempotency-key")
-	}
 	if hasToken(r.Header["Te"], "trailers") {
 		h["Te"] = trailers
 	}
@@ -169,21 +160,11 @@ func (c *call) forwardedHeader(decision *rules.Decision) http.Header {
 	// RFC 9110 section 7.6.3: a gateway "MUST send an appropriate Via header field in each
 	// inbound request message".
 	set("Via", via(r))
-	c.observed().Inject(c.ctx, h)
+	c.observed().Inject(&c.ctx, h)
 	return h
 }
 
-var (
-	noValue  = []string{""}
-	trailers = []string{"trailers"}
-)
-
-func respell(h http.Header, from, to string) {
-	if v, ok := h[from]; ok {
-		delete(h, from)
-		h[to] = v
-	}
-}
+var trailers = []string{"trailers"}
 
 func via(r *http.Request) string {
 	us := "1.1 mpr"

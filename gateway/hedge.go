@@ -1,13 +1,14 @@
 package gateway
 
 import (
-	"context"
 	"errors"
 	"math/bits"
 	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"mpr/gateway/http1"
 )
 
 const (
@@ -95,7 +96,7 @@ func duration(step int) time.Duration {
 
 // finish is how one of the upstreams that a call was sent to has answered.
 type finish struct {
-	resp      *http.Response
+	resp      *http1.Response
 	ticket    ticket
 	connected bool
 	err       error
@@ -103,15 +104,15 @@ type finish struct {
 
 // try sends the call to the upstream of a ticket, and to another one as well where that is
 // late and such calls are hedged. The answer comes with the ticket that it came by.
-func (c *call) try(to *destination, t ticket, not *tried, h http.Header) (*http.Response, ticket, bool, error) {
+func (c *call) try(to *destination, t ticket, not *tried, h http.Header) (*http1.Response, ticket, bool, error) {
 	if to.group.hedges.percent == 0 || c.body != nil || c.upgrade != "" || c.r.Method != http.MethodGet && c.r.Method != http.MethodHead {
-		resp, connected, err := c.once(c.ctx, to, &t, h)
+		resp, connected, err := c.once(&c.ctx, to, &t, h)
 		return resp, t, connected, err
 	}
 	late, known := to.group.hedges.counts()
 	if !known || len(to.group.upstreams) < 2 {
 		began := time.Now()
-		resp, connected, err := c.once(c.ctx, to, &t, h)
+		resp, connected, err := c.once(&c.ctx, to, &t, h)
 		if err == nil {
 			to.group.hedges.answered(time.Since(began))
 		}
@@ -128,16 +129,18 @@ func (c *call) race(to *destination, t ticket, not *tried, h http.Header, late t
 	finishes := make(chan finish, 2)
 	var release sync.Once // the slot of the second one, by who is of no use
 	hedged := make(chan struct{})
-	run := func(t ticket) (callOff context.CancelCauseFunc) {
-		ctx, cancel := context.WithCancelCause(c.ctx)
+	run := func(t ticket) (callOff func(error)) {
+		ctx := new(http1.Context)
+		ctx.Begin(&c.ctx)
+		c.ctx.AfterFunc(func() { ctx.End(errEnded) })
 		c.races.Go(func() {
 			began := time.Now()
 			f := finish{ticket: t}
-			f.resp, f.connected, f.err = c.once(ctx, to, &f.ticket, h) //nolint:bodyclose // closed by whom it goes to
+			f.resp, f.connected, f.err = c.once(ctx, to, &f.ticket, h) // closed by whom it goes to
 			if f.err == nil {
 				to.group.hedges.answered(time.Since(began))
 				if !won.CompareAndSwap(false, true) {
-					f.resp.Body.Close()
+					f.resp.Close()
 					f.ticket.end()
 					f.err = errBeaten
 				}
@@ -151,7 +154,7 @@ func (c *call) race(to *destination, t ticket, not *tried, h http.Header, late t
 			}
 			finishes <- f
 		})
-		return cancel
+		return ctx.End
 	}
 	first := run(t)
 	timer := time.NewTimer(late)

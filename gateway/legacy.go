@@ -1,21 +1,19 @@
 package gateway
 
 import (
-	"context"
 	"encoding/base64"
 	"errors"
 	"io"
 	"math/rand/v2"
 	"net/http"
-	"net/http/httptrace"
 	"net/url"
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"mpr/company"
+	"mpr/gateway/http1"
 	"mpr/problem"
 	"mpr/rules"
 )
@@ -143,13 +141,15 @@ func (c *call) likely(project company.ID) []company.Region {
 // ask puts a question to a region: the call's target by GET, with a header that clients
 // can't send. Yes is any status of success.
 func (c *call) ask(to *destination, question string, h http.Header) (yes bool, header http.Header, err error) {
-	if err := to.group.acquire(c.ctx); err != nil {
+	if err := to.group.acquire(&c.ctx); err != nil {
 		return false, nil, err
 	}
 	defer to.group.release()
 	h[questionHeader] = []string{question}
-	ctx, cancel := context.WithTimeout(c.ctx, c.service.limits.AnswerTimeout)
-	defer cancel()
+	ctx := new(http1.Context)
+	ctx.Begin(&c.ctx)
+	defer c.ctx.AfterFunc(func() { ctx.End(errEnded) })()
+	defer time.AfterFunc(c.service.limits.AnswerTimeout, func() { ctx.End(errLate) }).Stop()
 	last := errUnreachable
 	var not tried
 	for range to.group.upstreams {
@@ -168,23 +168,18 @@ func (c *call) ask(to *destination, question string, h http.Header) (yes bool, h
 }
 
 // askOne puts a question to one upstream.
-func (c *call) askOne(ctx context.Context, to *destination, t *ticket, h http.Header) (yes bool, header http.Header, err error) {
+func (c *call) askOne(ctx *http1.Context, to *destination, t *ticket, h http.Header) (yes bool, header http.Header, err error) {
 	defer t.end()
 	u := to.group.upstreams[t.index]
-	out := &http.Request{
-		Method: http.MethodGet, URL: &url.URL{Scheme: u.scheme, Host: u.host, Opaque: u.prefix + c.target.raw},
-		Host: u.host, Header: h, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-	}
-	var connected atomic.Bool
-	trace := &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected.Store(true) }}
-	answer, err := to.group.transport.RoundTrip(out.WithContext(httptrace.WithClientTrace(ctx, trace)))
+	answer, connected, err := u.client.Send(ctx, &http1.Request{Method: http.MethodGet, Target: u.prefix + c.target.raw, Host: u.host, Header: h, Again: true})
 	if err != nil {
-		t.failed(to.group.now(), c.outcome(to, t, connected.Load(), err))
+		t.failed(to.group.now(), c.outcome(to, t, connected, err))
 		return false, nil, err
 	}
 	t.answered(to.group.now(), answer.StatusCode)
-	_, _ = io.CopyN(io.Discard, answer.Body, discardAtMost)
-	return answer.StatusCode/100 == 2, answer.Header, answer.Body.Close()
+	yes, header = answer.StatusCode/100 == 2, answer.Header.Clone()
+	_, _ = io.CopyN(io.Discard, answer, discardAtMost)
+	return yes, header, answer.Close()
 }
 
 // clientID finds the app that a request for authentication names: by Basic, in the query,

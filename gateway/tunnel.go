@@ -12,14 +12,14 @@ import (
 	"sync/atomic"
 	"time"
 
+	"mpr/gateway/http1"
 	"mpr/problem"
 )
 
 // tunnel connects client and upstream after both have agreed to change the protocol. It
 // returns when the tunnel has ended.
-func (c *call) tunnel(to *destination, resp *http.Response) error {
-	upstream, ok := resp.Body.(io.ReadWriteCloser)
-	if !ok || c.upgrade == "" || !strings.EqualFold(resp.Header.Get("Upgrade"), c.upgrade) {
+func (c *call) tunnel(to *destination, resp *http1.Response) error {
+	if c.upgrade == "" || !strings.EqualFold(resp.Header.Get("Upgrade"), c.upgrade) {
 		return c.fail(to, errors.New("the upstream changed to a protocol that nobody asked for"))
 	}
 	c.startAnswer()
@@ -34,14 +34,13 @@ func (c *call) tunnel(to *destination, resp *http.Response) error {
 	if err != nil {
 		return c.refuse(problem.From(err))
 	}
-	t := &tunnel{client: conn, fromClient: rw.Reader, upstream: upstream, idle: c.service.limits.IdleTimeout}
+	t := &tunnel{client: conn, fromClient: rw.Reader, upstream: resp.Tunnel(), idle: c.service.limits.IdleTimeout}
 	if !c.service.tunnels.add(t) {
 		t.close()
 		return nil // the gateway is being closed
 	}
 	defer c.service.tunnels.remove(t)
 	defer t.close()
-	c.watch.stop()
 	if err := t.greet(h); err != nil {
 		return nil //nolint:nilerr // the client has gone: there is nobody to tell
 	}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"mpr/company"
+	"mpr/gateway/http1"
 )
 
 const (
@@ -39,12 +40,13 @@ var (
 // are all in use can't hold up another.
 type pool struct {
 	limits Limits
+	clock  *http1.Watch
 	mu     sync.Mutex // for changes
 	groups atomic.Pointer[map[company.Region]*group]
 }
 
-func newPool(limits Limits) *pool {
-	p := &pool{limits: limits}
+func newPool(limits Limits, clock *http1.Watch) *pool {
+	p := &pool{limits: limits, clock: clock}
 	p.groups.Store(&map[company.Region]*group{})
 	return p
 }
@@ -62,7 +64,7 @@ func (p *pool) of(info company.RegionInfo) (*group, error) {
 	if before != nil && before.serves(&info) {
 		return before, nil // somebody else was quicker
 	}
-	g, err := newGroup(string(info.Code), info.Upstreams, info.HealthPath, p.limits)
+	g, err := newGroup(string(info.Code), info.Upstreams, info.HealthPath, p.limits, p.clock)
 	if err != nil {
 		return nil, err
 	}
@@ -99,7 +101,6 @@ type group struct {
 	fleet      *fleet
 	born       time.Time
 	dialer     *net.Dialer
-	transport  *http.Transport
 	patience   time.Duration
 	// slots bounds the calls in flight, and with it the connections; queue bounds the
 	// calls that wait for one of them.
@@ -118,10 +119,11 @@ type group struct {
 type upstream struct {
 	scheme, host string
 	prefix       string // of every path, without a slash at its end
+	client       http1.Client
 }
 
 // newGroup makes a group, which must begin before it is used.
-func newGroup(name string, urls []string, healthPath string, limits Limits) (*group, error) {
+func newGroup(name string, urls []string, healthPath string, limits Limits, clock *http1.Watch) (*group, error) {
 	g := &group{
 		name: name, urls: slices.Clone(urls), healthPath: healthPath, born: time.Now(),
 		dialer:   &net.Dialer{Timeout: limits.ConnectTimeout, KeepAlive: 15 * time.Second},
@@ -135,28 +137,49 @@ func newGroup(name string, urls []string, healthPath string, limits Limits) (*gr
 		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.User != nil || u.Fragment != "" {
 			return nil, fmt.Errorf("%q is not a base URL: expected http or https, a host, and perhaps a path", raw)
 		}
-		g.upstreams = append(g.upstreams, &upstream{scheme: u.Scheme, host: u.Host, prefix: strings.TrimRight(u.EscapedPath(), "/")})
+		g.upstreams = append(g.upstreams, g.newUpstream(u, limits, clock))
 		g.wake = append(g.wake, make(chan struct{}, 1))
 	}
 	g.fleet = newFleet(len(urls), limits.UpstreamConns, g.report)
-	g.transport = &http.Transport{
-		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-			return dial(ctx, g.dialer, network, address)
-		},
-		TLSHandshakeTimeout:    limits.ConnectTimeout,
-		TLSNextProto:           map[string]func(string, *tls.Conn) http.RoundTripper{}, // HTTP/1.1 only
-		DisableCompression:     true,                                                   // bodies pass as they are
-		MaxIdleConnsPerHost:    limits.UpstreamConns,
-		IdleConnTimeout:        upstreamIdle,
-		ResponseHeaderTimeout:  limits.AnswerTimeout,
-		ExpectContinueTimeout:  continueTimeout,
-		MaxResponseHeaderBytes: maxAnswerHeader,
-	}
 	g.checks = &http.Transport{
 		DialContext: g.dialer.DialContext, DisableKeepAlives: true, DisableCompression: true,
 		TLSNextProto: map[string]func(string, *tls.Conn) http.RoundTripper{}, MaxResponseHeaderBytes: maxCheckHeader,
 	}
 	return g, nil
+}
+
+func (g *group) newUpstream(base *url.URL, limits Limits, clock *http1.Watch) *upstream {
+	u := &upstream{scheme: base.Scheme, host: base.Host, prefix: strings.TrimRight(base.EscapedPath(), "/")}
+	u.client = http1.Client{
+		Dial: func(ctx context.Context) (net.Conn, error) { return g.dial(ctx, u) }, Watch: clock,
+		MaxIdle: limits.UpstreamConns, IdleTime: upstreamIdle, MaxHeader: maxAnswerHeader,
+		AnswerTimeout: limits.AnswerTimeout, StallTimeout: limits.StallTimeout, ContinueTimeout: continueTimeout,
+	}
+	return u
+}
+
+// dial connects to an upstream.
+func (g *group) dial(ctx context.Context, u *upstream) (net.Conn, error) {
+	conn, err := g.dialer.DialContext(ctx, "tcp", u.address())
+	if err != nil || u.scheme != "https" {
+		return conn, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, g.patience)
+	defer cancel()
+	secure := tls.Client(conn, &tls.Config{ServerName: base(u.host), MinVersion: tls.VersionTLS12})
+	if err := secure.HandshakeContext(ctx); err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	return secure, nil
+}
+
+// base is a host without its port.
+func base(host string) string {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		return name
+	}
+	return trimBrackets(host)
 }
 
 func (g *group) serves(info *company.RegionInfo) bool {
@@ -186,7 +209,8 @@ func (g *group) inherit(before *group) {
 func (g *group) begin() {
 	ctx, stop := context.WithCancel(context.Background())
 	g.stop = stop
-	for i := range g.upstreams {
+	for i, u := range g.upstreams {
+		u.client.Begin()
 		g.watches.Go(func() { g.watch(ctx, i) })
 	}
 }
@@ -194,7 +218,9 @@ func (g *group) begin() {
 func (g *group) close() {
 	g.stop()
 	g.watches.Wait()
-	g.transport.CloseIdleConnections()
+	for _, u := range g.upstreams {
+		u.client.Close()
+	}
 }
 
 func (g *group) now() time.Duration { return time.Since(g.born) }
@@ -249,40 +275,4 @@ func (g *group) choose(ctx context.Context, not tried, measured bool) (ticket, e
 			return t, err
 		}
 	}
-}
-
-func dial(ctx context.Context, d *net.Dialer, network, address string) (net.Conn, error) {
-	conn, err := d.DialContext(ctx, network, address)
-	if err != nil {
-		return nil, err
-	}
-	tcp, ok := conn.(*net.TCPConn)
-	if !ok {
-		return conn, nil
-	}
-	return &upstreamConn{TCPConn: tcp}, nil
-}
-
-// upstreamConn tells the call that uses a connection when it ends. http.Transport waits
-// for the request's body before it reports a connection that has broken, and the client
-// may be in no hurry to send it.
-type upstreamConn struct {
-	*net.TCPConn
-	onClose atomic.Pointer[func()]
-}
-
-func (c *upstreamConn) Close() error {
-	if f := c.onClose.Swap(nil); f != nil {
-		(*f)()
-	}
-	return c.TCPConn.Close()
-}
-
-// connOf finds our connection below TLS.
-func connOf(conn net.Conn) *upstreamConn {
-	if t, ok := conn.(*tls.Conn); ok {
-		conn = t.NetConn()
-	}
-	c, _ := conn.(*upstreamConn)
-	return c
 }
