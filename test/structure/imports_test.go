@@ -47,6 +47,8 @@ var mayImport = map[string]struct {
 	"cmd":             {append(slices.Clone(words), "config", "conform", "control", "stack"), "commands start a stack, call the admin API by control's client, or hold a region to its contract"},
 	"bench":           {slices.Concat(roleNeeds, []string{"gateway"}), "it measures a role as its operators run it, without the stack around it"},
 	"bench/directory": {[]string{"company", "directory"}, "it stands outside, and opens the directory as control does and a replica as gateways do"},
+	"bench/gateway":   {[]string{"company", "config", "control", "directory", "stack"}, "it stands outside, as clients and operators do, and runs the gateway itself only to profile it"},
+	"bench/machine":   {nil, "it starts processes, whatever they are"},
 	"bench/move":      {[]string{"company", "control", "move", "region", "store"}, "it stands outside, as clients and operators do, and opens a region's store only to make a large company in it"},
 	"test":            {nil, "these tests stand outside, where the users stand"},
 	"test/faults":     {[]string{"company", "config", "control", "directory", "move", "stack"}, "it starts the system's processes itself, to make their movers wait and their clocks jump"},
