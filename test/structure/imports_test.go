@@ -96,7 +96,7 @@ var onlyIn = []struct {
 	{"modernc.org/sqlite", []string{"store"}, "one package knows the SQL engines"},
 	{"github.com/jackc/pgx", []string{"store", "test"}, "one package knows the SQL engines; test/postgres asks a server whether it is there"},
 	{"github.com/pressly/goose", []string{"store"}, "one package runs migrations"},
-	{"github.com/nats-io/nats-server", []string{"directory"}, "one package runs the embedded NATS server"},
+	{"github.com/nats-io/nats-server", []string{"directory", "test"}, "one package runs the embedded NATS server; test/nodes runs servers as processes of their own"},
 	{"github.com/nats-io/nats.go", []string{"directory", "limit", "token", "stack", "bench"}, "the roles see the directory and the tokens, not the bus behind them"},
 	{"github.com/prometheus", []string{"observe"}, "one package counts, and bounds what labels there are"},
 	{"go.opentelemetry.io/otel", []string{"observe", "store"}, "one package makes spans; statements become spans where databases are opened"},
