@@ -40,6 +40,7 @@ const (
 	NotFound              Code = "not_found"
 	MethodNotAllowed      Code = "method_not_allowed"
 	BadRequest            Code = "bad_request"
+	NotSupported          Code = "not_supported"
 	MalformedJSON         Code = "malformed_json"
 	UnsupportedMediaType  Code = "unsupported_media_type"
 	Invalid               Code = "invalid"
@@ -108,6 +109,7 @@ var statuses = map[Code]int{
 	NotFound:              404,
 	MethodNotAllowed:      405,
 	BadRequest:            400,
+	NotSupported:          501, // RFC 9112 section 6.1 asks for it where a transfer coding isn't known
 	MalformedJSON:         400,
 	UnsupportedMediaType:  415,
 	Invalid:               422,

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"mpr/config"
+	"mpr/gateway/http1"
 	"mpr/observe"
 	"mpr/problem"
 )
@@ -34,8 +35,15 @@ type process struct {
 	failed   chan error
 
 	mu      sync.Mutex // guards the rest: environments start side by side
-	servers []*http.Server
+	servers []server
 	closers []func() error
+}
+
+// server answers a listener, by net/http or by package http1.
+type server interface {
+	Serve(l net.Listener) error
+	Shutdown(ctx context.Context) error
+	Close() error
 }
 
 func newProcess(limits config.Gateway, stop config.Operations) *process {
@@ -80,13 +88,49 @@ func (p *process) serveDoor(l net.Listener, h http.Handler) {
 			shared = append(shared, network)
 		}
 	}
-	p.answer(newConnections(l, p.maxConns, p.gateway.MaxConnsPerClient, shared), h, nil)
+	p.answerDoor(newConnections(l, p.maxConns, p.gateway.MaxConnsPerClient, shared), h, nil)
 }
 
-func (p *process) answer(l *connections, h http.Handler, t *tls.Config) {
-	s := &http.Server{
-		Handler:     counted(problem.Handler(p.leaving(h))),
-		ConnContext: withConn,
+// answer answers a listener of ours by net/http.
+func (p *process) answer(l net.Listener, h http.Handler, t *tls.Config) {
+	s := p.standard(counted(problem.Handler(p.leaving(h))), t)
+	if t != nil {
+		p.run(l, s, func() error { return s.ServeTLS(l, "", "") })
+		return
+	}
+	p.run(l, s, func() error { return s.Serve(l) })
+}
+
+// answerDoor answers the listener of a door: HTTP/1.1 by package http1, and HTTP/2 by net/http.
+func (p *process) answerDoor(l net.Listener, h http.Handler, t *tls.Config) {
+	h = counted(problem.Handler(p.leaving(h)))
+	s := &http1.Server{
+		Handler: h, Refused: refused, ConnContext: withConn, MaxHeader: 4 * p.gateway.MaxHeader,
+		HeaderTimeout: p.gateway.HeaderTimeout, IdleTimeout: p.gateway.IdleTimeout, StallTimeout: p.gateway.StallTimeout,
+	}
+	if t != nil {
+		s.TLS, s.HTTP2 = t, p.standard(h, t)
+	}
+	p.run(l, s, func() error { return s.Serve(l) })
+}
+
+// refused answers what isn't a request.
+func refused(w http.ResponseWriter, r *http.Request, e *http1.Error) {
+	code := problem.BadRequest
+	switch e.Status {
+	case http.StatusRequestHeaderFieldsTooLarge:
+		code = problem.HeaderTooLarge
+	case http.StatusNotImplemented, http.StatusHTTPVersionNotSupported, http.StatusExpectationFailed:
+		code = problem.NotSupported
+	}
+	w.Header().Set(problem.RequestIDHeader, problem.NewRequestID())
+	problem.Write(w, r, problem.New(code, "The request can't be read: %s. Check what sends it; RFC 9112 says how a request looks.", e.Reason))
+}
+
+// standard is a server of net/http.
+func (p *process) standard(h http.Handler, t *tls.Config) *http.Server {
+	return &http.Server{
+		Handler: h, ConnContext: withConn,
 		// One connection may ask for much at the same time, and send much that nobody reads.
 		HTTP2: &http.HTTP2Config{MaxConcurrentStreams: maxStreams, MaxReceiveBufferPerConnection: 1 << 20, MaxReceiveBufferPerStream: 256 << 10},
 		// "OPTIONS *" is answered as everything else.
@@ -99,16 +143,15 @@ func (p *process) answer(l *connections, h http.Handler, t *tls.Config) {
 		MaxHeaderBytes: 4 * p.gateway.MaxHeader,
 		ErrorLog:       slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
 	}
+}
+
+// run has a server serve until the process ends.
+func (p *process) run(l net.Listener, s server, serve func() error) {
 	p.mu.Lock()
 	p.servers = append(p.servers, s)
 	p.mu.Unlock()
 	p.serving.Go(func() {
-		err := error(nil)
-		if t != nil {
-			err = s.ServeTLS(l, "", "")
-		} else {
-			err = s.Serve(l)
-		}
+		err := serve()
 		if !errors.Is(err, http.ErrServerClosed) {
 			select {
 			case p.failed <- fmt.Errorf("serve %s: %w", l.Addr(), err):
