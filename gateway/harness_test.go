@@ -184,7 +184,9 @@ func serveDoor(t *testing.T, s *http1.Server) *front {
 			t.Errorf("calls are still running: %v", err)
 			_ = s.Close()
 		}
-		<-ended
+		if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
+			t.Error(err)
+		}
 	})
 	return d
 }

@@ -179,7 +179,8 @@ func (c *call) askOne(ctx *http1.Context, to *destination, t *ticket, h http.Hea
 	t.answered(to.group.now(), answer.StatusCode)
 	yes, header = answer.StatusCode/100 == 2, answer.Header.Clone()
 	_, _ = io.CopyN(io.Discard, answer, discardAtMost)
-	return yes, header, answer.Close()
+	answer.Close()
+	return yes, header, nil
 }
 
 // clientID finds the app that a request for authentication names: by Basic, in the query,

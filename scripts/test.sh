@@ -17,7 +17,7 @@ find_postgres() {
 find_postgres
 
 # program:Debian package
-wanted=(gcc:gcc curl:curl chromium:chromium node:nodejs npm:npm initdb:postgresql)
+wanted=(gcc:gcc curl:curl chromium:chromium node:nodejs npm:npm initdb:postgresql nginx:nginx-light)
 
 mapfile -t missing < <(scripts/install.sh "${wanted[@]}")
 find_postgres

@@ -61,6 +61,9 @@ func (r *Response) read(head string, _ *Request) error {
 		return malformed("Content-Length comes more than once, and differs")
 	}
 	r.Header = r.fields.header
+	if r.fields.lengths > 1 {
+		r.Header["Content-Length"] = r.Header["Content-Length"][:1]
+	}
 	if err := r.fields.coding(r.minor); err != nil {
 		return err
 	}
@@ -127,22 +130,21 @@ func (r *Response) Read(p []byte) (n int, err error) {
 
 // Close ends the answer. Its connection is kept where all of it was read, and all of the request
 // was sent.
-func (r *Response) Close() error {
+func (r *Response) Close() {
 	if r.closed {
-		return nil
+		return
 	}
 	r.closed = true
 	c := r.conn
 	r.ctx.attach(nil)
 	if r.taken {
-		return nil
+		return
 	}
 	sent := c.sender.sent()
 	if !errors.Is(r.err, io.EOF) || !r.keep || !sent || !c.in.empty() || c.aborted.Load() || !c.rest() {
 		c.sender.stop()
 		c.end()
 	}
-	return nil
 }
 
 // rest keeps the connection for another request; false where it isn't kept.

@@ -113,10 +113,3 @@ func (b *body) drain() bool {
 	b.err = http.ErrBodyReadAfterClose
 	return true
 }
-
-// waits says whether the client still waits for 100 Continue.
-func (b *body) waits() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.expects
-}

@@ -88,7 +88,7 @@ func (c *conn) write(p []byte) error {
 		c.writeBy(clock() + int64(c.server.StallTimeout))
 		defer c.writeBy(0)
 	}
-	_, err := c.Conn.Write(p)
+	_, err := c.Write(p)
 	return err
 }
 
@@ -199,7 +199,7 @@ func (c *conn) handle() (kept bool) {
 			if v != http.ErrAbortHandler {     //nolint:errorlint // net/http compares the panic value the same way
 				slog.Error("panic", "value", v, "stack", string(debug.Stack()))
 			}
-			_ = c.Conn.Close()
+			_ = c.Close()
 		}
 	}()
 	c.server.Handler.ServeHTTP(&c.res, &c.req)

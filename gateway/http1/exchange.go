@@ -181,7 +181,7 @@ func (c *ClientConn) sendAndWait() error {
 func readFD(fd uintptr, p []byte) (int, error) {
 	for {
 		n, err := syscall.Read(int(fd), p)
-		if err != syscall.EINTR { //nolint:errorlint // as the kernel answers
+		if err != syscall.EINTR {
 			return n, err
 		}
 	}
@@ -203,7 +203,7 @@ func (c *ClientConn) check() error {
 	err := raw.Read(func(fd uintptr) bool {
 		var one [1]byte
 		_, _, err := syscall.Recvfrom(int(fd), one[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-		quiet = err == syscall.EAGAIN //nolint:errorlint // as the kernel answers
+		quiet = err == syscall.EAGAIN
 		return true
 	})
 	if err != nil || !quiet {

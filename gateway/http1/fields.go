@@ -22,7 +22,6 @@ type fields struct {
 	chunked        bool
 	encodings      int
 	unknownCoding  bool
-	connection     []string
 	differentSizes bool
 }
 

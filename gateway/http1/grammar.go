@@ -2,7 +2,6 @@ package http1
 
 import (
 	"encoding/binary"
-	"errors"
 	"net/http"
 	"net/textproto"
 	"strings"
@@ -201,5 +200,3 @@ func nextLine(b []byte, begin int) (end int, ok bool, err error) {
 	}
 	return begin + i + 1, true, nil
 }
-
-var errNoMessage = errors.New("the connection ended before a message")

@@ -324,12 +324,12 @@ func (w *response) EnableFullDuplex() error {
 
 // SetReadDeadline bounds reading the body; up to two beats late, but for one that is over.
 func (w *response) SetReadDeadline(t time.Time) error {
-	w.conn.deadline(&w.conn.reading, t, w.conn.Conn.SetReadDeadline)
+	w.conn.deadline(&w.conn.reading, t, w.conn.SetReadDeadline)
 	return nil
 }
 
 // SetWriteDeadline bounds writing the answer in the same way.
 func (w *response) SetWriteDeadline(t time.Time) error {
-	w.conn.deadline(&w.conn.writing, t, w.conn.Conn.SetWriteDeadline)
+	w.conn.deadline(&w.conn.writing, t, w.conn.SetWriteDeadline)
 	return nil
 }

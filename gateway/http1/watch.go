@@ -105,8 +105,8 @@ type guarded struct {
 var past = time.Unix(1, 0)
 
 func (g *guarded) sweep(now int64) {
-	g.meet(&g.reading, now, g.Conn.SetReadDeadline)
-	g.meet(&g.writing, now, g.Conn.SetWriteDeadline)
+	g.meet(&g.reading, now, g.SetReadDeadline)
+	g.meet(&g.writing, now, g.SetWriteDeadline)
 }
 
 func (g *guarded) meet(at *atomic.Int64, now int64, set func(time.Time) error) {
@@ -121,8 +121,8 @@ func (g *guarded) meet(at *atomic.Int64, now int64, set func(time.Time) error) {
 	}
 }
 
-func (g *guarded) readBy(due int64)  { g.by(&g.reading, due, g.Conn.SetReadDeadline) }
-func (g *guarded) writeBy(due int64) { g.by(&g.writing, due, g.Conn.SetWriteDeadline) }
+func (g *guarded) readBy(due int64)  { g.by(&g.reading, due, g.SetReadDeadline) }
+func (g *guarded) writeBy(due int64) { g.by(&g.writing, due, g.SetWriteDeadline) }
 
 // by sets a deadline by clock; 0 for none.
 func (g *guarded) by(at *atomic.Int64, due int64, set func(time.Time) error) {
