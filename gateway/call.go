@@ -51,6 +51,7 @@ type call struct {
 	reader    *bodyReader // of the latest attempt
 	duplex    bool        // the body may be read while the answer is written
 	races     sync.WaitGroup
+	pooled    *[]byte // what the header that goes upstream was made in
 
 	mu        sync.Mutex // guards w against informational answers that come late
 	answering bool
@@ -98,6 +99,9 @@ func (c *call) end(err error) {
 	c.unfollow()
 	c.ctx.End(errEnded)
 	c.races.Wait()
+	if c.pooled != nil {
+		headerRoom.Put(c.pooled)
+	}
 	if c.body == nil {
 		return
 	}

@@ -44,7 +44,7 @@ type destination struct {
 
 // exchange sends the call to a destination and passes the answer on. A region's 421 is
 // not passed on: its header is returned.
-func (c *call) exchange(to *destination, h http.Header) (misdirected http.Header, err error) {
+func (c *call) exchange(to *destination, header []byte) (misdirected http.Header, err error) {
 	if err := to.group.acquire(&c.ctx); err != nil {
 		return nil, c.fail(to, err)
 	}
@@ -54,7 +54,7 @@ func (c *call) exchange(to *destination, h http.Header) (misdirected http.Header
 		// byte of an answer. HTTP/2 needs no such thing.
 		c.duplex = c.deadlines.control.EnableFullDuplex() == nil
 	}
-	resp, t, err := c.send(to, h)
+	resp, t, err := c.send(to, header)
 	if err != nil {
 		return nil, c.fail(to, err)
 	}
@@ -88,7 +88,7 @@ func (c *call) discard(resp *http1.Response) {
 // send tries the upstreams until one takes the call. Once there was a connection, the
 // call may have had an effect and is not sent again; one that can't have any is, once.
 // The caller closes the answer's body, and ends the ticket.
-func (c *call) send(to *destination, h http.Header) (*http1.Response, ticket, error) {
+func (c *call) send(to *destination, header []byte) (*http1.Response, ticket, error) {
 	var last error
 	var not tried
 	again := c.body == nil && !c.mayHaveEffect()
@@ -101,7 +101,7 @@ func (c *call) send(to *destination, h http.Header) (*http1.Response, ticket, er
 			break
 		}
 		not.add(t.index)
-		resp, t, connected, err := c.try(to, t, &not, h)
+		resp, t, connected, err := c.try(to, t, &not, header)
 		if err == nil {
 			return resp, t, nil
 		}
@@ -122,8 +122,8 @@ func (c *call) send(to *destination, h http.Header) (*http1.Response, ticket, er
 
 // once sends the call to the upstream of a ticket and tells its fleet what became of it. The
 // ticket has ended where there is an error.
-func (c *call) once(ctx *http1.Context, to *destination, t *ticket, h http.Header) (resp *http1.Response, connected bool, err error) {
-	resp, connected, err = c.attempt(ctx, to, to.group.upstreams[t.index], h)
+func (c *call) once(ctx *http1.Context, to *destination, t *ticket, header []byte) (resp *http1.Response, connected bool, err error) {
+	resp, connected, err = c.attempt(ctx, to, to.group.upstreams[t.index], header)
 	if err != nil {
 		o := c.outcome(to, t, connected, err)
 		if c.ctx.Err() == nil && ctx.Err() != nil { // the race is over
@@ -170,9 +170,9 @@ func ours(err error) bool {
 
 // attempt sends the call to one upstream. connected says whether there was a connection
 // to it when that failed.
-func (c *call) attempt(ctx *http1.Context, to *destination, u *upstream, h http.Header) (resp *http1.Response, connected bool, err error) {
+func (c *call) attempt(ctx *http1.Context, to *destination, u *upstream, header []byte) (resp *http1.Response, connected bool, err error) {
 	q := &http1.Request{
-		Method: c.r.Method, Target: u.prefix + c.target.raw, Host: u.host, Header: h,
+		Method: c.r.Method, Target: u.prefix + c.target.raw, Host: u.host, Header: header, Expects: c.r.Header["Expect"] != nil,
 		Again: !c.mayHaveEffect(), Inform: c.inform,
 	}
 	if to.keepHost {

@@ -5,9 +5,10 @@ import (
 	"net/http"
 	"net/netip"
 	"net/textproto"
-	"strconv"
 	"strings"
+	"sync"
 
+	"mpr/gateway/http1"
 	"mpr/problem"
 	"mpr/rules"
 )
@@ -119,52 +120,75 @@ func upgradeTo(r *http.Request) string {
 	return ""
 }
 
-// forwardedHeader makes the header that goes upstream: the client's, without what is
+// forwardedHeader makes the header that goes upstream, as lines: the client's, without what is
 // about the connection, and with what only we may say. decision is nil for a request that
 // the rules have nothing to do with.
-func (c *call) forwardedHeader(decision *rules.Decision) http.Header {
+func (c *call) forwardedHeader(decision *rules.Decision) []byte {
 	r, companyHeader := c.r, textproto.CanonicalMIMEHeaderKey(c.policy.CompanyHeader)
 	listed := connectionOptions(r.Header["Connection"])
-	h := make(http.Header, len(r.Header)+8)
+	traced := c.traced()
+	b := c.room()
 	for name, values := range r.Header {
 		// RFC 9110 section 7.6.1: a sender must not list a header in Connection that is
 		// meant for all recipients. The access token is: removing it would turn the call
 		// into one without a caller.
-		if dropped(name, companyHeader) || name != "Authorization" && contains(listed, name) {
+		if dropped(name, companyHeader) || name != "Authorization" && contains(listed, name) || traced[name] != nil ||
+			name == "Content-Length" { // which is made anew
 			continue
 		}
-		h[name] = values
+		for _, v := range values {
+			b = http1.AppendField(b, name, v)
+		}
 	}
 	if hasToken(r.Header["Te"], "trailers") {
-		h["Te"] = trailers
+		b = http1.AppendField(b, "Te", "trailers")
 	}
 	if c.upgrade != "" {
-		h["Connection"], h["Upgrade"] = []string{"Upgrade"}, []string{c.upgrade}
-	}
-	values := make([]string, 0, 7) // one allocation for all the values below
-	set := func(name, value string) {
-		values = append(values, value)
-		h[name] = values[len(values)-1 : len(values) : len(values)]
+		b = http1.AppendField(b, "Connection", "Upgrade")
+		b = http1.AppendField(b, "Upgrade", c.upgrade)
 	}
 	if decision != nil && decision.Company != 0 {
-		set(companyHeader, decision.Company.String())
-		set(epochHeader, strconv.FormatInt(int64(decision.Placement.Epoch), 10))
+		b = http1.AppendNumber(b, companyHeader, int64(decision.Company))
+		b = http1.AppendNumber(b, epochHeader, int64(decision.Placement.Epoch))
 	}
-	set(problem.RequestIDHeader, c.w.Header().Get(problem.RequestIDHeader))
+	b = http1.AppendField(b, problem.RequestIDHeader, c.w.Header().Get(problem.RequestIDHeader))
 	if r.Host != "" {
-		set("X-Forwarded-Host", r.Host)
+		b = http1.AppendField(b, "X-Forwarded-Host", r.Host)
 	}
 	from, proto := c.origin()
-	set("X-Forwarded-For", from)
-	set("X-Forwarded-Proto", proto)
+	b = http1.AppendField(b, "X-Forwarded-For", from)
+	b = http1.AppendField(b, "X-Forwarded-Proto", proto)
 	// RFC 9110 section 7.6.3: a gateway "MUST send an appropriate Via header field in each
 	// inbound request message".
-	set("Via", via(r))
+	b = http1.AppendField(b, "Via", via(r))
+	for name, values := range traced {
+		b = http1.AppendField(b, name, values[0])
+	}
+	return b
+}
+
+// traced is what the header says of the trace; nil where nothing is traced.
+func (c *call) traced() http.Header {
+	if !c.observed().Traces() {
+		return nil
+	}
+	h := http.Header{}
 	c.observed().Inject(&c.ctx, h)
 	return h
 }
 
-var trailers = []string{"trailers"}
+// headerRoom are buffers that headers are made in.
+var headerRoom = sync.Pool{New: func() any { b := make([]byte, 0, 2<<10); return &b }}
+
+// room is a buffer for a header. The one that a call takes from the pool goes back at its end;
+// further ones, which few calls need, don't: what was sent before may still be under way.
+func (c *call) room() []byte {
+	if c.pooled != nil {
+		return nil
+	}
+	c.pooled, _ = headerRoom.Get().(*[]byte)
+	return (*c.pooled)[:0]
+}
 
 func via(r *http.Request) string {
 	us := "1.1 mpr"

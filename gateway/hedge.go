@@ -104,27 +104,27 @@ type finish struct {
 
 // try sends the call to the upstream of a ticket, and to another one as well where that is
 // late and such calls are hedged. The answer comes with the ticket that it came by.
-func (c *call) try(to *destination, t ticket, not *tried, h http.Header) (*http1.Response, ticket, bool, error) {
+func (c *call) try(to *destination, t ticket, not *tried, header []byte) (*http1.Response, ticket, bool, error) {
 	if to.group.hedges.percent == 0 || c.body != nil || c.upgrade != "" || c.r.Method != http.MethodGet && c.r.Method != http.MethodHead {
-		resp, connected, err := c.once(&c.ctx, to, &t, h)
+		resp, connected, err := c.once(&c.ctx, to, &t, header)
 		return resp, t, connected, err
 	}
 	late, known := to.group.hedges.counts()
 	if !known || len(to.group.upstreams) < 2 {
 		began := time.Now()
-		resp, connected, err := c.once(&c.ctx, to, &t, h)
+		resp, connected, err := c.once(&c.ctx, to, &t, header)
 		if err == nil {
 			to.group.hedges.answered(time.Since(began))
 		}
 		return resp, t, connected, err
 	}
-	f := c.race(to, t, not, h, late)
+	f := c.race(to, t, not, header, late)
 	return f.resp, f.ticket, f.connected, f.err
 }
 
 // race sends the call to a second upstream if the first is late. The answer that comes first
 // counts; the other call is called off.
-func (c *call) race(to *destination, t ticket, not *tried, h http.Header, late time.Duration) finish {
+func (c *call) race(to *destination, t ticket, not *tried, header []byte, late time.Duration) finish {
 	var won atomic.Bool
 	finishes := make(chan finish, 2)
 	var release sync.Once // the slot of the second one, by who is of no use
@@ -136,7 +136,7 @@ func (c *call) race(to *destination, t ticket, not *tried, h http.Header, late t
 		c.races.Go(func() {
 			began := time.Now()
 			f := finish{ticket: t}
-			f.resp, f.connected, f.err = c.once(ctx, to, &f.ticket, h) // closed by whom it goes to
+			f.resp, f.connected, f.err = c.once(ctx, to, &f.ticket, header) // closed by whom it goes to
 			if f.err == nil {
 				to.group.hedges.answered(time.Since(began))
 				if !won.CompareAndSwap(false, true) {

@@ -140,12 +140,12 @@ func (c *call) likely(project company.ID) []company.Region {
 
 // ask puts a question to a region: the call's target by GET, with a header that clients
 // can't send. Yes is any status of success.
-func (c *call) ask(to *destination, question string, h http.Header) (yes bool, header http.Header, err error) {
+func (c *call) ask(to *destination, question string, lines []byte) (yes bool, header http.Header, err error) {
 	if err := to.group.acquire(&c.ctx); err != nil {
 		return false, nil, err
 	}
 	defer to.group.release()
-	h[questionHeader] = []string{question}
+	lines = http1.AppendField(lines, questionHeader, question)
 	ctx := new(http1.Context)
 	ctx.Begin(&c.ctx)
 	defer c.ctx.AfterFunc(func() { ctx.End(errEnded) })()
@@ -158,7 +158,7 @@ func (c *call) ask(to *destination, question string, h http.Header) (yes bool, h
 			return false, nil, errors.Join(last, err)
 		}
 		not.add(t.index)
-		yes, header, err := c.askOne(ctx, to, &t, h)
+		yes, header, err := c.askOne(ctx, to, &t, lines)
 		if err == nil {
 			return yes, header, nil
 		}
@@ -168,10 +168,10 @@ func (c *call) ask(to *destination, question string, h http.Header) (yes bool, h
 }
 
 // askOne puts a question to one upstream.
-func (c *call) askOne(ctx *http1.Context, to *destination, t *ticket, h http.Header) (yes bool, header http.Header, err error) {
+func (c *call) askOne(ctx *http1.Context, to *destination, t *ticket, lines []byte) (yes bool, header http.Header, err error) {
 	defer t.end()
 	u := to.group.upstreams[t.index]
-	answer, connected, err := u.client.Send(ctx, &http1.Request{Method: http.MethodGet, Target: u.prefix + c.target.raw, Host: u.host, Header: h, Again: true})
+	answer, connected, err := u.client.Send(ctx, &http1.Request{Method: http.MethodGet, Target: u.prefix + c.target.raw, Host: u.host, Header: lines, Again: true})
 	if err != nil {
 		t.failed(to.group.now(), c.outcome(to, t, connected, err))
 		return false, nil, err

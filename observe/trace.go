@@ -94,6 +94,9 @@ func endSpan(span trace.Span, d *Door, c *Call) {
 	span.End()
 }
 
+// Traces says whether calls are traced, so that [Door.Inject] does something.
+func (d *Door) Traces() bool { return d != nil && d.process.tracing() }
+
 // Inject puts the span of the context into the header of a request to one of our own processes,
 // and takes away what a client had there. Where nothing is traced the client's stays: it means
 // something to services behind us.

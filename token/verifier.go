@@ -252,14 +252,27 @@ func Bearer(values []string) (string, error) {
 	}
 	scheme, token, ok := strings.Cut(values[0], " ")
 	token = strings.TrimLeft(token, " ")
-	if len(values) > 1 || !ok || !strings.EqualFold(scheme, "Bearer") || token == "" || strings.ContainsFunc(token, notInToken) {
+	if len(values) > 1 || !ok || !strings.EqualFold(scheme, "Bearer") || token == "" || !isB64Token(token) {
 		return "", problem.New(problem.InvalidToken,
 			"The access token is invalid: send the Authorization header once, as \"Bearer <access token>\".")
 	}
 	return token, nil
 }
 
-// notInToken says whether a character can't stand in a b64token (RFC 6750 section 2.1).
-func notInToken(c rune) bool {
-	return (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && !strings.ContainsRune("-._~+/=", c)
+// isB64Token says whether a text holds what a b64token may (RFC 6750 section 2.1).
+func isB64Token(s string) bool {
+	for i := range len(s) {
+		if !inToken[s[i]] {
+			return false
+		}
+	}
+	return true
 }
+
+// inToken are the bytes of a b64token.
+var inToken = func() (in [256]bool) {
+	for _, c := range []byte("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~+/=") {
+		in[c] = true
+	}
+	return in
+}()

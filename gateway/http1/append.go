@@ -32,15 +32,15 @@ func appendHeader(b []byte, h http.Header, leftOut func(string) bool) []byte {
 			continue
 		}
 		for _, v := range values {
-			b = appendField(b, name, v)
+			b = AppendField(b, name, v)
 		}
 	}
 	return b
 }
 
-// appendField appends a line. What could end the line early doesn't: names that are none are left
+// AppendField appends a line of a header. What could end the line early doesn't: names that are none are left
 // out, and line ends in values become spaces.
-func appendField(b []byte, name, value string) []byte {
+func AppendField(b []byte, name, value string) []byte {
 	for i := range len(name) {
 		if class[name[i]]&inToken == 0 {
 			return b
@@ -57,5 +57,13 @@ func appendField(b []byte, name, value string) []byte {
 		}, value)
 	}
 	b = append(b, value...)
+	return append(b, "\r\n"...)
+}
+
+// AppendNumber appends a line of a header whose value is a number.
+func AppendNumber(b []byte, name string, n int64) []byte {
+	b = append(b, name...)
+	b = append(b, ": "...)
+	b = strconv.AppendInt(b, n, 10)
 	return append(b, "\r\n"...)
 }

@@ -15,8 +15,10 @@ import (
 // Request is what is sent to an upstream.
 type Request struct {
 	Method, Target, Host string
-	// Header is sent as it is, but for what is about the framing: that is made of the rest.
-	Header http.Header
+	// Header are lines as [AppendField] makes them, without Host and what is about the framing:
+	// that is made of the rest. Expects says that they hold an Expect of 100-continue.
+	Header  []byte
+	Expects bool
 	// Body has Length bytes, or any number where that is -1; nil: there is none. It is read by
 	// another goroutine, which may go on when the answer is over, until the body says that it has
 	// ended. It isn't closed.
@@ -167,15 +169,6 @@ func appendRequest(b []byte, q *Request) ([]byte, error) {
 	b = append(b, " HTTP/1.1\r\nHost: "...)
 	b = append(b, q.Host...)
 	b = append(b, "\r\n"...)
-	b = appendHeader(b, q.Header, requestFraming)
+	b = append(b, q.Header...)
 	return appendRequestFraming(b, q), nil
-}
-
-// requestFraming says which of a request's headers are made anew.
-func requestFraming(name string) bool {
-	switch name {
-	case "Host", "Content-Length", "Transfer-Encoding", "Trailer":
-		return true
-	}
-	return false
 }

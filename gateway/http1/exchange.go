@@ -262,7 +262,7 @@ func (s *sender) reset(c *ClientConn, q *Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.conn, s.q, s.runs, s.err, s.off, s.asked = c, q, q.Body != nil && q.Length != 0, nil, false, nil
-	if s.runs && hasOption(q.Header["Expect"], "100-continue") {
+	if s.runs && q.Expects {
 		s.asked = make(chan bool, 1)
 	}
 }
@@ -386,7 +386,7 @@ func (s *sender) sendChunks(c *ClientConn, q *Request, buf []byte) error {
 			b = append(b, "0\r\n"...)
 			for name, values := range q.Trailer {
 				for _, v := range values {
-					b = appendField(b, name, v)
+					b = AppendField(b, name, v)
 				}
 			}
 			return s.write(c, append(b, "\r\n"...))
@@ -433,7 +433,7 @@ func appendRequestFraming(b []byte, q *Request) []byte {
 			for name := range q.Trailer {
 				names = append(names, name)
 			}
-			b = appendField(b, "Trailer", strings.Join(names, ", "))
+			b = AppendField(b, "Trailer", strings.Join(names, ", "))
 		}
 	case q.Method == http.MethodPost, q.Method == http.MethodPut, q.Method == http.MethodPatch:
 		b = append(b, "Content-Length: 0\r\n"...)

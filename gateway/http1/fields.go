@@ -27,7 +27,7 @@ type fields struct {
 
 func (f *fields) reset() {
 	if f.header == nil {
-		f.header = make(http.Header, 16)
+		f.header = http.Header{}
 	} else {
 		clear(f.header)
 	}

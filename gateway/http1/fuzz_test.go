@@ -129,7 +129,7 @@ func FuzzAppendField(f *testing.F) {
 	f.Add("X-A", "b\r\nX-B: c")
 	f.Add("X A\r\n", "\x00")
 	f.Fuzz(func(t *testing.T, name, value string) {
-		b := appendField(nil, name, value)
+		b := AppendField(nil, name, value)
 		if len(b) > 0 && (bytes.Count(b, []byte("\n")) != 1 || bytes.Count(b, []byte("\r")) != 1 || bytes.IndexByte(b, 0) >= 0 || !bytes.HasSuffix(b, []byte("\r\n"))) {
 			t.Errorf("%q: %q becomes %q", name, value, b)
 		}

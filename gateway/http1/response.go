@@ -44,7 +44,7 @@ type response struct {
 
 func (w *response) begin() {
 	if w.header == nil {
-		w.header = make(http.Header, 16)
+		w.header = http.Header{}
 	} else {
 		clear(w.header)
 	}
@@ -131,7 +131,7 @@ func (w *response) frame() {
 		w.chunked = true
 		w.out = append(w.out, "Transfer-Encoding: chunked\r\n"...)
 		for _, v := range w.header["Trailer"] {
-			w.out = appendField(w.out, "Trailer", v)
+			w.out = AppendField(w.out, "Trailer", v)
 		}
 	default:
 		w.close = true // the end of the connection is that of the body
@@ -139,7 +139,7 @@ func (w *response) frame() {
 	switch {
 	case w.status == http.StatusSwitchingProtocols:
 		for _, v := range connection {
-			w.out = appendField(w.out, "Connection", v)
+			w.out = AppendField(w.out, "Connection", v)
 		}
 	case w.close:
 		w.out = append(w.out, "Connection: close\r\n"...)
@@ -148,7 +148,7 @@ func (w *response) frame() {
 	}
 	if date, ok := w.header["Date"]; ok {
 		for _, v := range date {
-			w.out = appendField(w.out, "Date", v)
+			w.out = AppendField(w.out, "Date", v)
 		}
 	} else {
 		w.out = append(w.out, "Date: "...)
@@ -286,14 +286,14 @@ func (w *response) trailers() {
 				continue
 			}
 			for _, v := range w.header[name] {
-				w.out = appendField(w.out, name, v)
+				w.out = AppendField(w.out, name, v)
 			}
 		}
 	}
 	for key, values := range w.header {
 		if name, ok := strings.CutPrefix(key, http.TrailerPrefix); ok {
 			for _, v := range values {
-				w.out = appendField(w.out, name, v)
+				w.out = AppendField(w.out, name, v)
 			}
 		}
 	}
