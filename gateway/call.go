@@ -43,8 +43,11 @@ type call struct {
 	oauth   bool   // refusals take the form of RFC 6749
 
 	// ctx ends when the client goes away.
-	ctx       http1.Context
-	unfollow  func() bool // ends the watch for a client that goes away
+	ctx http1.Context
+	// What ends the watch for a client that goes away: the context of its connection, or a
+	// function where that isn't one of ours.
+	whose     *http1.Context
+	unfollow  func() bool
 	deadlines deadlines
 	body      *body       // nil if the request has none
 	announced []string    // the trailers that may go upstream
@@ -65,23 +68,33 @@ func newCall(s *Service, door rules.Door, w http.ResponseWriter, r *http.Request
 	ctx, endSpan := c.observed().Span(r.Context(), r)
 	c.endSpan = endSpan
 	c.ctx.Begin(ctx)
-	c.deadlines = deadlines{control: http.NewResponseController(w), stall: s.limits.StallTimeout}
+	c.deadlines = deadlines{control: *http.NewResponseController(w), stall: s.limits.StallTimeout}
 	if r.Body != nil && r.Body != http.NoBody && r.ContentLength != 0 { // HTTP/2 has a body where there is none
 		c.body = &body{request: r, deadlines: &c.deadlines, max: s.limits.MaxBody, trailer: r.Trailer}
 		c.announced = c.announcedTrailers()
 	} else {
 		c.upgrade = upgradeTo(r)
 	}
-	c.unfollow = afterFunc(r.Context(), c.clientLeft) // which may be at once
+	c.follow(r.Context())
 	return c
 }
 
-// afterFunc is [context.AfterFunc], which costs more than the contexts of package http1 need.
-func afterFunc(ctx context.Context, f func()) (stop func() bool) {
-	if own, ok := ctx.(*http1.Context); ok {
-		return own.AfterFunc(f)
+// follow has the call end when its client goes away, which may be at once.
+func (c *call) follow(client context.Context) {
+	if own, ok := client.(*http1.Context); ok {
+		own.Bind(&c.ctx, errClientGone)
+		c.whose = own
+		return
 	}
-	return context.AfterFunc(ctx, f)
+	c.unfollow = context.AfterFunc(client, c.clientLeft)
+}
+
+func (c *call) leaveClient() {
+	if c.whose != nil {
+		c.whose.Bind(nil, nil)
+	} else {
+		c.unfollow()
+	}
 }
 
 // clientLeft ends the call when the server says that the client has gone. It says so too
@@ -96,7 +109,7 @@ func (c *call) clientLeft() {
 func (c *call) end(err error) {
 	c.account()
 	defer c.witness()
-	c.unfollow()
+	c.leaveClient()
 	c.ctx.End(errEnded)
 	c.races.Wait()
 	if c.pooled != nil {
@@ -292,10 +305,7 @@ func (c *call) region(code company.Region) (*destination, *problem.Problem) {
 	if err != nil {
 		return nil, unreachable("The region "+string(code), problem.RegionUnavailable).In(string(code)).Because(err)
 	}
-	return &destination{
-		group: group, name: "The region " + string(code), region: code,
-		unavailable: problem.RegionUnavailable, late: problem.RegionTimeout, broken: problem.BadUpstreamAnswer,
-	}, nil
+	return &group.region, nil
 }
 
 // mayHaveEffect says whether the call may change anything (RFC 9110 section 9.2.1).

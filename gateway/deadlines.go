@@ -15,7 +15,7 @@ const lingerTime = time.Second
 // one that stalls doesn't. Renewing costs a timer, so it is done at most every quarter of
 // the time that is allowed; a stall is noticed after 1 to 1.5 times that.
 type deadlines struct {
-	control *http.ResponseController
+	control http.ResponseController
 	stall   time.Duration
 
 	// mu guards the read side: the request's body is read by the goroutine that sends it,

@@ -173,7 +173,7 @@ func ours(err error) bool {
 func (c *call) attempt(ctx *http1.Context, to *destination, u *upstream, header []byte) (resp *http1.Response, connected bool, err error) {
 	q := &http1.Request{
 		Method: c.r.Method, Target: u.prefix + c.target.raw, Host: u.host, Header: header, Expects: c.r.Header["Expect"] != nil,
-		Again: !c.mayHaveEffect(), Inform: c.inform,
+		Again: !c.mayHaveEffect(), Sender: c,
 	}
 	if to.keepHost {
 		q.Host = c.r.Host
@@ -181,7 +181,7 @@ func (c *call) attempt(ctx *http1.Context, to *destination, u *upstream, header 
 	if c.body != nil {
 		q.Trailer = c.trailers()
 		c.reader = c.body.open(q.Trailer)
-		q.Body, q.Length, q.Broken = c.reader, c.r.ContentLength, c.reader.abandon
+		q.Body, q.Length = c.reader, c.r.ContentLength
 	}
 	return u.client.Send(ctx, q)
 }
@@ -214,9 +214,12 @@ func (c *call) announcedTrailers() []string {
 	return names
 }
 
-// inform passes an informational answer on, such as 103 (RFC 8297). Where two upstreams race,
+// Broken tells that the upstream is gone while it is sent the body.
+func (c *call) Broken() { c.reader.abandon() }
+
+// Inform passes an informational answer on, such as 103 (RFC 8297). Where two upstreams race,
 // either may have one.
-func (c *call) inform(code int, header http.Header) {
+func (c *call) Inform(code int, header http.Header) {
 	// RFC 9110 section 15.2: "A server MUST NOT send a 1xx response to an HTTP/1.0 client."
 	if !c.r.ProtoAtLeast(1, 1) {
 		return

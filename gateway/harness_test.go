@@ -39,7 +39,7 @@ const issuer = "https://login.procore.com"
 
 // gate is a gateway on a real directory and real tokens, before upstreams of the test.
 type gate struct {
-	t         *testing.T
+	t         testing.TB
 	service   *Service
 	directory *directory.Directory
 	replica   *directory.Replica
@@ -58,7 +58,7 @@ type handlers map[string]http.HandlerFunc
 // numbers are those of the regions that tests use.
 var numbers = map[string]int{"US01": 0, "US02": 16, "EU01": 17, "DE01": 18}
 
-func start(t *testing.T, upstreams handlers, setups ...setup) *gate {
+func start(t testing.TB, upstreams handlers, setups ...setup) *gate {
 	t.Helper()
 	ctx := t.Context()
 	server, err := directory.StartServer(directory.ServerOptions{Dir: t.TempDir()})
@@ -164,7 +164,7 @@ type front struct {
 
 func (d *front) Client() *http.Client { return d.client }
 
-func serveDoor(t *testing.T, s *http1.Server) *front {
+func serveDoor(t testing.TB, s *http1.Server) *front {
 	t.Helper()
 	s.HeaderTimeout, s.IdleTimeout, s.StallTimeout = 10*time.Second, time.Minute, 10*time.Second
 	s.Refused = func(w http.ResponseWriter, r *http.Request, e *http1.Error) {
@@ -224,7 +224,7 @@ func (g *gate) send(method, target string, h http.Header, body io.Reader) reply 
 	return do(g.t, g.api.Client(), request(g.t, method, g.api.URL+target, h, body))
 }
 
-func request(t *testing.T, method, url string, h http.Header, body io.Reader) *http.Request {
+func request(t testing.TB, method, url string, h http.Header, body io.Reader) *http.Request {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), method, url, body)
 	must(t, err)
@@ -232,7 +232,7 @@ func request(t *testing.T, method, url string, h http.Header, body io.Reader) *h
 	return r
 }
 
-func do(t *testing.T, client *http.Client, r *http.Request) reply {
+func do(t testing.TB, client *http.Client, r *http.Request) reply {
 	t.Helper()
 	resp, err := client.Do(r)
 	must(t, err)
@@ -243,7 +243,7 @@ func do(t *testing.T, client *http.Client, r *http.Request) reply {
 }
 
 // want checks status and, for a refusal, its code.
-func (r reply) want(t *testing.T, status int, code problem.Code) {
+func (r reply) want(t testing.TB, status int, code problem.Code) {
 	t.Helper()
 	var refusal struct {
 		Code      problem.Code
@@ -266,14 +266,14 @@ func (r reply) want(t *testing.T, status int, code problem.Code) {
 
 // wire is a client that writes its requests by hand.
 type wire struct {
-	t *testing.T
+	t testing.TB
 	net.Conn
 	r *bufio.Reader
 }
 
 func (g *gate) dial() *wire { return dialTo(g.t, g.api.Listener.Addr().String()) }
 
-func dialTo(t *testing.T, address string) *wire {
+func dialTo(t testing.TB, address string) *wire {
 	t.Helper()
 	conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", address)
 	must(t, err)
@@ -340,7 +340,7 @@ func (k *keys) AddSigningKey(_ context.Context, key token.StoredKey, first bool)
 func (k *keys) DeleteSigningKey(context.Context, string) error { return nil }
 
 // closedPort is an address where nobody listens.
-func closedPort(t *testing.T) string {
+func closedPort(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
@@ -351,14 +351,14 @@ func closedPort(t *testing.T) string {
 // hang keeps a handler busy until its caller goes away.
 func hang(r *http.Request) { <-r.Context().Done() }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
 	}
 }
 
-func closeLater(t *testing.T, c io.Closer) {
+func closeLater(t testing.TB, c io.Closer) {
 	t.Cleanup(func() {
 		if err := c.Close(); err != nil {
 			t.Error(err)
@@ -367,7 +367,7 @@ func closeLater(t *testing.T, c io.Closer) {
 }
 
 // arrives waits for a value from another goroutine.
-func arrives[T any](t *testing.T, from <-chan T, what string) T {
+func arrives[T any](t testing.TB, from <-chan T, what string) T {
 	t.Helper()
 	select {
 	case v := <-from:

@@ -31,11 +31,16 @@ func hopByHop(name string) bool {
 	return false
 }
 
-// reserved says whether a header (in lower case) is one that the gateway sets itself, so
-// that the client's is dropped.
-func reserved(lower, companyHeader string) bool {
-	return strings.HasPrefix(lower, ourPrefix) || strings.HasPrefix(lower, "x-forwarded-") || lower == "forwarded" ||
-		lower == "x-request-id" || lower == "via" || strings.EqualFold(lower, companyHeader)
+// reserved says whether a header is one that the gateway sets itself, so that the client's is
+// dropped.
+func reserved(name, companyHeader string) bool {
+	return hasPrefix(name, ourPrefix) || hasPrefix(name, "x-forwarded-") || strings.EqualFold(name, "forwarded") ||
+		strings.EqualFold(name, problem.RequestIDHeader) || strings.EqualFold(name, "via") || strings.EqualFold(name, companyHeader)
+}
+
+// hasPrefix says whether a name begins with a prefix, in capitals or not.
+func hasPrefix(name, prefix string) bool {
+	return len(name) >= len(prefix) && strings.EqualFold(name[:len(prefix)], prefix)
 }
 
 // dropped says whether a client's header (canonical name) must not reach an upstream.
@@ -53,7 +58,7 @@ func dropped(name, companyHeader string) bool {
 	if plain {
 		switch name[0] {
 		case 'M', 'X', 'F', 'V', companyHeader[0]:
-			return reserved(strings.ToLower(name), companyHeader)
+			return reserved(name, companyHeader)
 		}
 		return false
 	}
@@ -70,7 +75,7 @@ func dropped(name, companyHeader string) bool {
 	case "Authorization", "Host", "Content-Length", "Cookie":
 		return true
 	default:
-		return hopByHop(canonical) || reserved(strings.ToLower(name), companyHeader)
+		return hopByHop(canonical) || reserved(name, companyHeader)
 	}
 }
 

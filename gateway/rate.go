@@ -25,7 +25,14 @@ func (c *call) rate(h http.Header) {
 	if !v.Limited {
 		return
 	}
-	values := []string{strconv.FormatInt(v.Limit, 10), strconv.FormatInt(v.Remaining, 10), strconv.FormatInt(v.Reset, 10)}
+	// One text for all three, and one slice.
+	var digits [3 * 20]byte
+	b := strconv.AppendInt(digits[:0], v.Limit, 10)
+	first := len(b)
+	b = strconv.AppendInt(b, v.Remaining, 10)
+	second := len(b)
+	text := string(strconv.AppendInt(b, v.Reset, 10))
+	values := []string{text[:first], text[first:second], text[second:]}
 	for i, name := range [...]string{rateLimitHeader, rateRemainingHeader, rateResetHeader} {
 		h[name] = values[i : i+1 : i+1]
 	}

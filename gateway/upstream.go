@@ -16,6 +16,7 @@ import (
 
 	"mpr/company"
 	"mpr/gateway/http1"
+	"mpr/problem"
 )
 
 const (
@@ -71,6 +72,10 @@ func (p *pool) of(info company.RegionInfo) (*group, error) {
 	if before != nil {
 		g.inherit(before)
 	}
+	g.region = destination{
+		group: g, name: "The region " + string(info.Code), region: info.Code,
+		unavailable: problem.RegionUnavailable, late: problem.RegionTimeout, broken: problem.BadUpstreamAnswer,
+	}
 	g.begin()
 	groups := make(map[company.Region]*group, len(old)+1)
 	for code, g := range old {
@@ -99,6 +104,7 @@ type group struct {
 	healthPath string
 	upstreams  []*upstream
 	fleet      *fleet
+	region     destination // where it is that of a region
 	born       time.Time
 	dialer     *net.Dialer
 	patience   time.Duration

@@ -186,9 +186,9 @@ func Handler(next http.Handler) http.Handler {
 		id := r.Header.Get(RequestIDHeader)
 		if !ValidRequestID(id) {
 			id = NewRequestID()
-			r.Header.Set(RequestIDHeader, id)
 		}
-		w.Header().Set(RequestIDHeader, id)
+		values := []string{id}
+		r.Header[RequestIDHeader], w.Header()[RequestIDHeader] = values[:1:1], values[:1:1]
 		defer func() {
 			v := recover()
 			if v == nil {

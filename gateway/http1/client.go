@@ -29,10 +29,17 @@ type Request struct {
 	// Again says that the request may be sent once more where a connection that was kept has
 	// turned out to have ended.
 	Again bool
-	// Inform is told informational answers, but for 100; nil: nobody is.
-	Inform func(status int, h http.Header)
-	// Broken is called where the upstream is gone before it has got the body; nil: nobody waits.
-	Broken func()
+	// Sender is told what happens meanwhile; nil: nobody is.
+	Sender Sender
+}
+
+// Sender is whose request it is.
+type Sender interface {
+	// Inform tells of an informational answer, but for 100.
+	Inform(status int, h http.Header)
+	// Broken tells that the upstream is gone before it has got the body, which may still be waited
+	// for.
+	Broken()
 }
 
 // Errors of an exchange with an upstream.

@@ -16,12 +16,15 @@ type Context struct {
 	done  chan struct{}
 	after map[*func()]struct{}
 	conn  *ClientConn // that the call is sent on
+	// bound ends with it, for a cause of its own.
+	bound *Context
+	why   error
 }
 
 // Begin makes it a context that lives until [Context.End]. It has the values of its parent, and
 // doesn't end with it.
 func (c *Context) Begin(parent context.Context) {
-	c.parent, c.cause, c.done, c.after, c.conn = parent, nil, nil, nil, nil
+	c.parent, c.cause, c.done, c.after, c.conn, c.bound, c.why = parent, nil, nil, nil, nil, nil, nil
 }
 
 // End ends the context: whoever waits for it goes on, and what is sent with it is broken off. The
@@ -39,9 +42,12 @@ func (c *Context) End(cause error) {
 	if c.conn != nil {
 		c.conn.abort()
 	}
-	after := c.after
-	c.after = nil
+	after, bound, why := c.after, c.bound, c.why
+	c.after, c.bound = nil, nil
 	c.mu.Unlock()
+	if bound != nil {
+		bound.End(why)
+	}
 	for f := range after {
 		(*f)()
 	}
@@ -102,6 +108,20 @@ func (c *Context) AfterFunc(f func()) (stop func() bool) {
 		_, there := c.after[key]
 		delete(c.after, key)
 		return there
+	}
+}
+
+// Bind has another context end with this one, for a cause; nil: none any more. It is for one at a
+// time, and costs less than [Context.AfterFunc].
+func (c *Context) Bind(other *Context, why error) {
+	c.mu.Lock()
+	over := c.cause != nil
+	if !over {
+		c.bound, c.why = other, why
+	}
+	c.mu.Unlock()
+	if over && other != nil {
+		other.End(why)
 	}
 }
 

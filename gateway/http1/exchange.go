@@ -24,10 +24,15 @@ const answerBuffer = 4 << 10
 // only a body is sent by another one.
 type ClientConn struct {
 	guarded
-	client    *Client
-	in        reader
-	out       []byte
-	raw       syscall.RawConn // nil over TLS
+	client *Client
+	in     reader
+	out    []byte
+	raw    syscall.RawConn // nil over TLS
+	// What [ClientConn.sendAndWait] works with.
+	onReadable func(fd uintptr) bool
+	sent       bool
+	failed     error
+
 	resp      Response
 	sender    sender
 	aborted   atomic.Bool
@@ -43,7 +48,7 @@ func newClientConn(client *Client, nc net.Conn) *ClientConn {
 	c.resp.conn = c
 	if tcp, ok := nc.(syscall.Conn); ok {
 		if raw, err := tcp.SyscallConn(); err == nil {
-			c.raw = raw
+			c.raw, c.onReadable = raw, c.tryRead
 		}
 	}
 	return c
@@ -105,8 +110,8 @@ func (c *ClientConn) exchange(ctx *Context, q *Request) (*Response, error) {
 	}
 	ctx.attach(nil)
 	c.end()
-	if c.sender.stop() && q.Broken != nil {
-		q.Broken()
+	if c.sender.stop() && q.Sender != nil {
+		q.Sender.Broken()
 	}
 	return nil, err
 }
@@ -149,33 +154,32 @@ func (c *ClientConn) sendAndWait() error {
 		_, err := c.Write(c.out)
 		return err
 	}
-	sent, n := false, 0
-	var failed error
-	err := c.raw.Read(func(fd uintptr) bool {
-		got, err := readFD(fd, c.in.buf)
-		if err == syscall.EAGAIN { //nolint:errorlint // as the kernel answers
-			if sent {
-				return false
-			}
-			sent = true
-			_, failed = c.Write(c.out)
-			return failed != nil
-		}
-		n, failed = got, err
-		return true
-	})
+	c.sent, c.failed = false, nil
+	err := c.raw.Read(c.onReadable)
 	switch {
-	case !sent:
+	case !c.sent:
 		return errStale
 	case err != nil:
 		return err
-	case failed == nil && n == 0, errors.Is(failed, syscall.ECONNRESET), errors.Is(failed, syscall.EPIPE):
+	case c.failed == nil && c.in.empty(), errors.Is(c.failed, syscall.ECONNRESET), errors.Is(c.failed, syscall.EPIPE):
 		return errUnanswered
-	case failed != nil:
-		return failed
 	}
-	c.in.r, c.in.w = 0, n
-	return nil
+	return c.failed
+}
+
+// tryRead is called until it says true: first at once, and then when there is something to read.
+func (c *ClientConn) tryRead(fd uintptr) bool {
+	n, err := readFD(fd, c.in.buf)
+	if err == syscall.EAGAIN { //nolint:errorlint // as the kernel answers
+		if c.sent {
+			return false
+		}
+		c.sent = true
+		_, c.failed = c.Write(c.out)
+		return c.failed != nil
+	}
+	c.in.r, c.in.w, c.failed = 0, max(n, 0), err
+	return true
 }
 
 func readFD(fd uintptr, p []byte) (int, error) {
@@ -234,8 +238,8 @@ func (c *ClientConn) readHead(q *Request) error {
 			c.readBy(0)
 			r.frame(q)
 			return nil
-		case q.Inform != nil:
-			q.Inform(r.StatusCode, r.Header)
+		case q.Sender != nil:
+			q.Sender.Inform(r.StatusCode, r.Header)
 		}
 		if informed++; informed > maxInformational {
 			return malformed("there are too many informational answers")
