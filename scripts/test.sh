@@ -29,6 +29,9 @@ if have npm && [[ ! $sdk/node_modules/.package-lock.json -nt $sdk/package-lock.j
 fi
 [[ -d $sdk/node_modules/@procore/js-sdk ]] || missing+=("$sdk/node_modules")
 
+# Tests of others for HTTP/2.
+[[ -x bin/h2spec ]] || GOBIN=$PWD/bin go install github.com/summerwind/h2spec/cmd/h2spec@v2.2.1+incompatible >&2 || missing+=(bin/h2spec)
+
 if ((${#missing[@]})); then
 	printf 'MISSING, the tests that need it will be skipped: %s\n' "${missing[@]}" >&2
 fi

@@ -132,7 +132,7 @@ func (p *process) standard(h http.Handler, t *tls.Config) *http.Server {
 	return &http.Server{
 		Handler: h, ConnContext: withConn,
 		// One connection may ask for much at the same time, and send much that nobody reads.
-		HTTP2: &http.HTTP2Config{MaxConcurrentStreams: maxStreams, MaxReceiveBufferPerConnection: 1 << 20, MaxReceiveBufferPerStream: 256 << 10},
+		HTTP2: &http.HTTP2Config{MaxConcurrentStreams: maxStreams, MaxReadFrameSize: 16 << 10, MaxReceiveBufferPerConnection: 1 << 20, MaxReceiveBufferPerStream: 256 << 10},
 		// "OPTIONS *" is answered as everything else.
 		DisableGeneralOptionsHandler: true,
 		TLSConfig:                    t,

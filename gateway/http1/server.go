@@ -88,6 +88,7 @@ func (s *Server) open(l net.Listener) error {
 		s.watch = NewWatch()
 		s.listeners, s.conns = map[net.Listener]struct{}{}, map[*conn]struct{}{}
 		if s.HTTP2 != nil {
+			s.HTTP2.TLSConfig = s.TLS.Clone() // which net/http changes
 			s.h2 = newHanded(l.Addr())
 			h2 := s.h2
 			s.serving.Go(func() { _ = s.HTTP2.Serve(h2) }) // until it is closed
