@@ -88,6 +88,9 @@ func (f *fields) frame(name, value, raw string) error {
 	case "Host":
 		f.hosts++
 		f.host = value
+		if strings.IndexByte(raw, '\t') >= 0 {
+			f.host = "" // which is none
+		}
 	case "Content-Length":
 		n, ok := contentLength(value)
 		if !ok || strings.IndexByte(raw, '\t') >= 0 {

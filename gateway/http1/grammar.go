@@ -120,16 +120,38 @@ func isMethod(s string) bool {
 
 // isHost says whether it is a host, with a port or without (RFC 9110 section 7.2).
 func isHost(s string) bool {
-	for i := range len(s) {
-		if class[s[i]]&inHost == 0 || s[i] == '.' && i > 0 && s[i-1] == '.' {
+	name, port, _ := strings.Cut(s, ":")
+	if strings.HasPrefix(s, "[") { // an address of IPv6
+		end := strings.IndexByte(s, ']')
+		if end < 0 || s[end+1:] != "" && s[end+1] != ':' {
+			return false
+		}
+		name, port = s[1:end], strings.TrimPrefix(s[end+1:], ":")
+	} else if strings.ContainsAny(name, "[]") {
+		return false
+	}
+	for i := range len(port) {
+		if port[i] < '0' || port[i] > '9' {
 			return false
 		}
 	}
-	name := s
-	if i := strings.LastIndexByte(s, ':'); i >= 0 && strings.IndexByte(s[i:], ']') < 0 {
-		name = s[:i]
+	for i := range len(name) {
+		if class[name[i]]&inHost == 0 || name[i] == '.' && i > 0 && name[i-1] == '.' {
+			return false
+		}
 	}
 	return name != "" && name != "."
+}
+
+// isPlain says whether a host within a URI is a name or an address, with a port or without: nginx
+// takes nothing else there.
+func isPlain(s string) bool {
+	for i := range len(s) {
+		if b := s[i]; class[b]&(upper|lower) == 0 && (b < '0' || b > '9') && b != '.' && b != '-' && b != ':' && b != '[' && b != ']' {
+			return false
+		}
+	}
+	return true
 }
 
 // contentLength reads a length: digits and nothing else.

@@ -122,7 +122,7 @@ func (q *requestHead) parseTarget() error {
 		return malformed("the request target isn't a URI")
 	}
 	if u.Host != "" { // absolute-form, which says more than Host does (RFC 9112 section 3.2.2)
-		if !isHost(u.Host) || u.User != nil || u.Scheme != "http" && u.Scheme != "https" {
+		if !isHost(u.Host) || !isPlain(u.Host) || u.User != nil || u.Scheme != "http" && u.Scheme != "https" {
 			return malformed("the request target isn't the URI of a resource here")
 		}
 		q.host = u.Host
