@@ -113,7 +113,7 @@ func (c *call) end(err error) {
 	c.ctx.End(errEnded)
 	c.races.Wait()
 	if c.pooled != nil {
-		headerRoom.Put(c.pooled)
+		headerRoom.Put(c.pooled) // as long as it was: a larger one isn't kept
 	}
 	if c.body == nil {
 		return

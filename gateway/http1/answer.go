@@ -151,6 +151,10 @@ func (r *Response) Close() {
 func (c *ClientConn) rest() bool {
 	c.readBy(0)
 	c.writeBy(0)
+	c.in.shrink(answerBuffer)
+	if cap(c.out) > manyBytes {
+		c.out = make([]byte, 0, writeBuffer)
+	}
 	return c.client.keep(c)
 }
 

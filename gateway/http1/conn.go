@@ -18,6 +18,8 @@ const (
 	// readBuffer and writeBuffer are what a connection holds at the least. A request's header that
 	// is larger makes the first one grow.
 	readBuffer, writeBuffer = 4 << 10, 4 << 10
+	// manyBytes is how large a buffer may be to be used again.
+	manyBytes = 16 << 10
 	// lingerTime is how long a connection that ends is read on, so that its client can read the
 	// answer: unread bytes would have the kernel reset it (RFC 9112 section 9.6).
 	lingerTime = 500 * time.Millisecond
@@ -154,6 +156,7 @@ func (c *conn) next() bool {
 		return false
 	}
 	c.writeBy(0)
+	c.in.shrink(readBuffer)
 	return c.ctx.Cause() == nil
 }
 

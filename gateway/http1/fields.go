@@ -26,13 +26,25 @@ type fields struct {
 }
 
 func (f *fields) reset() {
-	if f.header == nil {
-		f.header = http.Header{}
-	} else {
-		clear(f.header)
+	f.header = emptied(f.header)
+	if len(f.values) > manyFields {
+		f.values = nil
 	}
 	clear(f.values)
 	*f = fields{header: f.header, values: f.values[:0], length: -1}
+}
+
+// manyFields is how large a header may be to be used again: what one message needed mustn't stay
+// with its connection.
+const manyFields = 64
+
+// emptied is a header without anything in it.
+func emptied(h http.Header) http.Header {
+	if h == nil || len(h) > manyFields {
+		return http.Header{}
+	}
+	clear(h)
+	return h
 }
 
 // read reads the lines of a head, which end with an empty one.
@@ -73,12 +85,12 @@ func (f *fields) add(line string) error {
 	if err := f.frame(name, value, raw); err != nil {
 		return err
 	}
-	if before, ok := f.header[name]; ok {
-		f.header[name] = append(before, value)
-		return nil
-	}
 	f.values = append(f.values, value)
+	known, before := len(f.header), f.header[name]
 	f.header[name] = f.values[len(f.values)-1 : len(f.values) : len(f.values)]
+	if len(f.header) == known {
+		f.header[name] = append(before, value)
+	}
 	return nil
 }
 

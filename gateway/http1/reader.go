@@ -39,6 +39,13 @@ func (b *reader) fill() error {
 	return err
 }
 
+// shrink gives a buffer back that a large head has made grow.
+func (b *reader) shrink(size int) {
+	if len(b.buf) > size && b.empty() {
+		b.buf, b.r, b.w = make([]byte, size), 0, 0
+	}
+}
+
 // grow doubles the buffer, up to a size; false where it has that already.
 func (b *reader) grow(most int) bool {
 	if len(b.buf) >= most {

@@ -43,10 +43,9 @@ type response struct {
 }
 
 func (w *response) begin() {
-	if w.header == nil {
-		w.header = http.Header{}
-	} else {
-		clear(w.header)
+	w.header = emptied(w.header)
+	if cap(w.out) > manyBytes {
+		w.out = make([]byte, 0, writeBuffer)
 	}
 	w.status, w.begun, w.framed, w.length, w.written = 0, false, false, -1, 0
 	w.chunked, w.bodyless, w.close, w.duplex, w.hijacked, w.err = false, false, false, false, false, nil
