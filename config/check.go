@@ -21,6 +21,7 @@ func (f *findings) check(c *Config) {
 	f.checkDirectory(c)
 	f.checkOperations(c)
 	f.checkStores(c)
+	f.checkControl(c)
 	f.checkEnvironments(c)
 	f.checkShared(c)
 }
@@ -155,7 +156,6 @@ func (f *findings) checkDirectory(c *Config) {
 	if len(d.Near.URLs) > 0 && len(d.URLs) == 0 {
 		f.add("directory.near.urls", "mirrors need a cluster to mirror: name its servers in directory.urls")
 	}
-	f.dsn("control.store", c.Control.Store)
 }
 
 func (f *findings) checkOperations(c *Config) {

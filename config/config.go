@@ -193,9 +193,28 @@ type Control struct {
 	Listen string `yaml:"listen"`
 	// TokenFile holds the admin API's token. Made at first start where it is missing.
 	TokenFile string `yaml:"token_file"`
+	// AdminToken says whether the token is taken at all: "on", or "off" where operators sign in.
+	AdminToken string `yaml:"admin_token"`
+	// URL is the base URL at which operators' browsers find the admin API, LoginURL that of the login
+	// door where they sign in. Empty: the addresses, where those are on this machine.
+	URL      string `yaml:"url"`
+	LoginURL string `yaml:"login_url"`
+	// Operators is the environment whose users are operators; empty for the first one.
+	Operators string `yaml:"operators"`
+	// SessionLifetime is how long an operator stays signed in, SessionIdle how long without a request.
+	SessionLifetime time.Duration `yaml:"session_lifetime"`
+	SessionIdle     time.Duration `yaml:"session_idle"`
+	// AuditRetention is how long entries of the audit log are kept.
+	AuditRetention time.Duration `yaml:"audit_retention"`
 	// Store is the DSN of the control role's database.
 	Store string `yaml:"store"`
 }
+
+// What [Control].AdminToken may be.
+const (
+	TokenOn  = "on"
+	TokenOff = "off"
+)
 
 // Operations sets what operators see of a process, and how it stops.
 type Operations struct {
@@ -409,6 +428,7 @@ func seedSystem() *Config {
 		Region:     Region{MaxBody: 1 << 20, MaxPerPage: 1000, Reserve: 256 << 20},
 		Moves:      Moves{AtOnce: 4, Retention: 14 * 24 * time.Hour, LongestDelay: time.Hour, Notice: 10 * time.Second},
 		Directory:  Directory{Replicas: 1, Near: Near{Replicas: 1}},
+		Control:    Control{AdminToken: TokenOn, SessionLifetime: 12 * time.Hour, SessionIdle: 2 * time.Hour, AuditRetention: 365 * 24 * time.Hour},
 		Operations: Operations{DrainTime: 10 * time.Second},
 		AccessLog:  AccessLog{Share: 1},
 		Tracing:    Tracing{Share: 0.01},
@@ -461,6 +481,9 @@ func (c *Config) fill(port int) {
 	set(&c.Secret, filepath.Join(c.Data, "internal.secret"))
 	set(&c.Control.TokenFile, filepath.Join(c.Data, "admin.token"))
 	set(&c.Control.Store, "sqlite:"+filepath.Join(c.Data, "control.db"))
+	if len(c.Environments) > 0 {
+		set(&c.Control.Operators, c.Environments[0].Name)
+	}
 	for i := range c.Environments {
 		e := &c.Environments[i]
 		doors, backends := i*environmentStride, i*environmentBackends

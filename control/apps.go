@@ -25,7 +25,7 @@ func (s *Service) createApp(r *http.Request, e *Environment) (int, any, error) {
 	if !slices.Contains([]string{KindWeb, KindInstalled}, in.Kind) {
 		return 0, nil, invalid("kind", "expected web, or installed for a program on desktops or phones that can keep no secret; service accounts are made at service-accounts")
 	}
-	return s.makeApp(r.Context(), e, newIdentityApp{Name: in.Name, Kind: in.Kind, RedirectURIs: in.RedirectURIs}, in.IdempotencyKey, in.Companies)
+	return s.makeApp(r, e, newIdentityApp{Name: in.Name, Kind: in.Kind, RedirectURIs: in.RedirectURIs}, in.IdempotencyKey, in.Companies)
 }
 
 func (s *Service) createServiceAccount(r *http.Request, e *Environment) (int, any, error) {
@@ -46,7 +46,7 @@ func (s *Service) createServiceAccount(r *http.Request, e *Environment) (int, an
 	default:
 		return 0, nil, invalid("kind", "expected developer_managed, or traditional for an account of one company")
 	}
-	return s.makeApp(r.Context(), e, newIdentityApp{Name: in.Name, Kind: in.Kind, Company: in.Company}, in.IdempotencyKey, in.Companies)
+	return s.makeApp(r, e, newIdentityApp{Name: in.Name, Kind: in.Kind, Company: in.Company}, in.IdempotencyKey, in.Companies)
 }
 
 // newIdentityApp is what the login service is asked for.
@@ -66,7 +66,8 @@ func (e *Environment) clientID(key string) string {
 }
 
 // makeApp has the login service make an app and the regions connect it to companies.
-func (s *Service) makeApp(ctx context.Context, e *Environment, in newIdentityApp, key string, companies []company.ID) (int, any, error) {
+func (s *Service) makeApp(r *http.Request, e *Environment, in newIdentityApp, key string, companies []company.ID) (int, any, error) {
+	ctx := r.Context()
 	if err := e.reachable(ctx, companies); err != nil {
 		return 0, nil, err
 	}
@@ -77,6 +78,7 @@ func (s *Service) makeApp(ctx context.Context, e *Environment, in newIdentityApp
 	if err := s.identity(ctx, e, http.MethodPost, "/internal/apps?ensure=1", in, &app); err != nil {
 		return 0, nil, err
 	}
+	noted(r).Object, noted(r).After = app.ClientID, in
 	app.Listed = true
 	for _, id := range companies {
 		listed, err := s.connect(ctx, e, id, &app, NewInstallation{})
@@ -198,5 +200,6 @@ func (s *Service) listKeys(r *http.Request, e *Environment) (int, any, error) {
 func (s *Service) rotateKey(r *http.Request, e *Environment) (int, any, error) {
 	var out RotatedKey
 	err := s.identity(r.Context(), e, http.MethodPost, "/internal/keys/rotate", nil, &out)
+	noted(r).Object = out.KID
 	return http.StatusOK, out, err
 }

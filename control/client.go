@@ -10,9 +10,11 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 
 	"mpr/company"
 	"mpr/intercom"
+	"mpr/operator"
 	"mpr/problem"
 )
 
@@ -22,15 +24,18 @@ type Client struct {
 	caller *intercom.Caller
 	admin  string
 	base   string
+	// session says that what is shown is the secret of a session.
+	session bool
 }
 
 // NewClient makes a client for the admin API at a base URL, such as
-// http://127.0.0.1:4090.
+// http://127.0.0.1:4090. The token is the admin API's, or the secret of a session.
 func NewClient(admin, token, environment string) *Client {
 	return &Client{
-		caller: intercom.NewCaller(http.DefaultTransport, token),
-		admin:  admin,
-		base:   admin + prefix + "/" + url.PathEscape(environment),
+		caller:  intercom.NewCaller(http.DefaultTransport, token),
+		admin:   admin,
+		base:    admin + prefix + "/" + url.PathEscape(environment),
+		session: strings.HasPrefix(token, operator.SecretPrefix),
 	}
 }
 
@@ -44,6 +49,8 @@ func (c *Client) explain(err error) error {
 	switch {
 	case err == nil || errors.As(err, &p) && p.Code != problem.Unauthorized:
 		return err
+	case p != nil && c.session:
+		return fmt.Errorf("your session at %s has ended: sign in again with `mpr signin`, or give the admin token with --token-file FILE: %w", c.admin, err)
 	case p != nil:
 		return fmt.Errorf("the admin API at %s refuses the token: give the content of its token file: %w", c.admin, err)
 	}

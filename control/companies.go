@@ -61,6 +61,7 @@ func (s *Service) createCompany(r *http.Request, e *Environment) (int, any, erro
 	if info.Internal != "" { // a foreign service publishes no changes: there is nothing to wait for
 		s.awaitIndex(r.Context(), e, made.ID, made.Version)
 	}
+	noted(r).Object, noted(r).After = p.Company.String(), describe(p, in.Name)
 	return http.StatusCreated, describe(p, in.Name), nil
 }
 

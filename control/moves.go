@@ -140,13 +140,15 @@ func (s *Service) startMove(r *http.Request, e *Environment) (int, any, error) {
 		return 0, nil, err
 	}
 	if in.DryRun {
+		noted(r).Object, noted(r).After = in.Company.String(), map[string]bool{"dry_run": true}
 		plan, err := s.planMove(r.Context(), e, placement, in.Request)
 		return http.StatusOK, plan, err
 	}
-	if err := checkBy(in.By); err != nil {
-		return 0, nil, err
+	if in.By = by(r, in.By); checkBy(in.By) != nil {
+		return 0, nil, checkBy(in.By)
 	}
-	m, err := s.moves.Add(r.Context(), e.Name, placement.Region, in.Request)
+	noted(r).Object, noted(r).After = in.Company.String(), in.Request
+	m, err := s.moves.Add(noted(r).With(r.Context()), e.Name, placement.Region, in.Request)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -321,14 +323,15 @@ func (s *Service) steer(do func(context.Context, *move.Move, Steering) error) ha
 		if err := readJSON(r, &in); err != nil {
 			return 0, nil, err
 		}
-		if err := checkBy(in.By); err != nil {
-			return 0, nil, err
+		if in.By = by(r, in.By); checkBy(in.By) != nil {
+			return 0, nil, checkBy(in.By)
 		}
 		m, err := s.ofMove(r, e)
 		if err != nil {
 			return 0, nil, err
 		}
-		if err := do(r.Context(), m, in); err != nil {
+		noted(r).Object = m.Company.String()
+		if err := do(noted(r).With(r.Context()), m, in); err != nil {
 			return 0, nil, err
 		}
 		s.wakeMover()

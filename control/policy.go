@@ -32,6 +32,13 @@ type Policy struct {
 	Now time.Time `json:"now"`
 }
 
+// PolicyChange is what the audit log keeps of a campaign before and after a change.
+type PolicyChange struct {
+	Revision uint64          `json:"revision"`
+	Campaign *rules.Campaign `json:"campaign"`
+	Note     string          `json:"note,omitempty"`
+}
+
 // NewPolicy asks for a campaign in place of the one of a revision.
 type NewPolicy struct {
 	Campaign *rules.Campaign `json:"campaign"`
@@ -73,6 +80,7 @@ func (s *Service) setPolicy(r *http.Request, e *Environment) (int, any, error) {
 	if err != nil {
 		return 0, nil, invalid("campaign", err.Error())
 	}
+	in.By = by(r, in.By)
 	before, err := e.Policies.Policy(r.Context())
 	if err != nil {
 		return 0, nil, err
@@ -82,7 +90,7 @@ func (s *Service) setPolicy(r *http.Request, e *Environment) (int, any, error) {
 		wrong[field] = append(wrong[field], why...)
 	}
 	for name, text := range map[string]string{"by": in.By, "note": in.Note} {
-		if !utf8.ValidString(text) || len(text) > maxPolicyText || strings.ContainsFunc(text, func(c rune) bool { return c < ' ' }) {
+		if !isLine(text) {
 			wrong[name] = []string{"must be one line of at most 500 bytes"}
 		}
 	}
@@ -94,13 +102,23 @@ func (s *Service) setPolicy(r *http.Request, e *Environment) (int, any, error) {
 		p.Fields = wrong
 		return 0, nil, p
 	}
+	noted(r).Before = PolicyChange{before.Revision, &before.Campaign, before.Note}
+	if before.Revision == 0 {
+		noted(r).Before = PolicyChange{Campaign: &e.Campaign}
+	}
 	record, err := e.Policies.SetPolicy(r.Context(), directory.PolicyRecord{
 		Campaign: *campaign, By: in.By, Note: in.Note, At: s.now().UTC(),
 	}, in.Revision)
 	if err != nil {
 		return 0, nil, err
 	}
+	noted(r).After = PolicyChange{record.Revision, &record.Campaign, record.Note}
 	return http.StatusOK, Policy{PolicyRecord: record, Now: s.now().UTC()}, nil
 }
 
 const maxPolicyText = 500
+
+// isLine says whether a text is one line that isn't too long.
+func isLine(text string) bool {
+	return utf8.ValidString(text) && len(text) <= maxPolicyText && !strings.ContainsFunc(text, func(c rune) bool { return c < ' ' })
+}

@@ -94,6 +94,7 @@ func (s *Service) rebuildDirectory(w http.ResponseWriter, r *http.Request) {
 		problem.Write(w, r, err)
 		return
 	}
+	noted(r).After = in
 	s.surveyDirectory(w, r, &in)
 }
 
@@ -109,9 +110,6 @@ func (s *Service) surveyDirectory(w http.ResponseWriter, r *http.Request, rebuil
 	if err == nil && rebuild != nil && v.census.Len() > 0 && !rebuild.Force && !rebuild.DryRun {
 		err = problem.New(problem.Conflict, "The directory of %s has %d placements. Where some are missing, or a rebuild was cut off, repeat it with --force: it makes what is missing, raises what is behind the regions, and changes nothing else.",
 			e.Name, v.census.Len())
-	}
-	if rebuild != nil {
-		s.log(r, w, err)
 	}
 	if err != nil {
 		problem.Write(w, r, store.Explain(err))
@@ -299,7 +297,6 @@ func (s *Service) backUpDirectory(w http.ResponseWriter, r *http.Request) {
 		problem.Write(w, r, problem.New(problem.NotFound, "There is no directory here."))
 		return
 	}
-	s.log(r, w, nil)
 	w.Header().Set("Content-Type", "application/jsonl; charset=utf-8")
 	control := http.NewResponseController(w)
 	begun := false

@@ -185,6 +185,32 @@ func (s *Service) createApp(ctx context.Context, n newApp) (*app, error) {
 	return a, nil
 }
 
+// redirectApp gives an app other redirect URIs.
+func (s *Service) redirectApp(ctx context.Context, n newApp) (*app, error) {
+	a, err := s.appByClientID(ctx, n.ClientID)
+	if err != nil {
+		return nil, err
+	}
+	if a == nil || a.Kind != n.Kind {
+		return nil, problem.New(problem.Conflict, "There is another kind of app with the client id %s.", n.ClientID)
+	}
+	if slices.Equal(a.RedirectURIs, n.RedirectURIs) {
+		return a, nil
+	}
+	uris, err := json.Marshal(n.RedirectURIs)
+	if err == nil {
+		err = s.DB.Write(ctx, func(tx *sql.Tx) error {
+			_, err := tx.ExecContext(ctx, `UPDATE apps SET redirect_uris = $2 WHERE id = $1`, a.ID, string(uris))
+			return err
+		})
+	}
+	if err != nil {
+		return nil, fmt.Errorf("change an app: %w", err)
+	}
+	a.RedirectURIs = n.RedirectURIs
+	return a, nil
+}
+
 const appColumns = `id, client_id, name, kind, company_id, redirect_uris, secret_hash, old_secret_hash, old_secret_until`
 
 func scanApp(scan func(...any) error) (*app, error) {

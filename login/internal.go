@@ -21,7 +21,9 @@ func (s *Service) internalRoutes(mux *http.ServeMux) {
 	for pattern, h := range map[string]func(http.ResponseWriter, *http.Request) error{
 		"POST /internal/users":                       s.addUser,
 		"GET /internal/users":                        s.findUser,
+		"GET /internal/users/{user}":                 s.showUser,
 		"POST /internal/apps":                        s.addApp,
+		"PUT /internal/apps/{app}":                   s.saveApp,
 		"GET /internal/apps":                         s.listApps,
 		"GET /internal/apps/{app}":                   s.showApp,
 		"POST /internal/apps/{app}/rotate-secret":    s.newSecretFor,
@@ -92,6 +94,45 @@ func (s *Service) findUser(w http.ResponseWriter, r *http.Request) error {
 		return problem.New(problem.NotFound, "There is no user with this login.")
 	}
 	writeJSON(w, http.StatusOK, u)
+	return nil
+}
+
+// showUser answers a user as the control role sees its operators: with what tells a changed
+// password.
+func (s *Service) showUser(w http.ResponseWriter, r *http.Request) error {
+	id, err := strconv.ParseInt(r.PathValue("user"), 10, 64)
+	if err != nil {
+		return problem.New(problem.BadRequest, "The id of a user must be a number.").Because(err)
+	}
+	u, err := s.userByID(r.Context(), id)
+	if err != nil {
+		return err
+	}
+	if u == nil {
+		return problem.New(problem.NotFound, "There is no user with this id.")
+	}
+	writeJSON(w, http.StatusOK, struct {
+		*user
+		Credential string `json:"credential"`
+	}{u, u.credential()})
+	return nil
+}
+
+// saveApp makes an app of our own with that client id, or gives it these redirect URIs.
+func (s *Service) saveApp(w http.ResponseWriter, r *http.Request) error {
+	var n newApp
+	if err := readBody(w, r, &n); err != nil {
+		return err
+	}
+	n.ClientID = r.PathValue("app")
+	a, err := s.createApp(r.Context(), n)
+	if errors.Is(err, problem.New(problem.Conflict, "")) {
+		a, err = s.redirectApp(r.Context(), n)
+	}
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, a)
 	return nil
 }
 

@@ -91,7 +91,8 @@ func Dev(ctx context.Context, o DevOptions) (err error) {
 
 // startDev starts everything and fills in the demo data.
 func (s *system) startDev(ctx context.Context, o DevOptions) (*Facts, error) {
-	s.config.Webhooks.AllowPrivate = true // an app that is being made runs on the same laptop
+	s.config.Webhooks.AllowPrivate = true        // an app that is being made runs on the same laptop
+	s.config.Control.AdminToken = config.TokenOn // it makes the demo data
 	slog.InfoContext(ctx, "webhooks may be plain HTTP and lead to this machine (webhooks.allow_private)")
 	if s.config.Operations.Listen == "" {
 		s.config.Operations.Listen = "127.0.0.1:0"

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/netip"
 	"path/filepath"
@@ -233,9 +234,12 @@ const lastCounts = time.Second
 // startControl starts the control role, for all environments, and notes in the data
 // folder where it is, for the commands.
 func (s *system) startControl(ctx context.Context) error {
-	adminToken, err := readOrMakeSecret(s.config.Control.TokenFile)
-	if err != nil {
-		return err
+	adminToken := ""
+	if s.config.Control.AdminToken != config.TokenOff {
+		var err error
+		if adminToken, err = readOrMakeSecret(s.config.Control.TokenFile); err != nil {
+			return err
+		}
 	}
 	db, err := storeOptions(s.config).Open(ctx, s.config.Control.Store, ledger.Migrations())
 	if err != nil {
@@ -253,9 +257,18 @@ func (s *system) startControl(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if _, port, err := net.SplitHostPort(s.config.Control.Listen); err == nil && port == "0" {
+		if _, err := s.bind(&s.config.Control.Listen); err != nil { // its URL must be known
+			return err
+		}
+	}
+	signIn, err := s.startOperators(ctx, db)
+	if err != nil {
+		return err
+	}
 	queue, mover, webhooks := s.startMoves(db, environments)
 	service, err := control.New(ctx, control.Options{
-		Environments: environments, Secret: s.secret, AdminToken: adminToken, Now: s.rulesNow, Moves: queue, WakeMover: mover.Wake, Webhooks: webhooks,
+		Environments: environments, Secret: s.secret, AdminToken: adminToken, SignIn: signIn, Now: s.rulesNow, Moves: queue, WakeMover: mover.Wake, Webhooks: webhooks,
 		Backup: func(ctx context.Context, to io.Writer) (int, error) { return directory.Backup(ctx, s.nats, to) },
 	})
 	if err != nil {
@@ -339,7 +352,10 @@ func (s *system) controlled(ctx context.Context, db *store.DB) ([]*control.Envir
 
 // noteRunning writes the file by which the commands find the admin API.
 func (s *system) noteRunning() error {
-	tokenFile, err := filepath.Abs(s.config.Control.TokenFile)
+	tokenFile, err := "", error(nil)
+	if s.config.Control.AdminToken != config.TokenOff {
+		tokenFile, err = filepath.Abs(s.config.Control.TokenFile)
+	}
 	if err != nil {
 		return fmt.Errorf("note where the admin API is: %w", err)
 	}

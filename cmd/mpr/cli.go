@@ -27,6 +27,11 @@ type cli struct {
 	User    userCommands    `cmd:"" group:"Administration:" help:"Create users and add them to companies."`
 	App     appCommands     `cmd:"" group:"Administration:" help:"Create, list and install apps, and rotate their secrets."`
 
+	SignIn   signInCommand    `cmd:"" name:"signin" group:"Operators:" help:"Sign in with your browser: commands then act as you."`
+	SignOut  signOutCommand   `cmd:"" name:"signout" group:"Operators:" help:"End your session."`
+	Operator operatorCommands `cmd:"" group:"Operators:" help:"Grant, revoke and list roles, and list sessions."`
+	Audit    auditCommand     `cmd:"" group:"Operators:" help:"Show who changed what, when, and what came of it."`
+
 	ServiceAccount serviceAccountCommands `cmd:"" group:"Administration:" help:"Create service accounts."`
 	Sandbox        sandboxCommands        `cmd:"" group:"Administration:" help:"Refresh and show the monthly sandbox."`
 	Move           moveCommands           `cmd:"" group:"Administration:" help:"Move companies between regions, and see how far they are."`
@@ -45,7 +50,7 @@ type cli struct {
 
 const description = `The multi-region front door of an API.
 
-Start with "mpr dev". Commands under Administration find a running "mpr dev" or "mpr control" by its data folder (--data), and any other by --admin URL --token-file FILE.`
+Start with "mpr dev". Commands under Administration find a running "mpr dev" or "mpr control" by its data folder (--data), and any other by --admin URL. You are known to them by "mpr signin", or by --token-file FILE.`
 
 // Exit codes.
 const (

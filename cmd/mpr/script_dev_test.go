@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -35,6 +36,9 @@ type theDev struct{}
 func setup(env *testscript.Env) error {
 	env.Values[theDev{}] = &running{}
 	// The race detector would have each of some two hundred commands sleep for a second at its end.
+	// Sessions of operators are kept in the user's configuration.
+	env.Setenv("HOME", env.WorkDir)
+	env.Setenv("XDG_CONFIG_HOME", filepath.Join(env.WorkDir, ".config"))
 	env.Setenv("GORACE", "atexit_sleep_ms=0")
 	return nil
 }
@@ -49,7 +53,7 @@ func devOf(ts *testscript.TestScript) *running {
 
 // startDev runs mpr dev on the data folder d in the background and waits for its line of
 // JSON. The script finds the id of the demo company in EU01 in $EU01 and so on, and the
-// admin API in $ADMIN and $TOKEN: dev [ARGUMENT...].
+// admin API in $ADMIN and $TOKEN, and people in $USER1 and $PASSWORD1 and so on: dev [ARGUMENT...].
 func startDev(ts *testscript.TestScript, neg bool, args []string) {
 	if neg {
 		ts.Fatalf("usage: dev [ARGUMENT...]")
@@ -95,6 +99,10 @@ func tell(ts *testscript.TestScript, line []byte) error {
 			URL       string `json:"url"`
 			TokenFile string `json:"token_file"`
 		} `json:"admin"`
+		Users []struct {
+			Login    string `json:"login"`
+			Password string `json:"password"`
+		} `json:"users"`
 		Companies []struct {
 			ID     json.Number `json:"id"`
 			Region string      `json:"region"`
@@ -105,6 +113,10 @@ func tell(ts *testscript.TestScript, line []byte) error {
 	}
 	ts.Setenv("ADMIN", facts.Admin.URL)
 	ts.Setenv("TOKEN", facts.Admin.TokenFile)
+	for i, u := range facts.Users {
+		ts.Setenv(fmt.Sprintf("USER%d", i+1), u.Login)
+		ts.Setenv(fmt.Sprintf("PASSWORD%d", i+1), u.Password)
+	}
 	for _, c := range facts.Companies {
 		ts.Setenv(c.Region, c.ID.String())
 	}

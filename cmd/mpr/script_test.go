@@ -27,6 +27,8 @@ func TestScripts(t *testing.T) {
 			"dev":    startDev,
 			"stop":   stopDev,
 			"listen": listen,
+			"signin": signIn,
+			"mode":   mode,
 		},
 	})
 }
