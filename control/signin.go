@@ -227,7 +227,7 @@ func (s *Service) exchange(ctx context.Context, code, verifier string) (u operat
 	if err != nil {
 		return u, relay(err, problem.IdentityUnavailable, "The login service")
 	}
-	claims, err := s.signIn.Verify(granted.AccessToken)
+	claims, err := s.verify(ctx, granted.AccessToken)
 	// A token that was made for another app says nothing about who is there.
 	if err == nil && (claims.ClientID != clientID || claims.Kind != rules.UserToken) {
 		err = fmt.Errorf("it was made for %s", claims.ClientID)
@@ -241,6 +241,29 @@ func (s *Service) exchange(ctx context.Context, code, verifier string) (u operat
 	}
 	return u, relay(err, problem.IdentityUnavailable, "The login service")
 }
+
+// verify verifies a token that was made just now. Its key may be so new that we haven't heard of it,
+// where the directory was away.
+func (s *Service) verify(ctx context.Context, raw string) (*token.Claims, error) {
+	ctx, cancel := context.WithTimeout(ctx, keyWithin)
+	defer cancel()
+	again := time.NewTicker(20 * time.Millisecond)
+	defer again.Stop()
+	for {
+		claims, err := s.signIn.Verify(raw)
+		if err == nil {
+			return claims, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-again.C:
+		}
+	}
+}
+
+// keyWithin is how long a key may take from the login service to us.
+const keyWithin = 5 * time.Second
 
 // registration is when the login service was last told of the app that we are to it.
 type registration struct {

@@ -73,7 +73,7 @@ fi
 # done what vet does.
 race=(-race '-gcflags=modernc.org/...=-d=checkptr=0')
 run() { go test "${race[@]}" -vet=off -count=1 -json -timeout "${TEST_TIMEOUT:-10m}" "$@"; }
-stores=(./region ./login ./store ./ledger ./webhook)
+stores=(./region ./login ./store ./ledger ./webhook ./operator)
 # These take longest, so they begin. All of them wait much.
 long=(./test/acceptance ./stack ./test/faults ./region ./login)
 

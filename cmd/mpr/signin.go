@@ -42,7 +42,10 @@ func (c *signInCommand) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return fmt.Errorf("wait for the browser: %w", err)
 	}
-	address, _ := l.Addr().(*net.TCPAddr) //nolint:errcheck // it is one
+	address, ok := l.Addr().(*net.TCPAddr)
+	if !ok {
+		return fmt.Errorf("wait for the browser at %s: it has no port", l.Addr())
+	}
 	query, verifier, state := control.SignInQuery(address.Port)
 	page += "?" + query
 	shown := "Sign in with your browser:"
@@ -113,7 +116,7 @@ func awaitCode(ctx context.Context, l net.Listener, state string) (string, error
 	if server.Shutdown(ending) != nil {
 		_ = server.Close() // the browser keeps a connection open that it doesn't use
 	}
-	<-served
+	_ = <-served // that it was closed
 	return code, err
 }
 

@@ -35,15 +35,16 @@ var mayImport = map[string]struct {
 	"snapshot": {[]string{"problem", "store"}, "it carries rows from one store to another, whatever they say"},
 	"move":     {append(slices.Clone(words), "directory", "intercom", "store"), "it reaches regions by their contract and the directory by its own small interface, so that it needs no role"},
 	"webhook":  {append(slices.Clone(words), "intercom", "move", "store"), "it reads from the queue what to tell, and asks the login service whom by its internal listener: moves go on without it, and know nothing of it"},
+	"operator": {[]string{"problem", "store"}, "it keeps who may do what, and knows nothing of what there is to do"},
 	"conform":  {[]string{"company"}, "it calls a region as a stranger does: a mistake in what it shared with the mover or with our region would be in both, and found by neither"},
 	"sandbox":  {[]string{"company", "problem", "intercom"}, "it reaches regions and login services by their internal listeners, and directories through its own small interface, so that it needs none of them"},
 
 	"login":   {append(slices.Clone(roleNeeds), "snapshot"), aRole},
 	"gateway": {roleNeeds, aRole},
 	"region":  {append(slices.Clone(roleNeeds), "snapshot"), aRole},
-	"control": {append(slices.Clone(roleNeeds), "move", "sandbox", "webhook"), aRole},
+	"control": {append(slices.Clone(roleNeeds), "move", "operator", "sandbox", "webhook"), aRole},
 
-	"stack":           {slices.Concat(roleNeeds, roles, []string{"config", "move", "sandbox", "webhook"}), "the one place where roles are wired to one another"},
+	"stack":           {slices.Concat(roleNeeds, roles, []string{"config", "move", "operator", "sandbox", "webhook"}), "the one place where roles are wired to one another"},
 	"cmd":             {append(slices.Clone(words), "config", "conform", "control", "stack"), "commands start a stack, call the admin API by control's client, or hold a region to its contract"},
 	"bench":           {slices.Concat(roleNeeds, []string{"gateway"}), "it measures a role as its operators run it, without the stack around it"},
 	"bench/directory": {[]string{"company", "directory"}, "it stands outside, and opens the directory as control does and a replica as gateways do"},
