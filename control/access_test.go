@@ -41,7 +41,7 @@ var allowed = map[operator.Role][]string{
 	operator.Viewer: {
 		"GET /admin/v1/environments", "GET /admin/v1/operators", "GET /admin/v1/audit", "GET /admin/v1/audit.csv", "GET /directory/verify", "GET /companies", "GET /companies/{company}",
 		"GET /companies/{company}/moves", "GET /sandboxes/monthly", "GET /sandboxes/monthly/plan", "GET /regions", "GET /apps", "GET /apps/{app}", "GET /apps/{app}/limits", "GET /apps/{app}/webhook",
-		"GET /apps/{app}/webhook/deliveries", "GET /keys", "GET /policy", "GET /moves", "GET /moves/{move}", "GET /ledger", "GET /ledger/impact", "GET /ledger.csv",
+		"GET /apps/{app}/webhook/deliveries", "GET /keys", "GET /policy", "GET /moves", "GET /moves/{move}", "GET /moves/{move}/events", "GET /ledger", "GET /ledger/impact", "GET /ledger.csv",
 	},
 	operator.Operator: {
 		"POST /companies", "PUT /companies/{company}/users", "PUT /companies/{company}/sandbox", "POST /sandboxes/monthly/refresh", "POST /regions/{region}/drain", "POST /regions/{region}/open",

@@ -330,7 +330,7 @@ func (s *Service) steer(do func(context.Context, *move.Move, Steering) error) ha
 		if err != nil {
 			return 0, nil, err
 		}
-		noted(r).Object = m.Company.String()
+		noted(r).Object, noted(r).After = m.Company.String(), in
 		if err := do(noted(r).With(r.Context()), m, in); err != nil {
 			return 0, nil, err
 		}

@@ -116,7 +116,7 @@ func awaitCode(ctx context.Context, l net.Listener, state string) (string, error
 	if server.Shutdown(ending) != nil {
 		_ = server.Close() // the browser keeps a connection open that it doesn't use
 	}
-	_ = <-served // that it was closed
+	<-served //nolint:errcheck // that it was closed
 	return code, err
 }
 
