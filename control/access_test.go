@@ -336,6 +336,18 @@ func TestPendingSignIns(t *testing.T) {
 	}
 }
 
+// Whoever comes by another name goes on at the one that cookies are for, once.
+func TestSignInAtOneName(t *testing.T) {
+	base := serve(t) // at another port than its URL says
+	got := sendCookie(t, base, "GET", signInPath+"?to=/x", "", "", nil)
+	if to := got.Header.Get("Location"); got.StatusCode != 303 || to != ownURL+signInPath+"?again=1&to=%2Fx" {
+		t.Errorf("%s to %s", got.Status, to)
+	}
+	if got := sendCookie(t, base, "GET", signInPath+"?again=1", "", "", nil); got.StatusCode != 503 { // no login service is there
+		t.Errorf("again: %s", got.Status)
+	}
+}
+
 // Over https the names of cookies keep other hosts from setting them.
 func TestCookieNames(t *testing.T) {
 	for base, want := range map[string]string{"https://control.example": "__Host-mpr_operator", "http://127.0.0.1:4090": "mpr_operator_4090", "http://localhost": "mpr_operator_80"} {

@@ -92,9 +92,17 @@ func (s *Service) beginSignIn(w http.ResponseWriter, r *http.Request) error {
 	if s.signIn.URL == "" {
 		return problem.New(problem.NotReady, "Nobody can sign in here yet: set control.url to the URL at which browsers find this.")
 	}
-	p, err := readSignIn(r.URL.Query())
+	q := r.URL.Query()
+	p, err := readSignIn(q)
 	if err != nil {
 		return err
+	}
+	// Cookies belong to one name, and people come by another, such as localhost. Once: a proxy may
+	// change the name on the way.
+	if u, err := url.Parse(s.signIn.URL); err == nil && u.Host != r.Host && !q.Has("again") {
+		q.Set("again", "1")
+		http.Redirect(w, r, s.signIn.URL+signInPath+"?"+q.Encode(), http.StatusSeeOther)
+		return nil
 	}
 	if err := s.register(r.Context()); err != nil {
 		return err
@@ -277,8 +285,9 @@ const registerEvery = time.Minute
 // an identity store may be restored, and the URL be another one after a restart.
 func (s *Service) register(ctx context.Context) error {
 	s.registered.mu.Lock()
-	defer s.registered.mu.Unlock()
-	if time.Since(s.registered.at) < registerEvery {
+	fresh := time.Since(s.registered.at) < registerEvery
+	s.registered.mu.Unlock()
+	if fresh {
 		return nil
 	}
 	e, err := s.environment(s.operators.Environment)
@@ -287,7 +296,9 @@ func (s *Service) register(ctx context.Context) error {
 	}
 	err = s.identity(ctx, e, http.MethodPut, "/internal/apps/"+clientID, newIdentityApp{Name: "mpr control", Kind: KindInstalled, RedirectURIs: []string{s.signIn.URL + callbackPath}}, nil)
 	if err == nil {
+		s.registered.mu.Lock()
 		s.registered.at = time.Now()
+		s.registered.mu.Unlock()
 	}
 	return err
 }
