@@ -31,6 +31,8 @@ type Config struct {
 	// first start where it is missing.
 	Secret string `yaml:"secret_file"`
 
+	TLS          TLS           `yaml:"tls"`
+	InternalTLS  InternalTLS   `yaml:"internal_tls"`
 	Tokens       Tokens        `yaml:"tokens"`
 	Login        Login         `yaml:"login"`
 	Gateway      Gateway       `yaml:"gateway"`

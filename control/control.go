@@ -86,6 +86,8 @@ type Options struct {
 	Environments []*Environment
 	// Secret is the secret that our processes show one another.
 	Secret string
+	// Transport carries calls to our processes; nil for plain HTTP, and https as the system trusts it.
+	Transport http.RoundTripper
 	// AdminToken is what requests to the admin API must show.
 	AdminToken string
 	// Now is the clock, time.Now where it is nil.
@@ -126,7 +128,7 @@ func New(_ context.Context, o Options) (*Service, error) {
 		token:        o.AdminToken,
 		secret:       o.Secret,
 		now:          o.Now,
-		internal:     intercom.NewCaller(nil, o.Secret),
+		internal:     intercom.NewCaller(o.Transport, o.Secret),
 		moves:        o.Moves,
 		wakeMover:    o.WakeMover,
 		webhooks:     o.Webhooks,

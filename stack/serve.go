@@ -72,15 +72,15 @@ func (p *process) serve(l net.Listener, h http.Handler, t *tls.Config) {
 }
 
 // serveDoor answers the listener of a door: its clients are strangers, of whom none may take
-// all connections.
-func (p *process) serveDoor(l net.Listener, h http.Handler) {
+// all connections. It speaks TLS where a configuration is given.
+func (p *process) serveDoor(l net.Listener, h http.Handler, t *tls.Config) {
 	var shared []netip.Prefix
 	for _, s := range p.gateway.ForwardedFrom {
 		if network, err := netip.ParsePrefix(s); err == nil { // package config has checked it
 			shared = append(shared, network)
 		}
 	}
-	p.answer(newConnections(l, p.maxConns, p.gateway.MaxConnsPerClient, shared), h, nil)
+	p.answer(newConnections(l, p.maxConns, p.gateway.MaxConnsPerClient, shared), h, t)
 }
 
 func (p *process) answer(l *connections, h http.Handler, t *tls.Config) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -18,6 +19,7 @@ import (
 	"mpr/directory"
 	"mpr/move"
 	"mpr/observe"
+	"mpr/pki"
 	"mpr/rules"
 	"mpr/store"
 	"mpr/token"
@@ -30,6 +32,10 @@ type system struct {
 	nats   *nats.Conn
 	near   *directory.Near // nil: the directory itself is followed
 	secret string
+	doors  *doors // nil: plain HTTP
+	// peer is this process towards our others, and transport carries calls to them; nil: plain HTTP.
+	peer      *pki.Peer
+	transport http.RoundTripper
 
 	mu sync.Mutex // guards the rest: environments start side by side
 	// bound holds the listeners by address, so that all can be opened before the first
@@ -59,7 +65,12 @@ func newSystem(cfg *config.Config) (*system, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &system{
+	doors, err := openDoors(cfg)
+	if err != nil {
+		return nil, err
+	}
+	s := &system{
+		doors:   doors,
 		process: newProcess(cfg.Gateway, cfg.Operations),
 		config:  cfg,
 		bound:   map[string]net.Listener{},
@@ -67,7 +78,8 @@ func newSystem(cfg *config.Config) (*system, error) {
 		served:  map[string]*served{},
 
 		now: time.Now, rulesNow: time.Now,
-	}, nil
+	}
+	return s, s.openPeer()
 }
 
 // bind opens an address of the configuration, once, and writes back what it became:
@@ -266,13 +278,13 @@ func (sh *shared) ready(ctx context.Context) error {
 }
 
 // registerRegions tells the directory of the regions that the configuration names.
-func registerRegions(ctx context.Context, d control.Regions, e *config.Environment) error {
+func (s *system) registerRegions(ctx context.Context, d control.Regions, e *config.Environment) error {
 	for i := range e.Regions {
 		r := &e.Regions[i]
 		info := company.RegionInfo{Code: company.Region(r.Code), Number: r.Number, Upstreams: r.Upstreams, HealthPath: r.HealthPath}
 		if len(r.Upstreams) == 0 {
 			info.HealthPath = observe.ReadyPath
-			info.Upstreams, info.Internal = []string{"http://" + r.Listen}, "http://"+r.Internal
+			info.Upstreams, info.Internal, info.Ours = []string{s.inside(r.Listen)}, s.inside(r.Internal), s.peer != nil
 		}
 		if err := d.PutRegion(ctx, info); err != nil {
 			return fmt.Errorf("register region %s: %w", r.Code, err)

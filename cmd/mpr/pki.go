@@ -1,0 +1,280 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"mpr/pki"
+	"mpr/stack"
+)
+
+type pkiCommands struct {
+	Init  pkiInitCommand  `cmd:"" help:"Make a CA for our own processes."`
+	Issue pkiIssueCommand `cmd:"" help:"Make a certificate for a process."`
+	Renew pkiRenewCommand `cmd:"" help:"Make certificates anew, with new keys, before they end."`
+	Show  pkiShowCommand  `cmd:"" help:"Show the CA and the certificates that it has made."`
+}
+
+// pkiFolder is where a CA and what it has made are kept.
+type pkiFolder struct {
+	Dir  string `arg:"" help:"The folder of the CA."`
+	JSON bool   `name:"json" help:"Print one line of JSON."`
+}
+
+// The files of the CA in its folder.
+const (
+	pkiCA    = "ca.pem"
+	pkiCAKey = "ca-key.pem"
+)
+
+func (f *pkiFolder) file(name string) string { return filepath.Join(f.Dir, name) }
+
+func (f *pkiFolder) open() (*pki.Authority, error) {
+	ca, err := pki.ReadAuthority(f.file(pkiCA), f.file(pkiCAKey))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("there is no CA in %s: make one with `mpr pki init %s`", f.Dir, f.Dir)
+	}
+	return ca, err
+}
+
+// pkiCertificate is what is told of a certificate.
+type pkiCertificate struct {
+	Name  string    `json:"name"`
+	File  string    `json:"file"`
+	Roles []string  `json:"roles"`
+	Hosts []string  `json:"hosts"`
+	Ends  time.Time `json:"ends"`
+	State string    `json:"state"`
+
+	began time.Time
+}
+
+// list reads the certificates of the folder, by name.
+func (f *pkiFolder) list(ca *pki.Authority) ([]pkiCertificate, error) {
+	entries, err := os.ReadDir(f.Dir)
+	if err != nil {
+		return nil, err
+	}
+	all := []pkiCertificate{}
+	for _, e := range entries {
+		name, isPEM := strings.CutSuffix(e.Name(), ".pem")
+		if !isPEM || e.Name() == pkiCA || e.Name() == pkiCAKey || e.IsDir() {
+			continue
+		}
+		pairs, err := pki.OpenPairs(pki.Files{Certificate: f.file(e.Name())})
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, f.certificate(name, pairs, ca))
+	}
+	return all, nil
+}
+
+func (f *pkiFolder) certificate(name string, pairs *pki.Pairs, ca *pki.Authority) pkiCertificate {
+	leaf := pairs.Certificates()[0].Leaf
+	c := pkiCertificate{Name: name, File: f.file(name + ".pem"), Roles: append([]string{}, pki.Roles(leaf)...), Hosts: append([]string{}, leaf.DNSNames...), Ends: leaf.NotAfter, State: "valid", began: leaf.NotBefore}
+	for _, ip := range leaf.IPAddresses {
+		c.Hosts = append(c.Hosts, ip.String())
+	}
+	switch now := time.Now(); {
+	case leaf.CheckSignatureFrom(ca.Certificate) != nil:
+		c.State = "of another CA"
+	case now.After(c.Ends):
+		c.State = "ended"
+	case c.due(now):
+		c.State = "due"
+	}
+	return c
+}
+
+// due says whether half of its time is over.
+func (c *pkiCertificate) due(now time.Time) bool {
+	return now.After(c.began.Add(c.Ends.Sub(c.began) / 2))
+}
+
+type pkiInitCommand struct {
+	pkiFolder
+	Lifetime time.Duration `default:"87600h" help:"How long the CA is valid (default ten years)."`
+}
+
+func (c *pkiInitCommand) Run(t *terminal) error {
+	if c.Lifetime < time.Hour {
+		return wrongUsage("--lifetime %s: choose an hour or more", c.Lifetime)
+	}
+	for _, name := range []string{pkiCA, pkiCAKey} {
+		if _, err := os.Lstat(c.file(name)); err == nil {
+			return fmt.Errorf("there is a %s in %s already: nothing was changed; `mpr pki show %s` says more", name, c.Dir, c.Dir)
+		}
+	}
+	ca, err := pki.NewAuthority(pki.AuthorityOptions{Name: "mpr internal CA", Now: time.Now(), Lifetime: c.Lifetime})
+	if err != nil {
+		return err
+	}
+	if err := ca.Write(c.file(pkiCA), c.file(pkiCAKey)); err != nil {
+		return err
+	}
+	ends := ca.Certificate.NotAfter
+	return t.answer(c.JSON, map[string]any{"ca_file": c.file(pkiCA), "key_file": c.file(pkiCAKey), "ends": ends}, func(w io.Writer) {
+		_, _ = fmt.Fprintf(w, "%s is the CA of our processes until %s. Keep %s off the machines where they run: whoever has it can be any of them.\n",
+			c.file(pkiCA), instant(ends), c.file(pkiCAKey))
+		next(w, "mpr pki issue %s --role gateway --host NAME --host ADDRESS", c.Dir)
+	})
+}
+
+type pkiIssueCommand struct {
+	pkiFolder
+	Role     []string      `required:"" placeholder:"ROLE" help:"What its process may be: login, gateway, region or control. May be repeated."`
+	Host     []string      `placeholder:"HOST" help:"A name or IP address at which others find its process. May be repeated."`
+	Name     string        `placeholder:"NAME" help:"The name of the certificate and of its file (default: the roles)."`
+	Lifetime time.Duration `default:"72h" help:"How long it is valid (default 72h)."`
+}
+
+func (c *pkiIssueCommand) Run(t *terminal) error {
+	roles := []string{stack.RoleLogin, stack.RoleGateway, stack.RoleRegion, stack.RoleControl}
+	for _, role := range c.Role {
+		if !slices.Contains(roles, role) {
+			return wrongUsage("--role %s: there are %s", role, strings.Join(roles, ", "))
+		}
+	}
+	for _, host := range c.Host {
+		if net.ParseIP(host) == nil && (host == "" || strings.ContainsAny(host, " /:@*\t\r\n") || !isASCII(host)) {
+			return wrongUsage("--host %s: expected a host name or an IP address, without a port", host)
+		}
+	}
+	if c.Lifetime < time.Minute {
+		return wrongUsage("--lifetime %s: choose a minute or more", c.Lifetime)
+	}
+	if c.Name == "" {
+		c.Name = strings.Join(c.Role, "-")
+	}
+	if c.Name != filepath.Base(c.Name) || strings.HasPrefix(c.Name, ".") || c.Name == "ca" || c.Name == "ca-key" {
+		return wrongUsage("--name %s: it becomes the name of a file, and ca and ca-key are taken", c.Name)
+	}
+	ca, err := c.open()
+	if err != nil {
+		return err
+	}
+	if _, err := os.Lstat(c.file(c.Name + ".pem")); err == nil {
+		return fmt.Errorf("there is a certificate %s already: renew it with `mpr pki renew %s --name %s`, or choose another --name", c.Name, c.Dir, c.Name)
+	}
+	made, err := c.issue(ca, pki.Leaf{Name: c.Name, Roles: c.Role, Hosts: c.Host, Now: time.Now(), Lifetime: c.Lifetime})
+	if err != nil {
+		return err
+	}
+	return t.answer(c.JSON, made, func(w io.Writer) {
+		_, _ = fmt.Fprintf(w, "%s holds a certificate and its key, until %s. Take it and %s to the machine of the process:\n\n", made.File, instant(made.Ends), c.file(pkiCA))
+		_, _ = fmt.Fprintf(w, "internal_tls:\n  ca_file: %s\n  certificate_file: %s\n", pkiCA, c.Name+".pem")
+		next(w, "mpr pki renew %s, before it ends", c.Dir)
+	})
+}
+
+func isASCII(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' })
+}
+
+// issue makes a certificate and keeps it.
+func (f *pkiFolder) issue(ca *pki.Authority, l pki.Leaf) (pkiCertificate, error) {
+	pair, err := ca.Issue(l)
+	if err != nil {
+		return pkiCertificate{}, err
+	}
+	file := f.file(l.Name + ".pem")
+	if err := pki.WritePair(file, pair); err != nil {
+		return pkiCertificate{}, err
+	}
+	pairs, err := pki.OpenPairs(pki.Files{Certificate: file})
+	if err != nil {
+		return pkiCertificate{}, err
+	}
+	return f.certificate(l.Name, pairs, ca), nil
+}
+
+type pkiRenewCommand struct {
+	pkiFolder
+	Name     []string      `placeholder:"NAME" help:"A certificate to renew now (default: those of which half of their time is over). May be repeated."`
+	All      bool          `help:"Renew all."`
+	Lifetime time.Duration `placeholder:"DURATION" help:"How long they are valid (default: as long as before)."`
+}
+
+func (c *pkiRenewCommand) Run(t *terminal) error {
+	if c.Lifetime != 0 && c.Lifetime < time.Minute {
+		return wrongUsage("--lifetime %s: choose a minute or more", c.Lifetime)
+	}
+	ca, err := c.open()
+	if err != nil {
+		return err
+	}
+	all, err := c.list(ca)
+	if err != nil {
+		return err
+	}
+	for _, name := range c.Name {
+		if !slices.ContainsFunc(all, func(o pkiCertificate) bool { return o.Name == name }) {
+			return fmt.Errorf("there is no certificate %s: `mpr pki show %s` lists those that are there", name, c.Dir)
+		}
+	}
+	renewed := []pkiCertificate{}
+	for _, o := range all {
+		if !c.All && !slices.Contains(c.Name, o.Name) && (len(c.Name) > 0 || o.State == "valid") {
+			continue
+		}
+		lifetime := c.Lifetime
+		if lifetime == 0 {
+			lifetime = o.Ends.Sub(o.began) - pki.Backdate
+		}
+		made, err := c.issue(ca, pki.Leaf{Name: o.Name, Roles: o.Roles, Hosts: o.Hosts, Now: time.Now(), Lifetime: lifetime})
+		if err != nil {
+			return err
+		}
+		renewed = append(renewed, made)
+	}
+	return t.answer(c.JSON, map[string]any{"renewed": renewed}, func(w io.Writer) {
+		if len(renewed) == 0 {
+			_, _ = fmt.Fprintln(w, "Nothing is due: each certificate has half of its time left, or more.")
+		} else {
+			showCertificates(w, renewed)
+		}
+		next(w, "mpr pki show %s", c.Dir)
+	})
+}
+
+type pkiShowCommand struct{ pkiFolder }
+
+func (c *pkiShowCommand) Run(t *terminal) error {
+	ca, err := c.open()
+	if err != nil {
+		return err
+	}
+	all, err := c.list(ca)
+	if err != nil {
+		return err
+	}
+	ends := ca.Certificate.NotAfter
+	return t.answer(c.JSON, map[string]any{"ca": map[string]any{"file": c.file(pkiCA), "ends": ends}, "certificates": all}, func(w io.Writer) {
+		_, _ = fmt.Fprintf(w, "The CA in %s ends at %s.\n", c.file(pkiCA), instant(ends))
+		if len(all) == 0 {
+			next(w, "mpr pki issue %s --role gateway --host NAME", c.Dir)
+			return
+		}
+		showCertificates(w, all)
+		if slices.ContainsFunc(all, func(o pkiCertificate) bool { return o.State != "valid" }) {
+			next(w, "mpr pki renew %s", c.Dir)
+		}
+	})
+}
+
+func showCertificates(w io.Writer, all []pkiCertificate) {
+	rows := make([][]string, len(all))
+	for i, c := range all {
+		rows[i] = []string{c.Name, strings.Join(c.Roles, " "), strings.Join(c.Hosts, " "), instant(c.Ends), c.State, c.File}
+	}
+	table(w, []string{"NAME", "ROLES", "HOSTS", "ENDS", "STATE", "FILE"}, rows)
+}

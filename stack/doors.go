@@ -1,0 +1,140 @@
+package stack
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/crypto/acme"
+	"golang.org/x/crypto/acme/autocert"
+
+	"mpr/config"
+	"mpr/pki"
+)
+
+// doors is how the doors of this process speak TLS, if they do.
+type doors struct {
+	pairs *pki.Pairs
+	acme  *autocert.Manager
+
+	mu sync.Mutex
+	// hosts are those that answer here. Certificates are asked for these alone: a stranger who
+	// names another host must not make us ask for one, in vain, again and again.
+	hosts map[string]bool
+}
+
+// openDoors reads the certificates of doors. It answers nil where doors are plain HTTP.
+func openDoors(c *config.Config) (*doors, error) {
+	d := &doors{hosts: map[string]bool{}}
+	switch t := c.TLS; {
+	case t.ACME.Directory != "":
+		client, err := acmeClient(t.ACME)
+		if err != nil {
+			return nil, err
+		}
+		d.acme = &autocert.Manager{
+			Prompt: autocert.AcceptTOS, Email: t.ACME.Email, Client: client,
+			Cache: autocert.DirCache(filepath.Join(c.Data, "acme")), HostPolicy: d.answersFor,
+		}
+	case len(t.Certificates) > 0:
+		files := make([]pki.Files, len(t.Certificates))
+		for i, f := range t.Certificates {
+			files[i] = pki.Files{Certificate: f.Certificate, Key: f.Key}
+		}
+		var err error
+		if d.pairs, err = pki.OpenPairs(files...); err != nil {
+			return nil, fmt.Errorf("tls.certificates: %w", err)
+		}
+	default:
+		return nil, nil //nolint:nilnil // no TLS is no error
+	}
+	return d, nil
+}
+
+// CheckCertificates says what is wrong with the files of certificates that the configuration
+// names. Those that have ended are as wrong as those that don't fit.
+func CheckCertificates(c *config.Config) error {
+	d, err := openDoors(c)
+	if err == nil {
+		err = checkPeer(c.InternalTLS)
+	}
+	if err != nil || d == nil || d.pairs == nil {
+		return err
+	}
+	for i, pair := range d.pairs.Certificates() {
+		if time.Now().After(pair.Leaf.NotAfter) {
+			return fmt.Errorf("tls.certificates: the certificate in %s has ended at %s: replace it", c.TLS.Certificates[i].Certificate, pair.Leaf.NotAfter.UTC().Format(time.RFC3339))
+		}
+	}
+	return nil
+}
+
+// acmeTimeout bounds one request to a CA.
+const acmeTimeout = 30 * time.Second
+
+func acmeClient(a config.ACME) (*acme.Client, error) {
+	client := &acme.Client{DirectoryURL: a.Directory, UserAgent: "mpr"}
+	transport := &http.Transport{Proxy: http.ProxyFromEnvironment, TLSHandshakeTimeout: acmeTimeout, IdleConnTimeout: time.Minute}
+	if a.CA != "" {
+		roots := x509.NewCertPool()
+		data, err := os.ReadFile(a.CA)
+		if err != nil {
+			return nil, fmt.Errorf("tls.acme.ca_file: %w", err)
+		}
+		if !roots.AppendCertsFromPEM(data) {
+			return nil, fmt.Errorf("tls.acme.ca_file: %s holds no certificate", a.CA)
+		}
+		transport.TLSClientConfig = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
+	}
+	client.HTTPClient = &http.Client{Transport: transport, Timeout: acmeTimeout}
+	return client, nil
+}
+
+// config is that of the door of a host.
+func (d *doors) config(host string) *tls.Config {
+	if d == nil {
+		return nil
+	}
+	if d.acme == nil {
+		return d.pairs.Server()
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.hosts[host] = true
+	t := d.acme.TLSConfig()
+	t.MinVersion = tls.VersionTLS12
+	ask := t.GetCertificate
+	t.GetCertificate = func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+		c, err := ask(hello)
+		if err != nil { // a client only hears that there is none
+			slog.Warn("no certificate for a door", "door", host, "asked_for", hello.ServerName, "error", err)
+		}
+		return c, err
+	}
+	return t
+}
+
+// answersFor refuses hosts whose doors are elsewhere.
+func (d *doors) answersFor(_ context.Context, host string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.hosts[host] {
+		return fmt.Errorf("%q is not the host of a door of this process", host)
+	}
+	return nil
+}
+
+// scheme is that of the doors' URLs.
+func (d *doors) scheme() string {
+	if d == nil {
+		return "http"
+	}
+	return "https"
+}
