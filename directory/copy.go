@@ -39,6 +39,8 @@ type copyTrailer struct {
 	Codes       []company.Region     `json:"codes"`
 	Infos       []company.RegionInfo `json:"infos"`
 	Campaign    *rules.Campaign      `json:"campaign,omitempty"`
+	// Heard is how far the placements' bucket is in the file: a start goes on from there.
+	Heard *point `json:"heard,omitempty"`
 }
 
 // save writes the file if anything has changed since the last time.
@@ -63,6 +65,10 @@ func (r *Replica) writeCopy(to io.Writer) error {
 	sum := crc32.New(castagnoli)
 	w := bufio.NewWriterSize(io.MultiWriter(to, sum), 1<<16)
 	_, _ = w.WriteString(copyFormat) // a bufio.Writer keeps its first error for Flush
+	var heard *point                 // read ahead of the companies: the file may hold more, never less
+	if r.placed != nil {
+		heard = r.placed.at.Load()
+	}
 	var pair [pairSize]byte
 	r.placements.Load().each(func(id company.ID, v uint64) bool {
 		binary.LittleEndian.PutUint64(pair[:8], uint64(id)) //nolint:gosec // ids are positive
@@ -72,7 +78,7 @@ func (r *Replica) writeCopy(to io.Writer) error {
 	})
 	_, _ = w.Write(make([]byte, pairSize))
 	list := r.regions.Load()
-	trailer, err := json.Marshal(copyTrailer{r.environment, list.codes, list.infos, r.campaign.Load()})
+	trailer, err := json.Marshal(copyTrailer{r.environment, list.codes, list.infos, r.campaign.Load(), heard})
 	if err != nil {
 		return err
 	}
@@ -117,6 +123,7 @@ func (r *Replica) load() error {
 	r.regions.Store(&regionList{codes: trailer.Codes, infos: trailer.Infos})
 	r.placements.Store(t)
 	r.campaign.Store(trailer.Campaign)
+	r.from = trailer.Heard
 	return nil
 }
 

@@ -21,8 +21,8 @@ type Entry struct {
 }
 
 // Follower follows a bucket until it is closed: it hears every record that is there, then
-// every change. After a loss of the connection it hears all records again, so what it
-// calls must take repeats; a change that another has followed may be skipped.
+// every change. After a loss of the connection it hears all records again (but see followOn), so
+// what it calls must take repeats; a change that another has followed may be skipped.
 type Follower struct {
 	cancel context.CancelFunc
 	done   sync.WaitGroup
@@ -31,6 +31,17 @@ type Follower struct {
 	since  atomic.Int64 // Unix nanoseconds of the last moment at which it was in step
 	conn   *nats.Conn
 	near   *Near // nil: the bucket itself is followed
+	// kept is whether what is applied stays, so that a watch may begin where the last one ended;
+	// at is how far that is, nil where it isn't known.
+	kept bool
+	at   atomic.Pointer[point]
+}
+
+// point says that all records of a bucket up to a revision were heard and applied. A bucket
+// that is made anew, as a restored one is, counts from 1 again: when it was made tells them apart.
+type point struct {
+	Made     time.Time `json:"made"`
+	Revision uint64    `json:"revision"`
 }
 
 const (
@@ -49,8 +60,24 @@ func Follow(nc *nats.Conn, bucket string, apply func(Entry)) *Follower {
 // FollowNear is [Follow] by the bucket's mirror. Where that can't be reached the bucket
 // itself is followed; where the directory can't be, the mirror still is.
 func FollowNear(nc *nats.Conn, near *Near, bucket string, apply func(Entry)) *Follower {
+	f := &Follower{conn: nc, near: near}
+	f.start(bucket, apply)
+	return f
+}
+
+// followOn is [FollowNear] of a bucket whose records are never deleted: what was heard once isn't
+// heard again, but for the last record of each key where the bucket is another one. from is how
+// far it has been heard already; nil for none of it.
+func followOn(nc *nats.Conn, near *Near, bucket string, apply func(Entry), from *point) *Follower {
+	f := &Follower{conn: nc, near: near, kept: true}
+	f.at.Store(from)
+	f.start(bucket, apply)
+	return f
+}
+
+func (f *Follower) start(bucket string, apply func(Entry)) {
 	ctx, cancel := context.WithCancel(context.Background())
-	f := &Follower{cancel: cancel, synced: make(chan struct{}), conn: nc, near: near}
+	f.cancel, f.synced = cancel, make(chan struct{})
 	f.done.Go(func() {
 		for ctx.Err() == nil {
 			err := f.watch(ctx, bucket, apply)
@@ -61,7 +88,6 @@ func FollowNear(nc *nats.Conn, near *Near, bucket string, apply func(Entry)) *Fo
 			_ = pause(ctx, followRetry)
 		}
 	})
-	return f
 }
 
 // watch follows the bucket until the watch is over or no longer to be trusted.
@@ -79,7 +105,7 @@ func (f *Follower) watch(ctx context.Context, bucket string, apply func(Entry)) 
 	if err != nil {
 		return err
 	}
-	w, err := kv.WatchAll(ctx)
+	w, err := kv.WatchAll(ctx, s.resume()...)
 	if err != nil {
 		return err
 	}
@@ -112,6 +138,7 @@ func (f *Follower) watch(ctx context.Context, bucket string, apply func(Entry)) 
 				e.Value = entry.Value()
 			}
 			apply(e)
+			s.note()
 		}
 	}
 }
@@ -214,11 +241,33 @@ func readBucket(ctx context.Context, kv jetstream.KeyValue) (bucketState, error)
 	return at, nil
 }
 
+// resume has a watch begin behind what was heard before, where that is of the same bucket.
+func (s *step) resume() []jetstream.WatchOpt {
+	p := s.follower.at.Load()
+	if p == nil || s.kv == nil { // a mirror that is alone doesn't say for sure what it mirrors
+		return nil
+	}
+	if !p.Made.Equal(s.last.made) || p.Revision > s.last.revision {
+		s.follower.at.Store(nil)
+		return nil
+	}
+	s.heard = p.Revision
+	return []jetstream.WatchOpt{jetstream.ResumeFromRevision(p.Revision + 1)}
+}
+
+// note keeps how far the bucket was heard. Records come in the order of their revisions.
+func (s *step) note() {
+	if s.follower.kept && s.synced && s.kv != nil {
+		s.follower.at.Store(&point{s.last.made, s.heard})
+	}
+}
+
 // begin notes that all that was there when the watch began has been heard. The newest of
 // it may have expired since, so its revision needn't have been heard itself.
 func (s *step) begin() {
 	s.synced = true
 	s.heard = max(s.heard, s.last.revision)
+	s.note()
 	if !s.last.read.IsZero() {
 		s.follower.since.Store(s.last.read.UnixNano())
 	}

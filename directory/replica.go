@@ -37,6 +37,8 @@ type Replica struct {
 
 	nc       *nats.Conn
 	watches  []*Follower
+	placed   *Follower     // that of placements, one of watches
+	from     *point        // how far the file had heard of placements; nil where it doesn't say
 	saveNow  chan struct{} // holds a token while the file should be written soon
 	stop     chan struct{}
 	saving   sync.WaitGroup
@@ -51,7 +53,12 @@ type regionList struct {
 }
 
 // saveEvery is how often a replica that has changed is written to its file.
-const saveEvery = 10 * time.Second
+// A large one, which takes longer to write, is written less often: it takes one in saveShare
+// of the time at the most.
+const (
+	saveEvery = 10 * time.Second
+	saveShare = 20
+)
 
 // OpenReplica starts a replica of the environment's directory, with its copy in file.
 // That the directory can't be reached is no error. A copy that can't be read is left
@@ -71,9 +78,10 @@ func OpenReplicaNear(nc *nats.Conn, near *Near, environment, file string) (*Repl
 	case !errors.Is(err, fs.ErrNotExist):
 		slog.Warn("leaving out the copy of the directory", "file", file, "error", err)
 	}
+	r.placed = followOn(nc, near, BucketName("placements", environment), r.applyPlacement, r.from)
 	r.watches = []*Follower{
 		FollowNear(nc, near, BucketName("regions", environment), r.applyRegion),
-		FollowNear(nc, near, BucketName("placements", environment), r.applyPlacement),
+		r.placed,
 		FollowNear(nc, near, BucketName("policy", environment), r.applyPolicy),
 		Follow(nc, BucketName("holds", environment), r.applyHold), // for moments only: a mirror would add to them
 	}
@@ -304,16 +312,22 @@ func (r *Replica) applyPolicy(e Entry) {
 func (r *Replica) saveNowAndThen() {
 	t := time.NewTicker(saveEvery)
 	defer t.Stop()
+	var next time.Time
 	for {
 		select {
 		case <-r.stop:
 			return
-		case <-t.C:
+		case at := <-t.C:
+			if at.Before(next) {
+				continue
+			}
 		case <-r.saveNow:
 		}
+		began := time.Now()
 		if err := r.save(); err != nil {
 			slog.Error("write the copy of the directory", "file", r.file, "error", err)
 		}
+		next = began.Add(saveShare * time.Since(began))
 	}
 }
 

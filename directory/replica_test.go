@@ -8,7 +8,9 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"mpr/company"
@@ -146,5 +148,74 @@ func TestErrorsOfConnectHoldNoPassword(t *testing.T) {
 		if strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("a password is in the error: %v", err)
 		}
+	}
+}
+
+// heardAgain counts the records that a replica hears from when it starts until it is in step.
+func heardAgain(t *testing.T, nc *nats.Conn, file string) (heard int, r *Replica) {
+	t.Helper()
+	before := nc.Stats().InMsgs
+	r = openReplica(t, nc, file)
+	eventually(t, "the replica is in step", func() bool { return r.Age() < time.Hour })
+	return int(nc.Stats().InMsgs - before), r //nolint:gosec // few
+}
+
+// To read ten million placements takes minutes, and a change comes after all of them: a start
+// with a copy on disk must hear only what it hasn't heard.
+func TestAStartWithACopyHearsOnlyWhatIsNew(t *testing.T) {
+	_, nc := start(t, t.TempDir())
+	d := openDirectory(t, nc)
+	const companies = 3000
+	if _, err := d.Load(t.Context(), consecutive(1, companies+1)); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "copy")
+	heard, r := heardAgain(t, nc, file)
+	if heard < companies || r.Len() != companies {
+		t.Fatalf("a start without a copy heard %d messages and knows %d companies", heard, r.Len())
+	}
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	move := func(id company.ID) {
+		t.Helper()
+		_, revision, err := d.Get(t.Context(), id)
+		if err == nil {
+			_, err = d.Update(t.Context(), place(id, "EU01", 9), revision)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	move(7) // while nobody follows
+	heard, r = heardAgain(t, nc, file)
+	if heard > companies/2 {
+		t.Errorf("a start with a copy heard %d messages", heard)
+	}
+	if p, _ := r.Placement(7); p.Region != "EU01" || p.Epoch != 9 || r.Len() != companies {
+		t.Errorf("the change meanwhile: %v of %d companies", p, r.Len())
+	}
+	move(8)
+	eventually(t, "the next change arrives", func() bool { p, _ := r.Placement(8); return p.Epoch == 9 })
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	// What the copy has heard says nothing of a bucket that was made anew since.
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := js.DeleteKeyValue(t.Context(), BucketName("placements", "production")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := openDirectory(t, nc).Load(t.Context(), consecutive(companies+1, 2*companies+11)); err != nil {
+		t.Fatal(err)
+	}
+	heard, r = heardAgain(t, nc, file)
+	if heard < companies || r.Len() != 2*companies+10 {
+		t.Errorf("of a bucket made anew %d messages were heard, and %d companies are known", heard, r.Len())
+	}
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
 	}
 }

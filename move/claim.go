@@ -163,7 +163,7 @@ func busy(rows *sql.Rows, err error) (map[end]int, error) {
 // another one.
 func (q *Queue) queued(ctx context.Context, from querier, limit int, at, jumped int64) (*Move, error) {
 	places, err := busy(from.QueryContext(ctx, `SELECT environment, source, destination, COUNT(*) FROM moves
-		WHERE active = 1 AND paused = 0 AND phase <> 'ready' AND (phase <> 'queued' OR lease > 0) AND (phase <> 'queued' OR lease >= $1) GROUP BY environment, source, destination`, at))
+		WHERE active = 1 AND paused = 0 AND NOT (phase = 'ready' AND lease < $1 AND wake > $1) AND (phase <> 'queued' OR lease > 0) AND (phase <> 'queued' OR lease >= $1) GROUP BY environment, source, destination`, at))
 	if err != nil {
 		return nil, err
 	}

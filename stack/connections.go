@@ -238,7 +238,7 @@ func connectionLimit(most int) int {
 		return most
 	}
 	fewer := max(int(files/filesForListener), 1) //nolint:gosec // less than most
-	slog.Warn("a listener takes fewer connections than gateway.max_connections says: the process may not open more files (ulimit -n)",
+	slog.Info("a listener takes fewer connections than gateway.max_connections says: the process may not open more files (ulimit -n)",
 		"connections", fewer, "files", files)
 	return fewer
 }

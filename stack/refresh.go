@@ -158,10 +158,7 @@ func (s *system) knownToControl(ctx context.Context, e *config.Environment) (*se
 	if v == nil {
 		var err error
 		// All other roles wait for the directory to be made.
-		v, err = s.serveEnvironment(ctx, e, RoleControl, func(ctx context.Context, ed *edition) error {
-			_, err := ed.dir(ctx)
-			return err
-		})
+		v, err = s.serveEnvironment(ctx, e, RoleControl, makeDirectory)
 		if err != nil {
 			return nil, err
 		}
@@ -171,6 +168,15 @@ func (s *system) knownToControl(ctx context.Context, e *config.Environment) (*se
 		return nil, fmt.Errorf("wait for the directory: %w", err)
 	}
 	return v, nil
+}
+
+// makeDirectory waits for the directory's servers, which may start later than this process, and
+// makes what isn't there.
+func makeDirectory(ctx context.Context, ed *edition) error {
+	return patiently(ctx, func() error {
+		_, err := ed.dir(ctx)
+		return err
+	})
 }
 
 // refreshSandboxes starts the refreshes of monthly sandboxes.

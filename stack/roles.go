@@ -29,6 +29,9 @@ type RoleOptions struct {
 	Environment string
 	// Region is the code of the region, for RoleRegion.
 	Region string
+	// Bind is the host at which all listeners but that for operators are opened, with the ports
+	// of the configuration; empty for the hosts there.
+	Bind string
 	// Now is the process's clock, and MoverStep sees the steps of the mover, for RoleControl
 	// ([move.Options]). Tests set them, to let clocks jump and movers wait; both may be nil.
 	Now       func() time.Time
@@ -50,6 +53,7 @@ func RunRole(ctx context.Context, o RoleOptions) (err error) {
 		slog.Info("stopping: calls in flight may end", "role", o.Role)
 		err = errors.Join(err, s.close())
 	}()
+	s.bindHost = o.Bind
 	if o.Now != nil {
 		s.now, s.rulesNow = o.Now, o.Now
 	}
@@ -82,7 +86,7 @@ func (o RoleOptions) name() string {
 
 func (s *system) startRole(ctx context.Context, o RoleOptions) error {
 	if o.Role == RoleControl {
-		if err := s.serveDirectory(s.config.Directory.Listen); err != nil {
+		if err := s.serveDirectory(s.bindable(s.config.Directory.Listen)); err != nil {
 			return err
 		}
 		if s.config.Webhooks.AllowPrivate {

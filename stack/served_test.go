@@ -31,6 +31,7 @@ func refreshed(t *testing.T, let chan struct{}, closed chan<- int) (v *served, a
 	s, err := newSystem(cfg)
 	must(t, err)
 	t.Cleanup(func() { must(t, s.close()) })
+	must(t, s.startObserving(t.Context(), "test"))
 	must(t, s.serveDirectory(""))
 	e := &cfg.Environments[1]
 	v, err = s.serveEnvironment(t.Context(), e, "dev", func(_ context.Context, ed *edition) error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"path/filepath"
@@ -20,6 +21,7 @@ import (
 	"mpr/move"
 	"mpr/observe"
 	"mpr/pki"
+	"mpr/problem"
 	"mpr/rules"
 	"mpr/store"
 	"mpr/token"
@@ -41,6 +43,8 @@ type system struct {
 	// bound holds the listeners by address, so that all can be opened before the first
 	// role is built.
 	bound map[string]net.Listener
+	// bindHost is [RoleOptions.Bind].
+	bindHost string
 	// served holds the environments that this process serves, by name.
 	served map[string]*served
 	// now is the clock, and rulesNow that of the rules, which may run at another date.
@@ -90,13 +94,27 @@ func (s *system) bind(address *string) (net.Listener, error) {
 	if l, ok := s.bound[*address]; ok {
 		return l, nil
 	}
-	l, err := s.listen(*address)
+	at := *address
+	if address != &s.config.Operations.Listen {
+		at = s.bindable(at)
+	}
+	l, err := s.listen(at)
 	if err != nil {
 		return nil, err
 	}
 	*address = l.Addr().String()
 	s.bound[*address] = l
 	return l, nil
+}
+
+// bindable is where to listen for an address of the configuration. Where processes stand behind
+// names that aren't theirs, such as those of a balancer, its host can't be listened at.
+func (s *system) bindable(address string) string {
+	_, port, err := net.SplitHostPort(address)
+	if s.bindHost == "" || err != nil {
+		return address
+	}
+	return net.JoinHostPort(s.bindHost, port)
 }
 
 // bindAll opens every address that the roles of all environments use.
@@ -286,9 +304,29 @@ func (s *system) registerRegions(ctx context.Context, d control.Regions, e *conf
 			info.HealthPath = observe.ReadyPath
 			info.Upstreams, info.Internal, info.Ours = []string{s.inside(r.Listen)}, s.inside(r.Internal), s.peer != nil
 		}
-		if err := d.PutRegion(ctx, info); err != nil {
+		if err := patiently(ctx, func() error { return d.PutRegion(ctx, info) }); err != nil {
 			return fmt.Errorf("register region %s: %w", r.Code, err)
 		}
 	}
 	return nil
+}
+
+// patiently repeats f for as long as the directory can't be reached, until the context ends. A server that has just
+// started with millions of companies, which all that follow it read at once, may answer too late
+// for a while: to give up, and take it down, would have them begin anew.
+func patiently(ctx context.Context, f func() error) error {
+	retry := time.NewTicker(reopenEvery)
+	defer retry.Stop()
+	for {
+		err := f()
+		if !errors.Is(err, problem.New(problem.DirectoryUnavailable, "")) {
+			return err
+		}
+		slog.WarnContext(ctx, "the directory doesn't answer yet; trying again", "error", err)
+		select {
+		case <-ctx.Done():
+			return err
+		case <-retry.C:
+		}
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"path/filepath"
 
 	"mpr/stack"
@@ -22,6 +23,7 @@ func (c *backupCommand) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
+	(&logging{}).start(t, slog.LevelError) // what a role would be warned of is no matter here
 	online := func(to io.Writer) error {
 		a := admin{Env: "production", Data: cfg.Data, Admin: c.Admin, TokenFile: c.TokenFile}
 		client, err := a.client()
@@ -55,6 +57,7 @@ func (c *restoreCommand) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
+	(&logging{}).start(t, slog.LevelError)
 	m, err := stack.Restore(ctx, cfg, c.From, func(what string) { t.progress("restoring " + what) })
 	t.progress("")
 	if err != nil {

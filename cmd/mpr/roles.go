@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net"
+	"strings"
 
 	"mpr/stack"
 )
@@ -12,6 +13,7 @@ import (
 type role struct {
 	settings
 	logging
+	Bind       string `placeholder:"HOST" env:"MPR_BIND" help:"Listen at this host, such as 0.0.0.0, with the ports of the configuration, whose hosts are then only where others find the roles: in containers."`
 	Operations string `placeholder:"ADDRESS" env:"MPR_OPERATIONS" help:"Where /livez, /readyz and /metrics are answered, such as 127.0.0.1:9100 (default: what the configuration says)."`
 }
 
@@ -30,7 +32,10 @@ func (r *role) run(ctx context.Context, t *terminal, o stack.RoleOptions) error 
 		}
 		cfg.Operations.Listen = r.Operations
 	}
-	o.Config = cfg
+	if strings.ContainsAny(r.Bind, "[]/ ") || strings.Contains(r.Bind, ":") && net.ParseIP(r.Bind) == nil {
+		return wrongUsage("--bind %s: expected a host without a port, such as 0.0.0.0", r.Bind)
+	}
+	o.Config, o.Bind = cfg, r.Bind
 	r.start(t, slog.LevelInfo)
 	return untilStopped(ctx, t, func(ctx context.Context) error { return stack.RunRole(ctx, o) })
 }

@@ -38,7 +38,7 @@ func TestBackupAndRestore(t *testing.T) {
 
 	data := filepath.Join(t.TempDir(), "restored")
 	mpr(t, true, "restore", "--data", data, "--from", to)
-	again := startDev(t, data)
+	again := startAnother(t, data)
 	again.holdToPromises(t, told)
 	again.gone(t, revoked.Access)
 	var now struct {

@@ -45,6 +45,12 @@ type dev struct {
 func startDev(t *testing.T, data string, args ...string) *dev {
 	t.Helper()
 	t.Parallel() // nobody else comes to it, and most of its time is waiting
+	return startAnother(t, data, args...)
+}
+
+// startAnother is startDev for a test that has started one before.
+func startAnother(t *testing.T, data string, args ...string) *dev {
+	t.Helper()
 	d, err := launch(context.Background(), data, args...)
 	if err != nil {
 		t.Fatalf("start mpr dev: %v", err)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -61,8 +62,15 @@ func newTopology(t *testing.T, further ...string) *topology {
 	if err := json.Unmarshal(text, &s.facts); err != nil {
 		t.Fatal(err)
 	}
+	s.addProcesses(t)
+	return s
+}
+
+// addProcesses adds a process for each role, and ends it with the test.
+func (s *topology) addProcesses(t *testing.T, flags ...string) {
+	t.Helper()
 	for _, args := range [][]string{{"control"}, {"login"}, {"gateway"}, {"region", "--code", "US01"}, {"region", "--code", "US02"}, {"region", "--code", "EU01"}} {
-		p := &process{args: append(args, "--config", s.config), log: &logBook{}}
+		p := &process{args: append(slices.Concat(args, flags), "--config", s.config), log: &logBook{}}
 		name := args[len(args)-1] // the role, or the region's code
 		s.processes[name] = p
 		t.Cleanup(func() {
@@ -74,7 +82,6 @@ func newTopology(t *testing.T, further ...string) *topology {
 			}
 		})
 	}
-	return s
 }
 
 // writeEnvironment writes an environment's part of the configuration, and answers its

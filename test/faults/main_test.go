@@ -87,7 +87,9 @@ type stepOf struct {
 	Name    string
 }
 
-// tellStep tells the test of a step, and waits until it says how to go on.
+// tellStep tells the test of a step, and waits until it says how to go on, however long the change-over
+// has taken by then: movers that were asleep wake up to an end of their time as well. On a busy
+// machine those that came first would otherwise be gone before the last one has come.
 func tellStep(ctx context.Context, m *move.Move, name string) error {
 	if name == "beat" {
 		return nil
@@ -96,7 +98,7 @@ func tellStep(ctx context.Context, m *move.Move, name string) error {
 	if err != nil {
 		return err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, os.Getenv(envSteps), bytes.NewReader(data))
+	req, err := http.NewRequestWithContext(context.WithoutCancel(ctx), http.MethodPost, os.Getenv(envSteps), bytes.NewReader(data))
 	if err != nil {
 		return err
 	}

@@ -79,22 +79,7 @@ func anchors(text string) []string {
 
 // What the documents tell people to type exists: each command, and each of its flags.
 func TestDocumentedCommands(t *testing.T) {
-	binary := filepath.Join(t.TempDir(), "mpr")
-	build := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-o", binary, "mpr/cmd/mpr")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0") // all as make build does it, so that little is left to do
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build mpr: %v\n%s", err, out)
-	}
-	help := func(words []string) string {
-		out, err := exec.CommandContext(t.Context(), binary, append(slices.Clone(words), "--help")...).CombinedOutput()
-		if err != nil {
-			return ""
-		}
-		return string(out)
-	}
-	if help([]string{"no-such-command"}) != "" {
-		t.Fatal("mpr has help for a command that isn't there, so this test can hold nothing")
-	}
+	help := helper(t, buildMPR(t))
 	checked := 0
 	for name, text := range documents(t) {
 		for _, command := range commands(text) {
@@ -115,6 +100,34 @@ func TestDocumentedCommands(t *testing.T) {
 	if checked == 0 && exists("README.md") {
 		t.Error("README.md documents no command")
 	}
+}
+
+// buildMPR builds mpr, as make build does it, so that little is left to do.
+func buildMPR(t *testing.T) string {
+	t.Helper()
+	binary := filepath.Join(t.TempDir(), "mpr")
+	build := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-o", binary, "mpr/cmd/mpr")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build mpr: %v\n%s", err, out)
+	}
+	return binary
+}
+
+// helper answers the help of a command; "" where there is no such command.
+func helper(t *testing.T, binary string) func(words []string) string {
+	t.Helper()
+	help := func(words []string) string {
+		out, err := exec.CommandContext(t.Context(), binary, append(slices.Clone(words), "--help")...).CombinedOutput()
+		if err != nil {
+			return ""
+		}
+		return string(out)
+	}
+	if help([]string{"no-such-command"}) != "" {
+		t.Fatal("mpr has help for a command that isn't there, so this test can hold nothing")
+	}
+	return help
 }
 
 // helpOf is the help of the command that the words start with: arguments follow it.

@@ -51,6 +51,7 @@ var mayImport = map[string]struct {
 	"bench/move":  {[]string{"company", "control", "move", "region", "store"}, "it stands outside, as clients and operators do, and opens a region's store only to make a large company in it"},
 	"test":        {nil, "these tests stand outside, where the users stand"},
 	"test/faults": {[]string{"company", "config", "control", "directory", "move", "stack"}, "it starts the system's processes itself, to make their movers wait and their clocks jump"},
+	"deploy":      {nil, "a module of its own: it checks files, and needs nothing of the product"},
 	"deps":        {nil, "it only holds on to modules"},
 }
 
