@@ -41,7 +41,7 @@ bench-move-large: build ## a company of ten million rows moves, and its mover is
 bench-directory: build ## the directory of a million companies: load, replicas, starts, changes, lookups (ten minutes)
 	go build -o bin/bench-directory ./bench/directory && bin/bench-directory $(BENCH)
 
-bench-directory-large: build ## the same of ten million (an hour, 4 GB of disk, 6 GB of memory)
+bench-directory-large: build ## the same of ten million (half an hour, 4 GB of disk, 10 GB of memory)
 	go build -o bin/bench-directory ./bench/directory && bin/bench-directory --companies 10000000 --rounds 2 $(BENCH)
 
 MOVES ?= 300

@@ -47,7 +47,7 @@ if have systemd-analyze; then
 		# 0 is best, 10 worst.
 		systemd-analyze security --offline=true --threshold=20 --no-pager "$work/units/mpr-$unit.service" | tail -1 || failed=1
 	done
-	systemd-sysusers --dry-run deploy/systemd/mpr.sysusers.conf >/dev/null || failed=1
+	systemd-sysusers --dry-run "$PWD/deploy/systemd/mpr.sysusers.conf" >/dev/null || failed=1
 else
 	echo "systemd-analyze is missing: install Debian's package systemd" >&2
 	failed=1

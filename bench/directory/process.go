@@ -104,7 +104,7 @@ func eventually(ctx context.Context, what string, limit, every time.Duration, f 
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%s: %w: %w", what, ctx.Err(), last)
+			return fmt.Errorf("%s: %w", what, errors.Join(ctx.Err(), last))
 		case <-tick.C:
 		}
 	}

@@ -45,14 +45,15 @@ var mayImport = map[string]struct {
 	"region":  {append(slices.Clone(roleNeeds), "snapshot"), aRole},
 	"control": {append(slices.Clone(roleNeeds), "move", "sandbox", "webhook"), aRole},
 
-	"stack":       {slices.Concat(roleNeeds, roles, []string{"config", "move", "pki", "sandbox", "webhook"}), "the one place where roles are wired to one another"},
-	"cmd":         {append(slices.Clone(words), "config", "conform", "control", "pki", "stack"), "commands make certificates, start a stack, call the admin API by control's client, or hold a region to its contract"},
-	"bench":       {slices.Concat(roleNeeds, []string{"gateway"}), "it measures a role as its operators run it, without the stack around it"},
-	"bench/move":  {[]string{"company", "control", "move", "region", "store"}, "it stands outside, as clients and operators do, and opens a region's store only to make a large company in it"},
-	"test":        {nil, "these tests stand outside, where the users stand"},
-	"test/faults": {[]string{"company", "config", "control", "directory", "move", "stack"}, "it starts the system's processes itself, to make their movers wait and their clocks jump"},
-	"deploy":      {nil, "a module of its own: it checks files, and needs nothing of the product"},
-	"deps":        {nil, "it only holds on to modules"},
+	"stack":           {slices.Concat(roleNeeds, roles, []string{"config", "move", "pki", "sandbox", "webhook"}), "the one place where roles are wired to one another"},
+	"cmd":             {append(slices.Clone(words), "config", "conform", "control", "pki", "stack"), "commands make certificates, start a stack, call the admin API by control's client, or hold a region to its contract"},
+	"bench":           {slices.Concat(roleNeeds, []string{"gateway"}), "it measures a role as its operators run it, without the stack around it"},
+	"bench/directory": {[]string{"company", "directory"}, "it stands outside, and opens the directory as control does and a replica as gateways do"},
+	"bench/move":      {[]string{"company", "control", "move", "region", "store"}, "it stands outside, as clients and operators do, and opens a region's store only to make a large company in it"},
+	"test":            {nil, "these tests stand outside, where the users stand"},
+	"test/faults":     {[]string{"company", "config", "control", "directory", "move", "stack"}, "it starts the system's processes itself, to make their movers wait and their clocks jump"},
+	"deploy":          {nil, "a module of its own: it checks files, and needs nothing of the product"},
+	"deps":            {nil, "it only holds on to modules"},
 }
 
 var (
