@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -58,7 +59,13 @@ func OpenStream(ctx context.Context, nc *nats.Conn, kind, environment string, re
 func (s *Stream) make(ctx context.Context) error {
 	cfg := s.cfg
 	if there, err := s.js.Stream(ctx, s.name); err == nil {
-		cfg.Replicas = max(cfg.Replicas, there.CachedInfo().Config.Replicas) // never fewer, as of a bucket
+		now := there.CachedInfo().Config
+		cfg.Replicas = max(cfg.Replicas, now.Replicas) // never fewer, as of a bucket
+		// Whoever opens it finds what another one has made, nearly always: to write that again would
+		// have the server work on it beside those who begin to read.
+		if now.Replicas == cfg.Replicas && now.MaxAge == cfg.MaxAge && now.Duplicates == cfg.Duplicates && now.Storage == cfg.Storage && slices.Equal(now.Subjects, cfg.Subjects) {
+			return nil
+		}
 	}
 	if _, err := s.js.CreateOrUpdateStream(ctx, cfg); err != nil {
 		return fmt.Errorf("make the stream %s: %w", s.name, Unavailable(err))

@@ -255,8 +255,9 @@ func (c *call) route(facts rules.Call) error {
 			continue
 		}
 		// The region says that the company is about to change over, or it has come to where it
-		// will live before that knows: the gateway hasn't heard of the hold, or not in time.
-		if misdirected.Get(movingHeader) == "" || !waiting.wait(c, nil) {
+		// will live before that knows: the gateway hasn't heard of the hold, or not in time. Or a
+		// change-over was undone, and the gateway has heard of the new epoch before the region.
+		if misdirected.Get(movingHeader) == "" && !behind(misdirected, refused) || !waiting.wait(c, nil) {
 			return c.leave(refused)
 		}
 		if decision, err = c.decide(&facts); err != nil {

@@ -287,6 +287,13 @@ func (c *call) learn(header http.Header, refused company.Placement) {
 	c.service.placements.Learn(refused)
 }
 
+// behind says whether a region that refuses a call owns the company under an earlier epoch: it
+// will hear of the later one in a moment.
+func behind(header http.Header, refused company.Placement) bool {
+	epoch, err := strconv.ParseInt(header.Get(epochHeader), 10, 64)
+	return err == nil && epoch > 0 && epoch < int64(refused.Epoch) && header.Get(regionHeader) == string(refused.Region)
+}
+
 func moving(p company.Placement) *problem.Problem {
 	return problem.New(problem.CompanyMoving, "The company is moving to another region. Nothing was changed. Try again in a moment.").
 		In(string(p.Region)).After(movingRetry)

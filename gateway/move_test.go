@@ -236,6 +236,21 @@ func TestFollowsEpochsToAnEnd(t *testing.T) {
 	}
 }
 
+// Where a change-over was undone a gateway may hear of the new epoch before the region does: the call
+// waits until that has heard as well.
+func TestWaitsForARegionThatIsBehind(t *testing.T) {
+	var calls atomic.Int32
+	g := start(t, handlers{"EU01": func(w http.ResponseWriter, r *http.Request) {
+		if calls.Add(1) <= 3 {
+			gone("EU01", 2)(w, r)
+		}
+	}})
+	g.send("POST", "/x", g.header(inEU01), strings.NewReader("x")).want(t, 200, "")
+	if calls.Load() != 4 {
+		t.Errorf("%d calls", calls.Load())
+	}
+}
+
 // "However, you will not be able to access data from new Procore customers": the rules
 // decide about the new placement too.
 func TestLegacyDoorDoesNotFollowOut(t *testing.T) {

@@ -169,18 +169,23 @@ func keepSchemas(ctx context.Context, db *sql.DB, prefix string, keep []int) err
 
 func schemas(ctx context.Context, db *sql.DB, prefix string) (names []string, err error) {
 	rows, err := db.QueryContext(ctx, `SELECT nspname FROM pg_namespace WHERE starts_with(nspname::text, $1)`, prefix)
+	return column[string](rows, err)
+}
+
+// column reads rows of one column to their end. err is that of the query.
+func column[T any](rows *sql.Rows, err error) (list []T, _ error) {
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, rows.Close()) }()
+	defer rows.Close()
 	for rows.Next() {
-		var name string
-		if err := rows.Scan(&name); err != nil {
+		var v T
+		if err := rows.Scan(&v); err != nil {
 			return nil, err
 		}
-		names = append(names, name)
+		list = append(list, v)
 	}
-	return names, rows.Err()
+	return list, rows.Err()
 }
 
 // surplus says whether a name is that of a generation which isn't kept.

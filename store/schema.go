@@ -142,18 +142,7 @@ func (db *DB) numbers(ctx context.Context, table, query string, args ...any) (li
 		return nil, err
 	}
 	rows, err := db.read.QueryContext(ctx, query, args...)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, rows.Close()) }()
-	for rows.Next() {
-		var v int64
-		if err := rows.Scan(&v); err != nil {
-			return nil, err
-		}
-		list = append(list, v)
-	}
-	return list, rows.Err()
+	return column[int64](rows, err)
 }
 
 func (s Schema) versions() string {

@@ -377,11 +377,14 @@ func TestTheLoginServiceIsAway(t *testing.T) {
 func TestSweep(t *testing.T) {
 	w := newWorld(t)
 	fine := w.app(1, nil)
-	w.app(2, func(_ int, rw http.ResponseWriter) { rw.WriteHeader(500) })
+	failing := w.app(2, func(_ int, rw http.ResponseWriter) { rw.WriteHeader(500) })
 	s := w.start()
 	w.schedule()
 	fine.wait(1)
+	failing.wait(1)
 	w.deliveries(s, 1, 1, Delivered)
+	// An attempt that finds no webhook any more would end the delivery.
+	eventually(t, "the answer of app 2 is noted", func() bool { return w.deliveries(s, 2, 1, Waiting)[0].Status == 500 })
 	w.mu.Lock()
 	delete(w.hooks, 2)
 	w.mu.Unlock()
