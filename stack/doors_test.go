@@ -84,13 +84,13 @@ func openDoor(t *testing.T, s *system) string {
 // shake connects to a door.
 func shake(t *testing.T, address string, c *tls.Config) (*tls.Conn, error) {
 	t.Helper()
-	d := tls.Dialer{Config: c, NetDialer: &net.Dialer{Timeout: 10 * time.Second}}
-	conn, err := d.DialContext(t.Context(), "tcp", address)
+	plain, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", address)
 	if err != nil {
-		return nil, err
+		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = conn.Close() })
-	return conn.(*tls.Conn), nil
+	t.Cleanup(func() { _ = plain.Close() })
+	conn := tls.Client(plain, c)
+	return conn, conn.HandshakeContext(t.Context())
 }
 
 func roots(ca *pki.Authority) *x509.CertPool {
