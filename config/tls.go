@@ -31,6 +31,14 @@ type ACME struct {
 // On says whether doors speak TLS.
 func (t TLS) On() bool { return len(t.Certificates) > 0 || t.ACME.Directory != "" }
 
+// Scheme is that of the URLs of doors at their addresses.
+func (t TLS) Scheme() string {
+	if t.On() {
+		return "https"
+	}
+	return "http"
+}
+
 // InternalTLS says how our processes know one another. Empty: by the secret alone, over plain HTTP.
 type InternalTLS struct {
 	// CA is a file with the certificates that those of our processes are signed by.

@@ -58,6 +58,8 @@ type Options struct {
 	LoginURL string
 	// Secure makes connections to processes of ours secure; nil where those are plain HTTP.
 	Secure Secure
+	// Own are regions that are processes of ours, whatever the directory says of them.
+	Own    []company.Region
 	Limits Limits
 	// Now is the clock of the rules.
 	Now func() time.Time
@@ -160,7 +162,7 @@ func New(o Options) (*Service, error) {
 		ledger:     o.Ledger,
 		doors:      o.Doors,
 		limiter:    o.Limiter,
-		regions:    newPool(o.Limits, o.Secure),
+		regions:    newPool(o.Limits, o.Secure, o.Own),
 		identity:   identity,
 		login:      login,
 	}

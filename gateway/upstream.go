@@ -40,12 +40,13 @@ var (
 type pool struct {
 	limits Limits
 	secure Secure
-	mu     sync.Mutex // for changes
+	own    []company.Region // always secure where secure isn't nil
+	mu     sync.Mutex       // for changes
 	groups atomic.Pointer[map[company.Region]*group]
 }
 
-func newPool(limits Limits, secure Secure) *pool {
-	p := &pool{limits: limits, secure: secure}
+func newPool(limits Limits, secure Secure, own []company.Region) *pool {
+	p := &pool{limits: limits, secure: secure, own: own}
 	p.groups.Store(&map[company.Region]*group{})
 	return p
 }
@@ -53,6 +54,7 @@ func newPool(limits Limits, secure Secure) *pool {
 // of returns the upstreams of a region, built anew where they have changed. What is known
 // of those that stay is kept.
 func (p *pool) of(info company.RegionInfo) (*group, error) {
+	info.Ours = info.Ours || p.secure != nil && slices.Contains(p.own, info.Code)
 	if g := (*p.groups.Load())[info.Code]; g != nil && g.serves(&info) {
 		return g, nil
 	}
@@ -170,10 +172,15 @@ const (
 	loginRole  = "login"
 )
 
-// require has the upstreams of https be processes of ours with a role.
+// require has the upstreams be processes of ours with a role. None is spoken to in the clear.
 func (g *group) require(secure Secure, role string) error {
 	if secure == nil {
-		return errors.New("its upstreams want certificates of our processes: set internal_tls")
+		return fmt.Errorf("the upstreams of %s want certificates of our processes: set internal_tls for this gateway", g.name)
+	}
+	for _, u := range g.upstreams {
+		if u.scheme != "https" {
+			return fmt.Errorf("%s is a process of ours on plain HTTP, and this gateway has internal_tls: set it for the control role, and start that again", u.host)
+		}
 	}
 	g.ours = true
 	secured := func(dial func(context.Context, string, string) (net.Conn, error)) func(context.Context, string, string) (net.Conn, error) {

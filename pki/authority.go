@@ -17,15 +17,22 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"mpr/directory"
 )
 
-// Authority is a CA.
+// Authority is a CA. Its file of certificates is what others trust: the one that signs stands
+// first, and while one CA takes over from another, both stand there ([Authority.Rotate]).
 type Authority struct {
 	Certificate *x509.Certificate
 	key         *ecdsa.PrivateKey
+	// next takes over from this one; nil where none is announced.
+	next *Authority
+	// former has signed before; nil where nobody needs it any more.
+	former *x509.Certificate
 }
 
 // AuthorityOptions say what a new CA is like.
@@ -37,8 +44,8 @@ type AuthorityOptions struct {
 	Hosts []string
 }
 
-// roleScheme is that of the URIs that name roles.
-const roleScheme = "mpr"
+// roleScheme is what the URIs that name roles begin with.
+const roleScheme = "mpr://"
 
 // Backdate is how long before it is made a certificate begins to be valid: clocks differ.
 const Backdate = time.Hour
@@ -75,7 +82,7 @@ func NewAuthority(o AuthorityOptions) (*Authority, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make a CA: %w", err)
 	}
-	return &Authority{cert, key}, nil
+	return &Authority{Certificate: cert, key: key}, nil
 }
 
 // ReadAuthority reads a CA from its files. Where there is none the error is
@@ -93,28 +100,101 @@ func ReadAuthority(certificateFile, keyFile string) (*Authority, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the CA's key: %w", err)
 	}
-	pair, err := tls.X509KeyPair(certPEM, keyPEM)
+	a, err := parseAuthority(certPEM, keyPEM)
 	if err != nil {
 		return nil, fmt.Errorf("%s and %s don't hold a CA and its key: %w", certificateFile, keyFile, err)
 	}
-	key, ok := pair.PrivateKey.(*ecdsa.PrivateKey)
-	if !ok || !pair.Leaf.IsCA {
-		return nil, fmt.Errorf("%s doesn't hold a CA with an ECDSA key", certificateFile)
-	}
-	return &Authority{pair.Leaf, key}, nil
+	return a, nil
 }
 
-// Write keeps the CA in files, the key readable for their owner alone.
+// parseAuthority reads a CA, and the one that comes after it or was before it. Which one that is
+// say the keys: that of the next CA stands after that of the one that signs.
+func parseAuthority(certPEM, keyPEM []byte) (*Authority, error) {
+	certificates, err := parseAuthorities(certPEM)
+	if err != nil {
+		return nil, err
+	}
+	keys, err := parseKeys(keyPEM)
+	if err != nil {
+		return nil, err
+	}
+	i := slices.IndexFunc(keys, func(k *ecdsa.PrivateKey) bool { return k.PublicKey.Equal(certificates[0].PublicKey) })
+	if i < 0 {
+		return nil, errors.New("no key fits the first certificate")
+	}
+	a := &Authority{Certificate: certificates[0], key: keys[i]}
+	switch {
+	case len(certificates) > 2:
+		return nil, fmt.Errorf("there are %d certificates: expected one, and a second one while it takes over or has taken over", len(certificates))
+	case len(certificates) == 1:
+	case i+1 < len(keys) && keys[i+1].PublicKey.Equal(certificates[1].PublicKey):
+		a.next = &Authority{Certificate: certificates[1], key: keys[i+1]}
+	default:
+		a.former = certificates[1]
+	}
+	return a, nil
+}
+
+func parseKeys(text []byte) ([]*ecdsa.PrivateKey, error) {
+	var keys []*ecdsa.PrivateKey
+	for {
+		var b *pem.Block
+		if b, text = pem.Decode(text); b == nil {
+			return keys, nil
+		}
+		parsed, err := x509.ParsePKCS8PrivateKey(b.Bytes)
+		if err != nil {
+			return nil, err
+		}
+		key, ok := parsed.(*ecdsa.PrivateKey)
+		if !ok {
+			return nil, errors.New("the key isn't one of ECDSA")
+		}
+		keys = append(keys, key)
+	}
+}
+
+// Write keeps the CA in files, the key readable for its owner alone.
 func (a *Authority) Write(certificateFile, keyFile string) error {
-	der, err := x509.MarshalPKCS8PrivateKey(a.key)
+	certificates := []block{{"CERTIFICATE", a.Certificate.Raw}}
+	keys, err := keyBlocks(a.key)
+	switch {
+	case err != nil:
+	case a.next != nil:
+		certificates = append(certificates, block{"CERTIFICATE", a.next.Certificate.Raw})
+		keys, err = keyBlocks(a.key, a.next.key)
+	case a.former != nil:
+		certificates = append(certificates, block{"CERTIFICATE", a.former.Raw})
+	}
 	if err != nil {
 		return fmt.Errorf("keep a CA: %w", err)
 	}
-	// The key first: a certificate without its key is of no use.
-	if err := writePEM(keyFile, 0o600, block{"PRIVATE KEY", der}); err != nil {
-		return err
+	write := func(mode fs.FileMode, path string, blocks []block) func() error {
+		return func() error { return writePEM(path, mode, blocks...) }
 	}
-	return writePEM(certificateFile, 0o644, block{"CERTIFICATE", a.Certificate.Raw})
+	// A certificate without its key would be of no use: whatever comes in between, the key is there.
+	steps := []func() error{write(0o600, keyFile, keys), write(0o644, certificateFile, certificates)}
+	if a.former != nil {
+		slices.Reverse(steps) // one key goes
+	}
+	for _, step := range steps {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func keyBlocks(keys ...*ecdsa.PrivateKey) ([]block, error) {
+	var blocks []block
+	for _, key := range keys {
+		der, err := x509.MarshalPKCS8PrivateKey(key)
+		if err != nil {
+			return nil, err
+		}
+		blocks = append(blocks, block{"PRIVATE KEY", der})
+	}
+	return blocks, nil
 }
 
 // Leaf says what a certificate is for.
@@ -130,6 +210,9 @@ type Leaf struct {
 
 // Issue makes a key and signs a certificate for it. It ends with the CA at the latest.
 func (a *Authority) Issue(l Leaf) (tls.Certificate, error) {
+	if err := inTime(a.Certificate, l.Now); err != nil {
+		return tls.Certificate{}, fmt.Errorf("make a certificate: the CA %w", err)
+	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return tls.Certificate{}, fmt.Errorf("make a certificate: %w", err)
@@ -150,7 +233,7 @@ func (a *Authority) Issue(l Leaf) (tls.Certificate, error) {
 		template.ExtKeyUsage = append(template.ExtKeyUsage, x509.ExtKeyUsageClientAuth)
 	}
 	for _, role := range l.Roles {
-		template.URIs = append(template.URIs, &url.URL{Scheme: roleScheme, Host: role})
+		template.URIs = append(template.URIs, &url.URL{Scheme: strings.TrimSuffix(roleScheme, "://"), Host: role})
 	}
 	for _, host := range l.Hosts {
 		if ip := net.ParseIP(host); ip != nil {

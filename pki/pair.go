@@ -1,13 +1,9 @@
 package pki
 
 import (
-	"bytes"
 	"crypto/tls"
 	"fmt"
 	"log/slog"
-	"os"
-	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -25,84 +21,6 @@ func (f Files) key() string {
 	return f.Key
 }
 
-// lookEvery is how often files are looked at, at the most, when somebody connects.
-const lookEvery = 2 * time.Second
-
-// watched is what was made of some files. It is made again when they have changed, and stays
-// as it was where that fails: whoever replaces files may be half done, or wrong.
-type watched[T any] struct {
-	files []string
-	parse func(contents [][]byte, now time.Time) (T, error)
-
-	current atomic.Pointer[T]
-	mu      sync.Mutex // guards the rest: one looks, the others go on
-	looked  time.Time
-	seen    [][]byte
-	refused bool
-}
-
-func watch[T any](files []string, parse func([][]byte, time.Time) (T, error)) (*watched[T], error) {
-	w := &watched[T]{files: files, parse: parse, looked: time.Now()}
-	contents, err := w.read()
-	if err != nil {
-		return nil, err
-	}
-	v, err := parse(contents, time.Time{})
-	if err != nil {
-		return nil, err
-	}
-	w.seen = contents
-	w.current.Store(&v)
-	return w, nil
-}
-
-func (w *watched[T]) read() ([][]byte, error) {
-	contents := make([][]byte, len(w.files))
-	for i, name := range w.files {
-		var err error
-		if contents[i], err = os.ReadFile(name); err != nil {
-			return nil, err
-		}
-	}
-	return contents, nil
-}
-
-// get answers what the files say, or said last when it could be used.
-func (w *watched[T]) get() T {
-	if w.mu.TryLock() {
-		if now := time.Now(); now.Sub(w.looked) >= lookEvery {
-			w.look(now)
-		}
-		w.mu.Unlock()
-	}
-	return *w.current.Load()
-}
-
-func (w *watched[T]) look(now time.Time) {
-	w.looked = now
-	contents, err := w.read()
-	if err == nil {
-		same := true
-		for i := range contents {
-			same = same && bytes.Equal(contents[i], w.seen[i])
-		}
-		if same {
-			return
-		}
-		w.seen, w.refused = contents, false
-		var v T
-		if v, err = w.parse(contents, now); err == nil {
-			w.current.Store(&v)
-			slog.Info("certificates are read again: their files have changed", "files", w.files)
-			return
-		}
-	}
-	if !w.refused { // once for each change
-		slog.Error("certificates have changed and can't be used; going on with those before", "files", w.files, "error", err)
-	}
-	w.refused = true
-}
-
 // Pairs are certificates with their keys that are read again when their files change.
 type Pairs struct{ pairs []*watched[*tls.Certificate] }
 
@@ -110,7 +28,7 @@ type Pairs struct{ pairs []*watched[*tls.Certificate] }
 func OpenPairs(files ...Files) (*Pairs, error) {
 	p := &Pairs{}
 	for _, f := range files {
-		pair, err := openPair(f)
+		pair, err := openPair(f, func(*tls.Certificate, time.Time) error { return nil })
 		if err != nil {
 			return nil, err
 		}
@@ -119,24 +37,31 @@ func OpenPairs(files ...Files) (*Pairs, error) {
 	return p, nil
 }
 
-func openPair(f Files) (*watched[*tls.Certificate], error) {
+// openPair reads a certificate and its key. check may refuse more than that they don't fit; its
+// time is one at which the certificate is valid.
+func openPair(f Files, check func(*tls.Certificate, time.Time) error) (*watched[*tls.Certificate], error) {
 	w, err := watch([]string{f.Certificate, f.key()}, func(contents [][]byte, now time.Time) (*tls.Certificate, error) {
 		c, err := tls.X509KeyPair(contents[0], contents[1])
 		if err != nil {
 			return nil, fmt.Errorf("%s and %s don't hold a certificate and its key: %w", f.Certificate, f.key(), err)
 		}
-		// What is there already may be better than this.
-		if !now.IsZero() && now.After(c.Leaf.NotAfter) {
-			return nil, fmt.Errorf("the certificate in %s has ended at %s", f.Certificate, c.Leaf.NotAfter.UTC().Format(time.RFC3339))
+		untimely := inTime(c.Leaf, time.Now())
+		if untimely != nil {
+			untimely = fmt.Errorf("the certificate in %s %w", f.Certificate, untimely)
 		}
-		return &c, nil
+		switch {
+		case untimely != nil && !now.IsZero(): // what is there already may be better than this
+			return nil, untimely
+		case untimely != nil: // its successor may be on its way
+			slog.Error("nobody who checks a certificate connects until its file is replaced, or its time has come", "error", untimely)
+			now = c.Leaf.NotAfter
+		default:
+			now = time.Now()
+		}
+		return &c, check(&c, now)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read a certificate: %w", err)
-	}
-	if c := *w.current.Load(); time.Now().After(c.Leaf.NotAfter) {
-		slog.Error("a certificate has ended: nobody who checks it connects until its files are replaced",
-			"file", f.Certificate, "ended", c.Leaf.NotAfter)
 	}
 	return w, nil
 }

@@ -9,30 +9,39 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"golang.org/x/crypto/acme"
 	"golang.org/x/crypto/acme/autocert"
+	"golang.org/x/time/rate"
 
 	"mpr/config"
+	"mpr/observe"
 	"mpr/pki"
 )
 
 // doors is how the doors of this process speak TLS, if they do.
 type doors struct {
 	pairs *pki.Pairs
+	files []config.Pair // of pairs
 	acme  *autocert.Manager
 
+	// complain says now and then that there is no certificate: strangers can make us try at any time.
+	complain rate.Sometimes
+
 	mu sync.Mutex
-	// hosts are those that answer here. Certificates are asked for these alone: a stranger who
-	// names another host must not make us ask for one, in vain, again and again.
-	hosts map[string]bool
+	// hosts are those that answer here, and when the certificate ends that each of them has shown.
+	// Certificates are asked for these alone: a stranger who names another host must not make us
+	// ask for one, in vain, again and again.
+	hosts map[string]time.Time
 }
 
 // openDoors reads the certificates of doors. It answers nil where doors are plain HTTP.
 func openDoors(c *config.Config) (*doors, error) {
-	d := &doors{hosts: map[string]bool{}}
+	d := &doors{files: c.TLS.Certificates, hosts: map[string]time.Time{}, complain: rate.Sometimes{Interval: time.Minute}}
 	switch t := c.TLS; {
 	case t.ACME.Directory != "":
 		client, err := acmeClient(t.ACME)
@@ -107,34 +116,63 @@ func (d *doors) config(host string) *tls.Config {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.hosts[host] = true
+	d.hosts[host] = time.Time{}
 	t := d.acme.TLSConfig()
 	t.MinVersion = tls.VersionTLS12
 	ask := t.GetCertificate
 	t.GetCertificate = func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 		c, err := ask(hello)
-		if err != nil { // a client only hears that there is none
-			slog.Warn("no certificate for a door", "door", host, "asked_for", hello.ServerName, "error", err)
-		}
+		d.answered(hello, c, err)
 		return c, err
 	}
 	return t
+}
+
+// answered notes what became of a handshake by ACME. Clients only hear that it has failed.
+func (d *doors) answered(hello *tls.ClientHelloInfo, c *tls.Certificate, err error) {
+	host := strings.ToLower(hello.ServerName)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch _, ours := d.hosts[host]; {
+	case !ours || slices.Contains(hello.SupportedProtos, acme.ALPNProto): // a stranger's, or the CA's challenge
+	case err != nil:
+		d.complain.Do(func() { slog.Error("there is no certificate for a door", "host", host, "error", err) })
+	case c.Leaf != nil:
+		d.hosts[host] = c.Leaf.NotAfter
+	}
+}
+
+// ends are the times at which certificates end, for operators.
+func (d *doors) ends() []observe.Sample {
+	if d == nil {
+		return nil
+	}
+	var all []observe.Sample
+	show := func(name string, end time.Time) {
+		all = append(all, observe.Sample{Labels: []string{"door", name}, Value: float64(end.Unix())})
+	}
+	if d.acme == nil {
+		for i, c := range d.pairs.Certificates() {
+			show(d.files[i].Certificate, c.Leaf.NotAfter)
+		}
+		return all
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for host, end := range d.hosts {
+		if !end.IsZero() { // nobody has asked for it yet
+			show(host, end)
+		}
+	}
+	return all
 }
 
 // answersFor refuses hosts whose doors are elsewhere.
 func (d *doors) answersFor(_ context.Context, host string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if !d.hosts[host] {
+	if _, ours := d.hosts[host]; !ours {
 		return fmt.Errorf("%q is not the host of a door of this process", host)
 	}
 	return nil
-}
-
-// scheme is that of the doors' URLs.
-func (d *doors) scheme() string {
-	if d == nil {
-		return "http"
-	}
-	return "https"
 }

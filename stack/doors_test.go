@@ -35,6 +35,9 @@ func doorSystem(t *testing.T, hosts ...string) (s *system, ca *pki.Authority, fi
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := s.openTLS(RoleLogin); err != nil {
+		t.Fatal(err)
+	}
 	s.observe = newObserved(t, c).observe
 	t.Cleanup(func() {
 		if err := s.close(); err != nil {
@@ -208,7 +211,7 @@ func TestBadCertificatesStopTheStart(t *testing.T) {
 	} {
 		c := config.Default(0, dir)
 		c.TLS.Certificates = []config.Pair{pair}
-		if _, err := newSystem(c); err == nil || !strings.Contains(err.Error(), says) || !strings.Contains(err.Error(), pair.Certificate) {
+		if err := RunRole(t.Context(), RoleOptions{Config: c, Role: RoleLogin}); err == nil || !strings.Contains(err.Error(), says) || !strings.Contains(err.Error(), pair.Certificate) {
 			t.Errorf("%+v: %v; want %q", pair, err, says)
 		}
 	}

@@ -3,35 +3,66 @@ package stack
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
+	"mpr/company"
 	"mpr/config"
 	"mpr/gateway"
 	"mpr/intercom"
+	"mpr/observe"
 	"mpr/pki"
 )
 
-func peerOf(t config.InternalTLS) (*pki.Peer, error) {
+// peerOf reads what a process with a role shows the others; nil where they show one another
+// nothing but the secret.
+func peerOf(t config.InternalTLS, role string) (*pki.Peer, error) {
 	if t == (config.InternalTLS{}) {
 		return nil, nil //nolint:nilnil // plain HTTP is no error
 	}
-	p, err := pki.OpenPeer(t.CA, pki.Files{Certificate: t.Certificate, Key: t.Key})
+	p, err := pki.OpenPeer(t.CA, pki.Files{Certificate: t.Certificate, Key: t.Key}, role)
 	if err != nil {
 		return nil, fmt.Errorf("internal_tls: %w", err)
 	}
 	return p, nil
 }
 
-// openPeer reads what our processes show one another, if they show anything but the secret.
-func (s *system) openPeer() (err error) {
-	if s.peer, err = peerOf(s.config.InternalTLS); err != nil || s.peer == nil {
+// openTLS reads the certificates of a process with a role. Only those that have doors need those
+// of doors: all have one configuration.
+func (s *system) openTLS(role string) (err error) {
+	if role == RoleLogin || role == RoleGateway {
+		if s.doors, err = openDoors(s.config); err != nil {
+			return err
+		}
+	}
+	if s.peer, err = peerOf(s.config.InternalTLS, role); err != nil || s.peer == nil {
 		return err
 	}
 	s.transport = intercom.NewTransport(s.dialTLS)
 	return nil
+}
+
+// showCertificates has operators see when certificates end.
+func (s *system) showCertificates() {
+	if s.doors == nil && s.peer == nil {
+		return
+	}
+	s.observe.Tables(observe.Table{
+		Name: "mpr_certificate_end_timestamp_seconds", Help: "When a certificate that is shown ends, in Unix time, by what it is for and where it comes from.",
+		Labels: []string{"use", "certificate"},
+		Read: func(context.Context) ([]observe.Sample, error) {
+			samples := s.doors.ends()
+			if s.peer != nil {
+				end := s.peer.Certificate().NotAfter
+				samples = append(samples, observe.Sample{Labels: []string{"internal", s.config.InternalTLS.Certificate}, Value: float64(end.Unix())})
+			}
+			return samples, nil
+		},
+	})
 }
 
 // handshakeTimeout bounds a handshake with one of our processes.
@@ -77,6 +108,42 @@ func (s *system) inside(address string) string {
 	return "https://" + address
 }
 
+// directoryTLS is how the directory server inside the control role speaks TLS; nil where it doesn't.
+func (s *system) directoryTLS() *tls.Config {
+	if s.peer == nil {
+		return nil
+	}
+	return s.peer.Server(RoleLogin, RoleGateway, RoleRegion)
+}
+
+// directoryDialer connects to the directory server inside the control role; nil for plain TCP.
+func (s *system) directoryDialer() nats.CustomDialer {
+	if s.peer == nil {
+		return nil
+	}
+	return controlDialer{s.peer}
+}
+
+type controlDialer struct{ peer *pki.Peer }
+
+// Dial makes a connection that is secure already.
+func (d controlDialer) Dial(network, address string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), handshakeTimeout)
+	defer cancel()
+	conn, err := (&net.Dialer{}).DialContext(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	secure, err := d.peer.Client(ctx, conn, address, RoleControl)
+	if err != nil { // the library keeps it to itself
+		slog.Warn("no TLS with the directory; trying again", "error", err)
+	}
+	return secure, err
+}
+
+// SkipTLSHandshake has the library make none of its own.
+func (controlDialer) SkipTLSHandshake() bool { return true }
+
 // insideTLS is how a listener for our own processes speaks TLS, and with whom; nil where it
 // doesn't. The admin API has its token, and operations no secrets.
 func (s *system) insideTLS(address string) *tls.Config {
@@ -108,18 +175,26 @@ func (s *system) secure() gateway.Secure {
 	return s.peer.Client
 }
 
+// ownRegions are the regions of an environment that are processes of ours.
+func ownRegions(e *config.Environment) []company.Region {
+	var own []company.Region
+	for i := range e.Regions {
+		if r := &e.Regions[i]; len(r.Upstreams) == 0 {
+			own = append(own, company.Region(r.Code))
+		}
+	}
+	return own
+}
+
 // checkPeer says what is wrong with the certificate of this process.
 func checkPeer(t config.InternalTLS) error {
-	p, err := peerOf(t)
+	p, err := peerOf(t, "")
 	if err != nil || p == nil {
 		return err
 	}
 	c := p.Certificate()
 	if time.Now().After(c.NotAfter) {
 		return fmt.Errorf("internal_tls: the certificate in %s has ended at %s: renew it", t.Certificate, c.NotAfter.UTC().Format(time.RFC3339))
-	}
-	if len(pki.Roles(c)) == 0 {
-		return errors.New("internal_tls: the certificate in " + t.Certificate + " names no role: it needs a URI such as mpr://gateway")
 	}
 	return nil
 }

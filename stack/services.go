@@ -99,7 +99,7 @@ func (s *system) otherClients(e *config.Environment) []login.Clients {
 // loginURLs maps the base URLs of the doors to the login door that belongs to each: by
 // name over TLS, and by address as the doors are served.
 func (s *system) loginURLs(e *config.Environment) map[string]string {
-	byName, scheme := "https://"+e.Login.Host, s.doors.scheme()+"://"
+	byName, scheme := "https://"+e.Login.Host, s.config.TLS.Scheme()+"://"
 	byAddress := scheme + e.Login.Listen
 	urls := map[string]string{byName: byName, byAddress: byAddress, "https://" + e.API.Host: byName, scheme + e.API.Listen: byAddress}
 	if e.Legacy.Host != "" {
@@ -171,7 +171,7 @@ func (s *system) startGateway(ed *edition) (api, legacy http.Handler, err error)
 	service, err := gateway.New(gateway.Options{
 		Policy:     sh.inForce,
 		Placements: sh.replica, Verifier: sh.verifier,
-		IdentityURL: s.inside(e.Identity.Internal), LoginURL: s.inside(e.Identity.Internal), Secure: s.secure(),
+		IdentityURL: s.inside(e.Identity.Internal), LoginURL: s.inside(e.Identity.Internal), Secure: s.secure(), Own: ownRegions(e),
 		Limits: gateway.Limits{
 			MaxBody: limits.MaxBody, IdleTimeout: limits.IdleTimeout, StallTimeout: limits.StallTimeout,
 			ConnectTimeout: limits.ConnectTimeout, AnswerTimeout: limits.AnswerTimeout, HoldTimeout: limits.HoldTimeout, HoldCalls: limits.HoldCalls, UpstreamConns: limits.UpstreamConns, ForwardedFrom: networks,
@@ -337,7 +337,7 @@ func (s *system) controlled(ctx context.Context, db *store.DB) ([]*control.Envir
 			Name: e.Name, DefaultRegion: company.Region(s.config.DefaultRegion), Placements: d, Regions: d, Pages: d, Registry: d,
 			Policies: d, HasLegacyDoor: e.Legacy.Host != "", Campaign: v.edition().policy.Campaign, InForce: func() *rules.Policy { return v.edition().inForce() }, Ledger: book,
 			Limits: limit.OpenSettings(s.nats, e.Name, s.config.Directory.Replicas), LimitsOfAll: s.limits(),
-			IdentityURL: s.inside(e.Identity.Internal), LoginURL: s.doors.scheme() + "://" + e.Login.Listen,
+			IdentityURL: s.inside(e.Identity.Internal), LoginURL: s.config.TLS.Scheme() + "://" + e.Login.Listen,
 			PublicLogin: e.Login.BaseURL(), PublicAPI: e.API.BaseURL(), ClientPrefix: e.ClientPrefix(),
 		})
 		byName[e.Name] = all[i]

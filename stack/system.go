@@ -34,7 +34,7 @@ type system struct {
 	nats   *nats.Conn
 	near   *directory.Near // nil: the directory itself is followed
 	secret string
-	doors  *doors // nil: plain HTTP
+	doors  *doors // of login and gateway; nil: plain HTTP
 	// peer is this process towards our others, and transport carries calls to them; nil: plain HTTP.
 	peer      *pki.Peer
 	transport http.RoundTripper
@@ -69,12 +69,7 @@ func newSystem(cfg *config.Config) (*system, error) {
 	if err != nil {
 		return nil, err
 	}
-	doors, err := openDoors(cfg)
-	if err != nil {
-		return nil, err
-	}
-	s := &system{
-		doors:   doors,
+	return &system{
 		process: newProcess(cfg.Gateway, cfg.Operations),
 		config:  cfg,
 		bound:   map[string]net.Listener{},
@@ -82,8 +77,7 @@ func newSystem(cfg *config.Config) (*system, error) {
 		served:  map[string]*served{},
 
 		now: time.Now, rulesNow: time.Now,
-	}
-	return s, s.openPeer()
+	}, nil
 }
 
 // bind opens an address of the configuration, once, and writes back what it became:
@@ -159,6 +153,7 @@ func (s *system) serveDirectory(address string) error {
 		Dir:    filepath.Join(s.config.Data, "directory"),
 		Listen: address,
 		Secret: s.secret,
+		TLS:    s.directoryTLS(),
 	})
 	if err != nil {
 		return err
@@ -177,11 +172,11 @@ func (s *system) serveDirectory(address string) error {
 // connections are made when they come back.
 func (s *system) connectDirectory(name string) error {
 	d := s.config.Directory
-	urls := d.URLs
-	if len(urls) == 0 {
-		urls = []string{"nats://" + d.Listen}
+	servers := s.servers(d.URLs, d.Access)
+	if len(d.URLs) == 0 {
+		servers.URLs, servers.Dialer = []string{"nats://" + d.Listen}, s.directoryDialer()
 	}
-	conn, err := s.servers(urls, d.Access).Connect(name)
+	conn, err := servers.Connect(name)
 	if err != nil {
 		return err
 	}

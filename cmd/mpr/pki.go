@@ -1,6 +1,8 @@
 package main
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -21,6 +23,8 @@ type pkiCommands struct {
 	Issue pkiIssueCommand `cmd:"" help:"Make a certificate for a process."`
 	Renew pkiRenewCommand `cmd:"" help:"Make certificates anew, with new keys, before they end."`
 	Show  pkiShowCommand  `cmd:"" help:"Show the CA and the certificates that it has made."`
+
+	Rotate pkiRotateCommand `cmd:"" help:"Have a new CA take over, in three steps, while everything runs."`
 }
 
 // pkiFolder is where a CA and what it has made are kept.
@@ -69,24 +73,23 @@ func (f *pkiFolder) list(ca *pki.Authority) ([]pkiCertificate, error) {
 		if !isPEM || e.Name() == pkiCA || e.Name() == pkiCAKey || e.IsDir() {
 			continue
 		}
-		pairs, err := pki.OpenPairs(pki.Files{Certificate: f.file(e.Name())})
+		pair, err := tls.LoadX509KeyPair(f.file(e.Name()), f.file(e.Name()))
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("%s doesn't hold a certificate and its key, and doesn't belong there: %w", f.file(e.Name()), err)
 		}
-		all = append(all, f.certificate(name, pairs, ca))
+		all = append(all, f.certificate(name, pair.Leaf, ca))
 	}
 	return all, nil
 }
 
-func (f *pkiFolder) certificate(name string, pairs *pki.Pairs, ca *pki.Authority) pkiCertificate {
-	leaf := pairs.Certificates()[0].Leaf
+func (f *pkiFolder) certificate(name string, leaf *x509.Certificate, ca *pki.Authority) pkiCertificate {
 	c := pkiCertificate{Name: name, File: f.file(name + ".pem"), Roles: append([]string{}, pki.Roles(leaf)...), Hosts: append([]string{}, leaf.DNSNames...), Ends: leaf.NotAfter, State: "valid", began: leaf.NotBefore}
 	for _, ip := range leaf.IPAddresses {
 		c.Hosts = append(c.Hosts, ip.String())
 	}
 	switch now := time.Now(); {
 	case leaf.CheckSignatureFrom(ca.Certificate) != nil:
-		c.State = "of another CA"
+		c.State = pkiForeign
 	case now.After(c.Ends):
 		c.State = "ended"
 	case c.due(now):
@@ -94,6 +97,9 @@ func (f *pkiFolder) certificate(name string, pairs *pki.Pairs, ca *pki.Authority
 	}
 	return c
 }
+
+// pkiForeign is the state of certificates that the CA hasn't made, but the one before it perhaps.
+const pkiForeign = "of another CA"
 
 // due says whether half of its time is over.
 func (c *pkiCertificate) due(now time.Time) bool {
@@ -186,15 +192,10 @@ func (f *pkiFolder) issue(ca *pki.Authority, l pki.Leaf) (pkiCertificate, error)
 	if err != nil {
 		return pkiCertificate{}, err
 	}
-	file := f.file(l.Name + ".pem")
-	if err := pki.WritePair(file, pair); err != nil {
+	if err := pki.WritePair(f.file(l.Name+".pem"), pair); err != nil {
 		return pkiCertificate{}, err
 	}
-	pairs, err := pki.OpenPairs(pki.Files{Certificate: file})
-	if err != nil {
-		return pkiCertificate{}, err
-	}
-	return f.certificate(l.Name, pairs, ca), nil
+	return f.certificate(l.Name, pair.Leaf, ca), nil
 }
 
 type pkiRenewCommand struct {
@@ -258,8 +259,11 @@ func (c *pkiShowCommand) Run(t *terminal) error {
 		return err
 	}
 	ends := ca.Certificate.NotAfter
-	return t.answer(c.JSON, map[string]any{"ca": map[string]any{"file": c.file(pkiCA), "ends": ends}, "certificates": all}, func(w io.Writer) {
+	return t.answer(c.JSON, map[string]any{"ca": map[string]any{"file": c.file(pkiCA), "ends": ends, "stage": ca.Stage()}, "certificates": all}, func(w io.Writer) {
 		_, _ = fmt.Fprintf(w, "The CA in %s ends at %s.\n", c.file(pkiCA), instant(ends))
+		if ca.Stage() != pki.Settled || time.Until(ends) < ends.Sub(ca.Certificate.NotBefore)/10 {
+			_, _ = fmt.Fprintf(w, "A new CA takes over from it (%s): `mpr pki rotate %s` goes on with that.\n", ca.Stage(), c.Dir)
+		}
 		if len(all) == 0 {
 			next(w, "mpr pki issue %s --role gateway --host NAME", c.Dir)
 			return
