@@ -41,7 +41,7 @@ func OpenPairs(files ...Files) (*Pairs, error) {
 // time is one at which the certificate is valid.
 func openPair(f Files, check func(*tls.Certificate, time.Time) error) (*watched[*tls.Certificate], error) {
 	w, err := watch([]string{f.Certificate, f.key()}, func(contents [][]byte, now time.Time) (*tls.Certificate, error) {
-		c, err := tls.X509KeyPair(contents[0], contents[1])
+		c, err := tls.X509KeyPair(contents[0], contents[len(contents)-1])
 		if err != nil {
 			return nil, fmt.Errorf("%s and %s don't hold a certificate and its key: %w", f.Certificate, f.key(), err)
 		}

@@ -29,7 +29,7 @@ type watched[T any] struct {
 }
 
 func watch[T any](files []string, parse func([][]byte, time.Time) (T, error)) (*watched[T], error) {
-	w := &watched[T]{files: files, parse: parse, looked: time.Now()}
+	w := &watched[T]{files: slices.Compact(files), parse: parse, looked: time.Now()}
 	contents, err := w.read()
 	if err != nil {
 		return nil, err

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -20,7 +21,7 @@ import (
 
 type pkiCommands struct {
 	Init  pkiInitCommand  `cmd:"" help:"Make a CA for our own processes."`
-	Issue pkiIssueCommand `cmd:"" help:"Make a certificate for a process."`
+	Issue pkiIssueCommand `cmd:"" help:"Make a certificate for a process, or a door."`
 	Renew pkiRenewCommand `cmd:"" help:"Make certificates anew, with new keys, before they end."`
 	Show  pkiShowCommand  `cmd:"" help:"Show the CA and the certificates that it has made."`
 
@@ -137,9 +138,9 @@ func (c *pkiInitCommand) Run(t *terminal) error {
 
 type pkiIssueCommand struct {
 	pkiFolder
-	Role     []string      `required:"" placeholder:"ROLE" help:"What its process may be: login, gateway, region or control. May be repeated."`
-	Host     []string      `placeholder:"HOST" help:"A name or IP address at which others find its process. May be repeated."`
-	Name     string        `placeholder:"NAME" help:"The name of the certificate and of its file (default: the roles)."`
+	Role     []string      `placeholder:"ROLE" help:"What its process may be: login, gateway, region or control. May be repeated; none for the certificate of a door."`
+	Host     []string      `placeholder:"HOST" help:"A name or IP address at which others find its process, or the door. May be repeated."`
+	Name     string        `placeholder:"NAME" help:"The name of the certificate and of its file (default: the roles, or the first host)."`
 	Lifetime time.Duration `default:"72h" help:"How long it is valid (default 72h)."`
 }
 
@@ -158,8 +159,11 @@ func (c *pkiIssueCommand) Run(t *terminal) error {
 	if c.Lifetime < time.Minute {
 		return wrongUsage("--lifetime %s: choose a minute or more", c.Lifetime)
 	}
+	if len(c.Role) == 0 && len(c.Host) == 0 {
+		return wrongUsage("a certificate is for something: add --role for one of our processes, or --host for a door")
+	}
 	if c.Name == "" {
-		c.Name = strings.Join(c.Role, "-")
+		c.Name = cmp.Or(strings.Join(c.Role, "-"), strings.ReplaceAll(strings.Join(c.Host[:min(1, len(c.Host))], ""), ":", "-"))
 	}
 	if c.Name != filepath.Base(c.Name) || strings.HasPrefix(c.Name, ".") || c.Name == "ca" || c.Name == "ca-key" {
 		return wrongUsage("--name %s: it becomes the name of a file, and ca and ca-key are taken", c.Name)
@@ -176,8 +180,13 @@ func (c *pkiIssueCommand) Run(t *terminal) error {
 		return err
 	}
 	return t.answer(c.JSON, made, func(w io.Writer) {
-		_, _ = fmt.Fprintf(w, "%s holds a certificate and its key, until %s. Take it and %s to the machine of the process:\n\n", made.File, instant(made.Ends), c.file(pkiCA))
-		_, _ = fmt.Fprintf(w, "internal_tls:\n  ca_file: %s\n  certificate_file: %s\n", pkiCA, c.Name+".pem")
+		if len(c.Role) == 0 {
+			_, _ = fmt.Fprintf(w, "%s holds a certificate and its key, until %s, for who trusts %s:\n\n", made.File, instant(made.Ends), c.file(pkiCA))
+			_, _ = fmt.Fprintf(w, "tls:\n  certificates:\n    - certificate_file: %s\n", c.Name+".pem")
+		} else {
+			_, _ = fmt.Fprintf(w, "%s holds a certificate and its key, until %s. Take it and %s to the machine of the process:\n\n", made.File, instant(made.Ends), c.file(pkiCA))
+			_, _ = fmt.Fprintf(w, "internal_tls:\n  ca_file: %s\n  certificate_file: %s\n", pkiCA, c.Name+".pem")
+		}
 		next(w, "mpr pki renew %s, before it ends", c.Dir)
 	})
 }

@@ -109,6 +109,8 @@ type process struct {
 	args []string
 	log  *logBook
 	cmd  *exec.Cmd
+
+	taken map[string]int // how often it has read a file again
 }
 
 // start starts roles, in this order, and waits for none of them.
