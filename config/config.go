@@ -195,6 +195,10 @@ type Control struct {
 	Listen string `yaml:"listen"`
 	// TokenFile holds the admin API's token. Made at first start where it is missing.
 	TokenFile string `yaml:"token_file"`
+	// Certificate and Key are files, by which the admin API speaks TLS; empty: plain HTTP. The key
+	// may stand in the file of the certificate.
+	Certificate string `yaml:"certificate_file"`
+	Key         string `yaml:"key_file"`
 	// Store is the DSN of the control role's database.
 	Store string `yaml:"store"`
 }

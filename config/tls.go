@@ -57,6 +57,9 @@ func (f *findings) checkTLS(c *Config) {
 			f.add("internal_tls.certificate_file", "is missing: name the certificate of this process, such as one of `mpr pki issue`")
 		}
 	}
+	if c.Control.Key != "" && c.Control.Certificate == "" {
+		f.add("control.certificate_file", "is missing: name the certificate that the key is for")
+	}
 	for i, p := range c.TLS.Certificates {
 		if p.Certificate == "" {
 			f.add(fmt.Sprintf("tls.certificates[%d].certificate_file", i), "is missing: name a file with a certificate, the ones that lead to its CA after it")

@@ -65,6 +65,7 @@ func Dev(ctx context.Context, o DevOptions) (err error) {
 		cfg.TLS = config.TLS{}
 	}
 	cfg.InternalTLS = config.InternalTLS{} // all of it is one process
+	cfg.Control.Certificate, cfg.Control.Key = "", ""
 	s, err := newSystem(cfg)
 	if err != nil {
 		return err

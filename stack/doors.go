@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -33,15 +34,15 @@ type doors struct {
 	complain rate.Sometimes
 
 	mu sync.Mutex
-	// hosts are those that answer here, and when the certificate ends that each of them has shown.
+	// hosts are those that answer here, and the certificate that each of them has shown; nil: none yet.
 	// Certificates are asked for these alone: a stranger who names another host must not make us
 	// ask for one, in vain, again and again.
-	hosts map[string]time.Time
+	hosts map[string]*x509.Certificate
 }
 
 // openDoors reads the certificates of doors. It answers nil where doors are plain HTTP.
 func openDoors(c *config.Config) (*doors, error) {
-	d := &doors{files: c.TLS.Certificates, hosts: map[string]time.Time{}, complain: rate.Sometimes{Interval: time.Minute}}
+	d := &doors{files: c.TLS.Certificates, hosts: map[string]*x509.Certificate{}, complain: rate.Sometimes{Interval: time.Minute}}
 	switch t := c.TLS; {
 	case t.ACME.Directory != "":
 		client, err := acmeClient(t.ACME)
@@ -71,18 +72,38 @@ func openDoors(c *config.Config) (*doors, error) {
 // names. Those that have ended are as wrong as those that don't fit.
 func CheckCertificates(c *config.Config) error {
 	d, err := openDoors(c)
-	if err == nil {
-		err = checkPeer(c.InternalTLS)
-	}
-	if err != nil || d == nil || d.pairs == nil {
+	if err != nil {
 		return err
 	}
-	for i, pair := range d.pairs.Certificates() {
-		if time.Now().After(pair.Leaf.NotAfter) {
-			return fmt.Errorf("tls.certificates: the certificate in %s has ended at %s: replace it", c.TLS.Certificates[i].Certificate, pair.Leaf.NotAfter.UTC().Format(time.RFC3339))
+	admin, err := openAdmin(c.Control)
+	if err != nil {
+		return err
+	}
+	peer, err := peerOf(c.InternalTLS, "")
+	if err != nil {
+		return err
+	}
+	if d != nil && d.pairs != nil {
+		for i, pair := range d.pairs.Certificates() {
+			err = errors.Join(err, inTime("tls.certificates", c.TLS.Certificates[i].Certificate, pair.Leaf))
 		}
 	}
-	return nil
+	if admin != nil {
+		err = errors.Join(err, inTime("control.certificate_file", c.Control.Certificate, admin.Certificates()[0].Leaf))
+	}
+	if peer != nil {
+		err = errors.Join(err, inTime("internal_tls", c.InternalTLS.Certificate, peer.Certificate()))
+	}
+	return err
+}
+
+// inTime says that the certificate of a setting isn't valid now.
+func inTime(setting, file string, c *x509.Certificate) error {
+	now := time.Now()
+	if now.After(c.NotBefore) && now.Before(c.NotAfter) {
+		return nil
+	}
+	return fmt.Errorf("%s: the certificate in %s is valid from %s to %s: replace it", setting, file, c.NotBefore.UTC().Format(time.RFC3339), c.NotAfter.UTC().Format(time.RFC3339))
 }
 
 // acmeTimeout bounds one request to a CA.
@@ -116,7 +137,7 @@ func (d *doors) config(host string) *tls.Config {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.hosts[host] = time.Time{}
+	d.hosts[host] = nil
 	t := d.acme.TLSConfig()
 	t.MinVersion = tls.VersionTLS12
 	ask := t.GetCertificate
@@ -138,7 +159,7 @@ func (d *doors) answered(hello *tls.ClientHelloInfo, c *tls.Certificate, err err
 	case err != nil:
 		d.complain.Do(func() { slog.Error("there is no certificate for a door", "host", host, "error", err) })
 	case c.Leaf != nil:
-		d.hosts[host] = c.Leaf.NotAfter
+		d.hosts[host] = c.Leaf
 	}
 }
 
@@ -148,20 +169,17 @@ func (d *doors) ends() []observe.Sample {
 		return nil
 	}
 	var all []observe.Sample
-	show := func(name string, end time.Time) {
-		all = append(all, observe.Sample{Labels: []string{"door", name}, Value: float64(end.Unix())})
-	}
 	if d.acme == nil {
 		for i, c := range d.pairs.Certificates() {
-			show(d.files[i].Certificate, c.Leaf.NotAfter)
+			all = append(all, end("door", d.files[i].Certificate, c.Leaf))
 		}
 		return all
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for host, end := range d.hosts {
-		if !end.IsZero() { // nobody has asked for it yet
-			show(host, end)
+	for host, c := range d.hosts {
+		if c != nil {
+			all = append(all, end("door", host, c))
 		}
 	}
 	return all

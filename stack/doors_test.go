@@ -237,3 +237,17 @@ func TestACMEAsksForOurHostsOnly(t *testing.T) {
 		}
 	}
 }
+
+// Operators see when certificates end.
+func TestTheEndsOfCertificatesAreShown(t *testing.T) {
+	s, _, files := doorSystem(t, "login.procore.com", "api.procore.com")
+	ends := s.doors.ends()
+	if len(ends) != 2 || ends[0].Labels[1] != files[0].Certificate || ends[1].Labels[1] != files[1].Certificate {
+		t.Fatalf("%+v", ends)
+	}
+	for _, e := range ends {
+		if end := time.Unix(int64(e.Value), 0); time.Until(end) < 59*time.Minute || time.Until(end) > time.Hour {
+			t.Errorf("%v ends at %v", e.Labels, end)
+		}
+	}
+}

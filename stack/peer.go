@@ -3,6 +3,7 @@ package stack
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"log/slog"
 	"net"
@@ -39,6 +40,11 @@ func (s *system) openTLS(role string) (err error) {
 			return err
 		}
 	}
+	if role == RoleControl {
+		if s.admin, err = openAdmin(s.config.Control); err != nil {
+			return err
+		}
+	}
 	if s.peer, err = peerOf(s.config.InternalTLS, role); err != nil || s.peer == nil {
 		return err
 	}
@@ -46,9 +52,29 @@ func (s *system) openTLS(role string) (err error) {
 	return nil
 }
 
+// openAdmin reads the certificate of the admin API; nil where that is plain HTTP.
+func openAdmin(c config.Control) (*pki.Pairs, error) {
+	if c.Certificate == "" {
+		return nil, nil //nolint:nilnil // no TLS is no error
+	}
+	p, err := pki.OpenPairs(pki.Files{Certificate: c.Certificate, Key: c.Key})
+	if err != nil {
+		return nil, fmt.Errorf("control.certificate_file: %w", err)
+	}
+	return p, nil
+}
+
+// adminScheme is that of the URL of the admin API.
+func (s *system) adminScheme() string {
+	if s.admin == nil {
+		return "http"
+	}
+	return "https"
+}
+
 // showCertificates has operators see when certificates end.
 func (s *system) showCertificates() {
-	if s.doors == nil && s.peer == nil {
+	if s.doors == nil && s.peer == nil && s.admin == nil {
 		return
 	}
 	s.observe.Tables(observe.Table{
@@ -57,8 +83,10 @@ func (s *system) showCertificates() {
 		Read: func(context.Context) ([]observe.Sample, error) {
 			samples := s.doors.ends()
 			if s.peer != nil {
-				end := s.peer.Certificate().NotAfter
-				samples = append(samples, observe.Sample{Labels: []string{"internal", s.config.InternalTLS.Certificate}, Value: float64(end.Unix())})
+				samples = append(samples, end("internal", s.config.InternalTLS.Certificate, s.peer.Certificate()))
+			}
+			if s.admin != nil {
+				samples = append(samples, end("admin", s.config.Control.Certificate, s.admin.Certificates()[0].Leaf))
 			}
 			return samples, nil
 		},
@@ -108,6 +136,10 @@ func (s *system) inside(address string) string {
 	return "https://" + address
 }
 
+func end(use, name string, c *x509.Certificate) observe.Sample {
+	return observe.Sample{Labels: []string{use, name}, Value: float64(c.NotAfter.Unix())}
+}
+
 // directoryTLS is how the directory server inside the control role speaks TLS; nil where it doesn't.
 func (s *system) directoryTLS() *tls.Config {
 	if s.peer == nil {
@@ -144,9 +176,12 @@ func (d controlDialer) Dial(network, address string) (net.Conn, error) {
 // SkipTLSHandshake has the library make none of its own.
 func (controlDialer) SkipTLSHandshake() bool { return true }
 
-// insideTLS is how a listener for our own processes speaks TLS, and with whom; nil where it
-// doesn't. The admin API has its token, and operations no secrets.
+// insideTLS is how a listener that is no door speaks TLS, and with whom; nil where it doesn't.
+// The admin API wants other things than a certificate, and operations has no secrets.
 func (s *system) insideTLS(address string) *tls.Config {
+	if s.admin != nil && address == s.config.Control.Listen {
+		return s.admin.Server()
+	}
 	if s.peer == nil {
 		return nil
 	}
@@ -184,17 +219,4 @@ func ownRegions(e *config.Environment) []company.Region {
 		}
 	}
 	return own
-}
-
-// checkPeer says what is wrong with the certificate of this process.
-func checkPeer(t config.InternalTLS) error {
-	p, err := peerOf(t, "")
-	if err != nil || p == nil {
-		return err
-	}
-	c := p.Certificate()
-	if time.Now().After(c.NotAfter) {
-		return fmt.Errorf("internal_tls: the certificate in %s has ended at %s: renew it", t.Certificate, c.NotAfter.UTC().Format(time.RFC3339))
-	}
-	return nil
 }

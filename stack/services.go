@@ -359,7 +359,7 @@ func (s *system) noteRunning() error {
 	if err != nil {
 		return fmt.Errorf("note where the admin API is: %w", err)
 	}
-	data, err := json.Marshal(map[string]AdminFacts{"admin": {URL: "http://" + s.config.Control.Listen, TokenFile: tokenFile}})
+	data, err := json.Marshal(map[string]AdminFacts{"admin": {URL: s.adminScheme() + "://" + s.config.Control.Listen, TokenFile: tokenFile}})
 	if err != nil {
 		return fmt.Errorf("note where the admin API is: %w", err)
 	}

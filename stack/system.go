@@ -34,7 +34,8 @@ type system struct {
 	nats   *nats.Conn
 	near   *directory.Near // nil: the directory itself is followed
 	secret string
-	doors  *doors // of login and gateway; nil: plain HTTP
+	admin  *pki.Pairs // of control; nil: plain HTTP
+	doors  *doors     // of login and gateway; nil: plain HTTP
 	// peer is this process towards our others, and transport carries calls to them; nil: plain HTTP.
 	peer      *pki.Peer
 	transport http.RoundTripper

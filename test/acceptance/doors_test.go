@@ -60,7 +60,7 @@ func (s *topology) doorCertificate(t *testing.T, file, host string) {
 }
 
 // doorsOverTLS has the doors of production speak TLS, each with a certificate for its host, and
-// answers their files by host.
+// the admin API; it answers the files of the doors by host.
 func (s *topology) doorsOverTLS(t *testing.T) map[string]string {
 	t.Helper()
 	dir := t.TempDir()
@@ -71,7 +71,12 @@ func (s *topology) doorsOverTLS(t *testing.T) map[string]string {
 		s.doorCertificate(t, files[host], host)
 		yaml += "    - certificate_file: " + files[host] + "\n"
 	}
+	admin := filepath.Join(dir, "admin.pem")
+	s.doorCertificate(t, admin, "control.internal")
+	rewrite(t, s.config, s.config, "control: {", fmt.Sprintf("control: {certificate_file: %q, ", admin))
 	s.configure(t, yaml)
+	s.env = append(s.env, "SSL_CERT_FILE="+filepath.Join(doorCA, "ca.pem"))
+	s.Admin.URL = strings.Replace(s.Admin.URL, "http://", "https://", 1)
 	for _, url := range []*string{&s.Environments[0].Login, &s.Environments[0].API, &s.Environments[0].Legacy} {
 		*url = strings.Replace(*url, "http://", "https://", 1)
 	}

@@ -27,6 +27,7 @@ type topology struct {
 	*dev
 	config    string
 	processes map[string]*process
+	env       []string // of commands, on top
 }
 
 // newTopology writes the configuration, of production and of further environments, and
@@ -185,7 +186,7 @@ func (p *process) stop() error {
 // command is a run of mpr that ends by itself.
 func (s *topology) command(args ...string) *exec.Cmd {
 	cmd := exec.Command(binary, args...) //nolint:noctx // it ends by itself
-	cmd.Env = environ()
+	cmd.Env = append(environ(), s.env...)
 	return cmd
 }
 

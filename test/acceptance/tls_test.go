@@ -88,7 +88,7 @@ func enters(t *testing.T, address string, config *tls.Config) error {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close() //nolint:errcheck // it was open
+	defer conn.Close()
 	if err := conn.SetDeadline(time.Now().Add(callWithin)); err != nil {
 		t.Fatal(err)
 	}
