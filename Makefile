@@ -4,7 +4,7 @@ GOLANGCI_VERSION := 2.15.0
 # of one package; the slowest needs some 400 seconds of processor time, and has others beside it
 TEST_TIMEOUT     := 15m
 
-.PHONY: all build test lint fmt check-deploy bench-ledger bench-move bench-move-postgres bench-move-large soak clean help bench-directory bench-directory-large
+.PHONY: all build test lint fmt check-deploy bench-gateway bench-ledger bench-move bench-move-postgres bench-move-large soak clean help bench-directory bench-directory-large
 
 all: lint build test ## everything that CI does
 
@@ -43,6 +43,10 @@ bench-directory: build ## the directory of a million companies: load, replicas, 
 
 bench-directory-large: build ## the same of ten million (half an hour, 4 GB of disk, 10 GB of memory)
 	go build -o bin/bench-directory ./bench/directory && bin/bench-directory --companies 10000000 --rounds 2 $(BENCH)
+
+bench-gateway: build ## what a call costs the gateway, beside nginx and HAProxy (ten minutes; installs them and wrk)
+	scripts/install.sh haproxy:haproxy nginx:nginx-light wrk:wrk
+	go build -o bin/bench-gateway ./bench/gateway && bin/bench-gateway $(BENCH)
 
 MOVES ?= 300
 SEED  ?= 0

@@ -185,6 +185,7 @@ func (s *Service) routes() {
 		"POST /moves":                                 s.startMove,
 		"GET /moves":                                  s.listMoves,
 		"GET /moves/{move}":                           s.showMove,
+		"GET /moves/{move}/events":                    s.watchMove,
 		"POST /moves/{move}/pause":                    s.steer(s.pause),
 		"POST /moves/{move}/resume":                   s.steer(s.resume),
 		"POST /moves/{move}/abort":                    s.steer(s.abort),

@@ -1,11 +1,13 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -28,6 +30,8 @@ type (
 	}
 	// Move is a move as it stands.
 	Move = move.Move
+	// MoveEvent is what became of a move.
+	MoveEvent = move.Event
 	// MoveList lists moves, the newest first.
 	MoveList struct {
 		Moves []*move.Move `json:"moves"`
@@ -63,6 +67,11 @@ type (
 		*move.Move
 		Events []move.Event `json:"events"`
 	}
+	// MoveProgress is how a move stands, and what became of it since somebody looked last.
+	MoveProgress struct {
+		Move   *move.Move   `json:"move"`
+		Events []move.Event `json:"events"`
+	}
 	// MoveCopy says that a region has rows of a company.
 	MoveCopy struct {
 		Region company.Region `json:"region"`
@@ -77,6 +86,8 @@ type (
 		By string `json:"by"`
 		// Now drops the delays of apps from a move that is resumed.
 		Now bool `json:"now,omitempty"`
+		// Leave gives a move up without its destination, which is lost for good.
+		Leave bool `json:"leave,omitempty"`
 	}
 )
 
@@ -283,6 +294,26 @@ func (s *Service) showMove(r *http.Request, e *Environment) (int, any, error) {
 	return http.StatusOK, m, err
 }
 
+// watchMove answers the move as it stands, and the events behind a number.
+func (s *Service) watchMove(r *http.Request, e *Environment) (int, any, error) {
+	after, err := strconv.ParseInt(cmp.Or(r.URL.Query().Get("after"), "0"), 10, 64)
+	if err != nil || after < 0 {
+		return 0, nil, invalid("after", "must be the number of an event, or 0 for all")
+	}
+	m, err := s.ofMove(r, e)
+	if err != nil {
+		return 0, nil, err
+	}
+	events, err := s.moves.Events(r.Context(), m.ID, after)
+	if err != nil {
+		return 0, nil, err
+	}
+	if n := len(events); n > 0 && events[n-1].Phase != m.Phase { // it went on in between
+		m, err = s.moves.Get(r.Context(), e.Name, m.ID)
+	}
+	return http.StatusOK, MoveProgress{m, events}, err
+}
+
 // steer has an operator pause, resume or abort a move.
 func (s *Service) steer(do func(context.Context, *move.Move, Steering) error) handler {
 	return func(r *http.Request, e *Environment) (int, any, error) {
@@ -307,13 +338,16 @@ func (s *Service) steer(do func(context.Context, *move.Move, Steering) error) ha
 }
 
 func (s *Service) pause(ctx context.Context, m *move.Move, in Steering) error {
-	if in.Now {
-		return noSuchNow
+	if err := in.allows(false, false); err != nil {
+		return err
 	}
 	return s.moves.Pause(ctx, m, true, in.By)
 }
 
 func (s *Service) resume(ctx context.Context, m *move.Move, in Steering) error {
+	if err := in.allows(true, false); err != nil {
+		return err
+	}
 	if in.Now {
 		return s.moves.Hurry(ctx, m, in.By)
 	}
@@ -321,13 +355,22 @@ func (s *Service) resume(ctx context.Context, m *move.Move, in Steering) error {
 }
 
 func (s *Service) abort(ctx context.Context, m *move.Move, in Steering) error {
-	if in.Now {
-		return noSuchNow
+	if err := in.allows(false, true); err != nil {
+		return err
 	}
-	return s.moves.Abort(ctx, m, in.By)
+	return s.moves.Abort(ctx, m, in.Leave, in.By)
 }
 
-var noSuchNow = invalid("now", "only a move that is resumed can drop the delays of apps")
+// allows refuses what is asked besides, unless it is allowed.
+func (in Steering) allows(now, leave bool) error {
+	switch {
+	case in.Now && !now:
+		return invalid("now", "only a move that is resumed can drop the delays of apps")
+	case in.Leave && !leave:
+		return invalid("leave", "only a move that is aborted can leave its destination")
+	}
+	return nil
+}
 
 func (s *Service) proveMoves(r *http.Request, e *Environment) (int, any, error) {
 	id, err := pathCompany(r)
@@ -344,7 +387,7 @@ func (s *Service) proveMoves(r *http.Request, e *Environment) (int, any, error) 
 	}
 	proof := MoveProof{Company: id, Moves: []ProvenMove{}, Copies: []MoveCopy{}}
 	for _, m := range list {
-		events, err := s.moves.Events(r.Context(), m.ID)
+		events, err := s.moves.Events(r.Context(), m.ID, 0)
 		if err != nil {
 			return 0, nil, err
 		}
@@ -401,6 +444,13 @@ func (c *Client) Moves(ctx context.Context, active bool) (out MoveList, err erro
 // Move answers a move by its id, or the last one of a company.
 func (c *Client) Move(ctx context.Context, name string) (out Move, err error) {
 	err = c.do(ctx, http.MethodGet, "/moves/"+url.PathEscape(name), nil, &out)
+	return out, err
+}
+
+// WatchMove answers how a move stands, by its id or that of a company, and its events behind the
+// one with the number after.
+func (c *Client) WatchMove(ctx context.Context, name string, after int64) (out MoveProgress, err error) {
+	err = c.do(ctx, http.MethodGet, fmt.Sprintf("/moves/%s/events?after=%d", url.PathEscape(name), after), nil, &out)
 	return out, err
 }
 

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"net/http"
 	"strings"
 	"time"
 
@@ -333,7 +334,7 @@ func batchAnswer(data []byte, size int) error {
 	case wrongSequence(ack.Error):
 		return problem.New(problem.Conflict, "One of %d companies has a placement already: none of them was loaded.", size).Because(ack.Error)
 	}
-	return fmt.Errorf("load placements: %w", ack.Error)
+	return fmt.Errorf("load placements: %w", Unavailable(ack.Error))
 }
 
 func readPlacement(value []byte) (company.Placement, error) {
@@ -347,10 +348,12 @@ func readPlacement(value []byte) (company.Placement, error) {
 // Unavailable turns the ways in which NATS says that it can't be reached into a problem
 // that asks to try again.
 func Unavailable(err error) error {
+	refused, is := errors.AsType[jetstream.JetStreamError](err)
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, nats.ErrNoResponders), errors.Is(err, nats.ErrConnectionClosed), errors.Is(err, nats.ErrConnectionReconnecting),
+	case is && refused.APIError() != nil && refused.APIError().Code == http.StatusServiceUnavailable, // a node that has lost the others, before an election
+		errors.Is(err, nats.ErrNoResponders), errors.Is(err, nats.ErrConnectionClosed), errors.Is(err, nats.ErrConnectionReconnecting),
 		errors.Is(err, nats.ErrTimeout), errors.Is(err, nats.ErrNoServers), errors.Is(err, nats.ErrDisconnected), errors.Is(err, nats.ErrReconnectBufExceeded),
 		errors.Is(err, jetstream.ErrNoStreamResponse), errors.Is(err, jetstream.ErrAsyncPublishTimeout), errors.Is(err, jetstream.ErrTooManyStalledMsgs), errors.Is(err, context.DeadlineExceeded):
 		return problem.New(problem.DirectoryUnavailable, "The directory can't be reached. Try again.").After(time.Second).Because(err)

@@ -5,103 +5,25 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
-	natsserver "github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"mpr/company"
 	"mpr/problem"
 	"mpr/test/loopback"
+	"mpr/test/nodes"
 )
 
-// envNode names the configuration of the NATS server that a process of the tests is.
-const envNode = "MPR_DIRECTORY_NODE"
-
 func TestMain(m *testing.M) {
-	file := os.Getenv(envNode)
-	if file == "" {
-		os.Exit(m.Run())
-	}
-	options, err := natsserver.ProcessConfigFile(file)
-	if err == nil {
-		var s *natsserver.Server
-		if s, err = natsserver.NewServer(options); err == nil {
-			s.ConfigureLogger()
-			s.Start()
-			s.WaitForShutdown()
-		}
-	}
-	fmt.Fprintln(os.Stderr, err)
-	os.Exit(1)
-}
-
-// node is a NATS server that is a process.
-type node struct {
-	t      *testing.T
-	name   string
-	file   string
-	listen string
-	cmd    *exec.Cmd
-}
-
-// startNodes starts a process for each configuration, which is as of nats-server.
-func startNode(t *testing.T, name, listen, conf string) *node {
-	t.Helper()
-	n := &node{t: t, name: name, listen: listen, file: filepath.Join(t.TempDir(), name+".conf")}
-	conf = fmt.Sprintf("server_name: %s\nlisten: %q\nlog_file: %q\n", name, listen, n.file+".log") + conf
-	must(t, os.WriteFile(n.file, []byte(strings.ReplaceAll(conf, "STORE", filepath.Join(t.TempDir(), "store"))), 0o600))
-	t.Cleanup(func() {
-		if n.cmd != nil {
-			n.kill()
-		}
-	})
-	n.run()
-	return n
-}
-
-func (n *node) run() {
-	n.t.Helper()
-	n.cmd = exec.Command(os.Args[0]) //nolint:noctx,gosec // it is ended by the test, whose own binary it is
-	n.cmd.Env, n.cmd.Stderr = append(os.Environ(), envNode+"="+n.file), os.Stderr
-	must(n.t, n.cmd.Start())
-}
-
-// kill ends a node as the loss of its machine would.
-func (n *node) kill() {
-	n.t.Helper()
-	must(n.t, n.cmd.Process.Kill())
-	_ = n.cmd.Wait() // it was killed
-	if status, is := n.cmd.ProcessState.Sys().(syscall.WaitStatus); !is || !status.Signaled() {
-		text, _ := os.ReadFile(n.file + ".log")
-		n.t.Errorf("%s had ended by itself: %s", n.name, text)
-	}
-	n.cmd = nil
-}
-
-func (n *node) url() string { return "nats://" + n.listen }
-
-// startNodes runs a cluster of three processes, to which leaf nodes may connect.
-func startNodes(t *testing.T) (nodes []*node, urls, leafs []string) {
-	t.Helper()
-	a := loopback.FreeAddresses(t, 9)
-	for i := range 3 {
-		n := startNode(t, fmt.Sprint("n", i), a[i], fmt.Sprintf(`
-jetstream { store_dir: "STORE", sync_interval: always, domain: hub }
-cluster { name: hub, listen: %q, routes: ["nats://%s"] }
-leafnodes { listen: %q }
-`, a[3+i], strings.Join(a[3:6], `", "nats://`), a[6+i]))
-		nodes, urls, leafs = append(nodes, n), append(urls, n.url()), append(leafs, a[6+i])
-	}
-	return nodes, urls, leafs
+	nodes.Serve()
+	os.Exit(m.Run())
 }
 
 func must(t *testing.T, err error) {
@@ -223,7 +145,7 @@ func (m *movers) kept(t *testing.T, d *Directory, r *Replica) {
 }
 
 // leader is the node that leads the placements' bucket.
-func leader(t *testing.T, nc *nats.Conn, nodes []*node) (leads *node) {
+func leader(t *testing.T, nc *nats.Conn, of []*nodes.Node) (leads *nodes.Node) {
 	t.Helper()
 	js, err := jetstream.New(nc)
 	must(t, err)
@@ -232,8 +154,8 @@ func leader(t *testing.T, nc *nats.Conn, nodes []*node) (leads *node) {
 		if err != nil || s.CachedInfo().Cluster == nil {
 			return false
 		}
-		for _, n := range nodes {
-			if n.name == s.CachedInfo().Cluster.Leader && n.cmd != nil {
+		for _, n := range of {
+			if n.Name == s.CachedInfo().Cluster.Leader && n.Runs() {
 				leads = n
 			}
 		}
@@ -245,7 +167,7 @@ func leader(t *testing.T, nc *nats.Conn, nodes []*node) (leads *node) {
 // The node that leads the bucket dies under writes, again and again: nothing that was
 // acknowledged is lost, writes go on as soon as another node leads, and watchers catch up.
 func TestANodeIsKilledUnderWrites(t *testing.T) {
-	nodes, urls, _ := startNodes(t)
+	hub, urls, _ := nodes.Cluster(t)
 	nc := dial(t, urls...)
 	d := openOn(t, nc, 3)
 	r := openReplica(t, dial(t, urls...), "")
@@ -254,12 +176,12 @@ func TestANodeIsKilledUnderWrites(t *testing.T) {
 	for range 3 {
 		before := m.count()
 		within(t, "writes go on", func() bool { return m.count() > before+20 })
-		n := leader(t, nc, nodes)
-		n.kill()
-		leader(t, nc, nodes) // another one: the election is over
+		n := leader(t, nc, hub)
+		n.Kill()
+		leader(t, nc, hub) // another one: the election is over
 		before = m.count()
 		within(t, "writes go on after the election", func() bool { return m.count() > before+20 })
-		n.run()
+		n.Run()
 	}
 	m.end()
 	m.kept(t, d, r)
@@ -267,7 +189,7 @@ func TestANodeIsKilledUnderWrites(t *testing.T) {
 }
 
 func TestReplicasAreRaised(t *testing.T) {
-	nodes, urls, _ := startNodes(t)
+	hub, urls, _ := nodes.Cluster(t)
 	nc := dial(t, urls...)
 	d := openOn(t, nc, 1)
 	must(t, d.Create(t.Context(), place(7, "US01", 1)))
@@ -300,14 +222,14 @@ func TestReplicasAreRaised(t *testing.T) {
 	if s.CachedInfo().Config.Replicas != 3 {
 		t.Error("a process with an older configuration lowered the copies")
 	}
-	leader(t, nc, nodes).kill()
+	leader(t, nc, hub).Kill()
 	within(t, "the directory answers without the node that had it first", func() bool { p, _, err := d.Get(t.Context(), 7); return err == nil && p.Epoch == 1 })
 }
 
 // startNear runs a leaf node that is near some process, by ways that lead to the cluster.
-func startNear(t *testing.T, leafs ...string) *node {
+func startNear(t *testing.T, leafs ...string) *nodes.Node {
 	t.Helper()
-	return startNode(t, "near", loopback.FreeAddresses(t, 1)[0], fmt.Sprintf(`
+	return nodes.Start(t, "near", loopback.FreeAddresses(t, 1)[0], fmt.Sprintf(`
 jetstream { store_dir: "STORE", domain: near }
 leafnodes { reconnect: 1, remotes: [ { urls: ["nats-leaf://%s"] } ] }
 `, strings.Join(leafs, `", "nats-leaf://`)))
@@ -316,14 +238,14 @@ leafnodes { reconnect: 1, remotes: [ { urls: ["nats-leaf://%s"] } ] }
 // A replica far away follows mirrors near it: from there alone where the directory is away,
 // from the directory where the mirrors are.
 func TestAReplicaFollowsMirrors(t *testing.T) {
-	nodes, urls, leafs := startNodes(t)
+	cluster, urls, leafs := nodes.Cluster(t)
 	hub := dial(t, urls...)
 	d := openOn(t, hub, 3)
 	for id := range company.ID(100) {
 		must(t, d.Create(t.Context(), place(id+1, "US01", 1)))
 	}
 	leaf := startNear(t, leafs...)
-	near := &Near{Conn: dial(t, leaf.url()), Domain: "hub"}
+	near := &Near{Conn: dial(t, leaf.URL), Domain: "hub"}
 	file := filepath.Join(t.TempDir(), "copy")
 	open := func() *Replica {
 		t.Helper()
@@ -356,16 +278,16 @@ func TestAReplicaFollowsMirrors(t *testing.T) {
 	within(t, "a change comes by the mirror", has(1, 2))
 	within(t, "the replica knows that it is in step", func() bool { return r.Age() < 4*stepCheck })
 
-	leaf.kill()
+	leaf.Kill()
 	move(2, 2)
 	within(t, "a change comes without the mirror", has(2, 2))
-	leaf.run()
+	leaf.Run()
 	within(t, "the mirror is followed again", followsMirror)
 	move(3, 2)
 	within(t, "a change comes by the mirror again", has(3, 2))
 
-	for _, n := range nodes {
-		n.kill()
+	for _, n := range cluster {
+		n.Kill()
 	}
 	alone, err := OpenReplicaNear(hub, near, "production", "")
 	must(t, err)
@@ -376,13 +298,13 @@ func TestAReplicaFollowsMirrors(t *testing.T) {
 // A directory that was lost and made anew begins its revisions anew: a mirror of the one
 // before would wait for ever.
 func TestMirrorsOfALostDirectoryAreMadeAnew(t *testing.T) {
-	_, urls, leafs := startNodes(t)
+	_, urls, leafs := nodes.Cluster(t)
 	hub := dial(t, urls...)
 	d := openOn(t, hub, 1)
 	for id := range company.ID(20) {
 		must(t, d.Create(t.Context(), place(id+1, "US01", 1)))
 	}
-	near := &Near{Conn: dial(t, startNear(t, leafs...).url()), Domain: "hub"}
+	near := &Near{Conn: dial(t, startNear(t, leafs...).URL), Domain: "hub"}
 	r, err := OpenReplicaNear(hub, near, "production", "")
 	must(t, err)
 	defer r.Close() //nolint:errcheck // it has no file

@@ -298,7 +298,13 @@ func (j *journey) complete(ctx context.Context) error {
 func (j *journey) over(ctx context.Context, p company.Placement) error {
 	until := j.Queue.Now().Add(j.Retention).UTC()
 	j.note(func(m *Move) { m.RetainedUntil, m.wake, m.Lag = until, until, 0 })
-	return j.enter(ctx, Retained, "%s owns the company at epoch %d; %s keeps the rows until %s", p.Region, p.Epoch, j.From, until.Format(time.RFC3339))
+	var events []Event
+	if p.Region == j.To && j.Phase != Committed { // writing it would have made calls wait for longer
+		events = append(events, Event{At: j.Committed, Phase: Committed, Note: fmt.Sprintf("epoch %d at %s", p.Epoch, j.To)})
+	}
+	j.begin(Retained)
+	last := j.event("%s owns the company at epoch %d; %s keeps the rows until %s", p.Region, p.Epoch, j.From, until.Format(time.RFC3339))
+	return j.save(ctx, append(events, last)...)
 }
 
 // purge deletes, once the time has come, what the source has kept.
@@ -308,7 +314,7 @@ func (j *journey) purge(ctx context.Context) error {
 		return errWaits
 	}
 	if j.Phase == Retained {
-		if err := j.enter(ctx, Purging, ""); err != nil {
+		if err := j.enter(ctx, Purging, "the rows at %s are being deleted", j.From); err != nil {
 			return err
 		}
 	}
@@ -397,13 +403,25 @@ func (j *journey) abort(ctx context.Context) error {
 	if p.Region == j.To && p.Epoch > j.Epoch {
 		return j.committed(ctx, d, p) // too late
 	}
-	if err := j.to.post(ctx, "abandon", nil, nil); err != nil {
-		return err
+	left := "nothing is left at " + string(j.To)
+	if err := j.abandon(ctx); err != nil {
+		if !j.leaving() || errors.Is(err, errReplaced) {
+			return err
+		}
+		left = fmt.Sprintf("what was copied may be left at %s: %v", j.To, err)
 	}
 	if err := j.from.post(ctx, "settle", nil, nil); err != nil {
 		return err
 	}
-	return j.end(ctx, Aborted, "nothing is left at "+string(j.To))
+	return j.end(ctx, Aborted, left)
+}
+
+// abandon has the destination delete what has come.
+func (j *journey) abandon(ctx context.Context) error {
+	if j.to.base == "" {
+		return noAddress(j.To)
+	}
+	return j.to.post(ctx, "abandon", nil, nil)
 }
 
 func (j *journey) end(ctx context.Context, p Phase, text string) error {

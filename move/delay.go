@@ -55,7 +55,7 @@ func (q *Queue) Delay(ctx context.Context, r DelayRequest, longest time.Duration
 		}
 		asked := fmt.Sprintf("app %s (%s) asks for a delay of %s", r.Name, r.ClientID, period(r.Seconds))
 		if refused := m.refusesDelay(err == nil, longest); refused != "" {
-			return note(ctx, tx, m.ID, q.Now(), m.Phase, asked+", which is ignored: "+refused)
+			return note(ctx, tx, m.ID, Event{At: q.Now(), Phase: m.Phase, Note: asked + ", which is ignored: " + refused})
 		}
 		until, cut := m.delayedBy(r.Seconds, q.Now(), longest)
 		_, err = tx.ExecContext(ctx, `INSERT INTO move_delays (move_id, client_id, name, notice_id, seconds, until) VALUES ($1, $2, $3, $4, $5, $6)`,
@@ -63,7 +63,7 @@ func (q *Queue) Delay(ctx context.Context, r DelayRequest, longest time.Duration
 		if err != nil {
 			return err
 		}
-		return note(ctx, tx, m.ID, q.Now(), m.Phase, asked+cut+": the change-over isn't done before "+until.Format(time.RFC3339))
+		return note(ctx, tx, m.ID, Event{At: q.Now(), Phase: m.Phase, Note: asked + cut + ": the change-over isn't done before " + until.Format(time.RFC3339)})
 	})
 	if err != nil {
 		return fmt.Errorf("delay a change-over: %w", err)

@@ -66,6 +66,8 @@ type Move struct {
 	Phase       Phase          `json:"phase"`
 	Paused      bool           `json:"paused"`
 	Aborting    bool           `json:"aborting"`
+	// Leaving says that the destination is lost: the move is given up without a word from it.
+	Leaving bool `json:"leaving,omitempty"`
 	// Undelayed says that an operator has dropped the delays of apps, Delays what apps have asked
 	// for, the longest first.
 	Undelayed bool    `json:"undelayed,omitempty"`
@@ -133,6 +135,8 @@ type Sum struct {
 
 // Event is what became of a move.
 type Event struct {
+	// N counts the events of a move, from 1.
+	N     int64     `json:"n"`
 	At    time.Time `json:"at"`
 	Phase Phase     `json:"phase"`
 	Note  string    `json:"note"`

@@ -206,7 +206,7 @@ func (m *Mover) carry(one *Move) {
 	}
 	end, stop := context.WithTimeout(context.WithoutCancel(ctx), leaseFor)
 	defer stop()
-	if err := m.Queue.save(end, one, 0, ""); err != nil && !errors.Is(err, errReplaced) {
+	if err := m.Queue.save(end, one, 0); err != nil && !errors.Is(err, errReplaced) {
 		slog.Warn("how a move stands can't be written; the next mover finds out", "move", one.ID, "error", err)
 	}
 	m.Wake()
@@ -238,7 +238,7 @@ func (j *journey) beat(ctx context.Context, replaced context.CancelCauseFunc) {
 		if j.step(ctx, "beat") != nil {
 			return
 		}
-		if err := j.save(ctx, ""); errors.Is(err, errReplaced) {
+		if err := j.save(ctx); errors.Is(err, errReplaced) {
 			replaced(errReplaced)
 			return
 		}
@@ -246,10 +246,10 @@ func (j *journey) beat(ctx context.Context, replaced context.CancelCauseFunc) {
 }
 
 // save writes how the move stands and keeps the lease.
-func (j *journey) save(ctx context.Context, text string) error {
+func (j *journey) save(ctx context.Context, events ...Event) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return j.Queue.save(ctx, j.Move, leaseFor, text)
+	return j.Queue.save(ctx, j.Move, leaseFor, events...)
 }
 
 // overtake has the move come after a turn that a region knows.
@@ -268,8 +268,18 @@ func (j *journey) note(f func(*Move)) {
 
 // enter begins a phase.
 func (j *journey) enter(ctx context.Context, p Phase, format string, args ...any) error {
+	j.begin(p)
+	return j.save(ctx, j.event(format, args...))
+}
+
+// begin notes that a phase begins.
+func (j *journey) begin(p Phase) {
 	j.note(func(m *Move) { m.Phase, m.Problem, m.Retries = p, "", 0 })
-	return j.save(ctx, fmt.Sprintf(format, args...))
+}
+
+// event is one of the phase in which the move is.
+func (j *journey) event(format string, args ...any) Event {
+	return Event{At: j.Queue.Now(), Phase: j.Phase, Note: fmt.Sprintf(format, args...)}
 }
 
 // steered says what an operator has asked for.
@@ -277,6 +287,13 @@ func (j *journey) steered() (paused, aborting bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return j.Paused, j.Aborting
+}
+
+// leaving says that an operator gives the destination up for lost.
+func (j *journey) leaving() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.Leaving
 }
 
 var errPaused = errors.New("paused")
@@ -377,19 +394,27 @@ func (j *journey) reach(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, info := range regions {
-		s := &side{caller: j.caller, base: info.Internal, region: info.Code, move: j.Move}
-		switch info.Code {
-		case j.From:
-			j.from = s
-		case j.To:
-			j.to = s
-		}
-	}
-	for code, s := range map[company.Region]*side{j.From: j.from, j.To: j.to} {
-		if s == nil || s.base == "" {
-			return problem.New(problem.RegionUnavailable, "The region %s has no internal address by which companies can move.", code)
-		}
+	j.from, j.to = j.side(j.From, regions), j.side(j.To, regions)
+	switch {
+	case j.from.base == "":
+		return noAddress(j.From)
+	case j.to.base == "" && !j.leaving():
+		return noAddress(j.To)
 	}
 	return nil
+}
+
+// side finds a region; it has no address where the region was removed.
+func (j *journey) side(code company.Region, regions []company.RegionInfo) *side {
+	s := &side{caller: j.caller, region: code, move: j.Move}
+	for _, info := range regions {
+		if info.Code == code {
+			s.base = info.Internal
+		}
+	}
+	return s
+}
+
+func noAddress(code company.Region) error {
+	return problem.New(problem.RegionUnavailable, "The region %s has no internal address by which companies can move.", code)
 }

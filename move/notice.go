@@ -118,9 +118,15 @@ func (q *Queue) tell(ctx context.Context, tx *sql.Tx, m *Move) (written bool, er
 	return n > 0, err
 }
 
-// Untold reads notices that weren't passed on, the oldest first.
-func (q *Queue) Untold(ctx context.Context, limit int) (list []Notice, err error) {
-	rows, err := q.DB.Read().QueryContext(ctx, `SELECT id, move_id, environment, company_id, kind, at, data FROM move_notices WHERE told = 0 ORDER BY at, sequence LIMIT $1`, limit)
+// Untold reads notices that weren't passed on, the oldest first, but for those of some
+// environments.
+func (q *Queue) Untold(ctx context.Context, limit int, except []string) (list []Notice, err error) {
+	where, args := ``, []any{limit}
+	for _, environment := range except {
+		args = append(args, environment)
+		where += fmt.Sprintf(` AND environment <> $%d`, len(args))
+	}
+	rows, err := q.DB.Read().QueryContext(ctx, `SELECT id, move_id, environment, company_id, kind, at, data FROM move_notices WHERE told = 0`+where+` ORDER BY at, sequence LIMIT $1`, args...)
 	if err != nil {
 		return nil, fmt.Errorf("read notices: %w", err)
 	}

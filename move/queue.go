@@ -31,13 +31,13 @@ type Queue struct {
 	Noticed func()
 }
 
-const columns = `id, environment, company_id, source, destination, phase, paused, aborting, undelayed, details, turn, wake`
+const columns = `id, environment, company_id, source, destination, phase, paused, aborting, leaving, undelayed, details, turn, wake`
 
 func scan(row interface{ Scan(...any) error }) (*Move, error) {
 	var m Move
 	var details string
 	var wake int64
-	err := row.Scan(&m.ID, &m.Environment, &m.Company, &m.From, &m.To, &m.Phase, &m.Paused, &m.Aborting, &m.Undelayed, &details, &m.turn, &wake)
+	err := row.Scan(&m.ID, &m.Environment, &m.Company, &m.From, &m.To, &m.Phase, &m.Paused, &m.Aborting, &m.Leaving, &m.Undelayed, &details, &m.turn, &wake)
 	if err != nil {
 		return nil, err
 	}
@@ -75,7 +75,7 @@ func (q *Queue) Add(ctx context.Context, environment string, from company.Region
 		if _, err := q.tell(ctx, tx, m); err != nil {
 			return err
 		}
-		return note(ctx, tx, m.ID, q.Now(), Queued, "asked for by "+r.By)
+		return note(ctx, tx, m.ID, Event{At: q.Now(), Phase: Queued, Note: "asked for by " + r.By})
 	})
 	if store.IsDuplicate(err) {
 		return nil, problem.New(problem.Conflict, "Company %d is moving already. See `mpr move status %d`, and abort that move first.", r.Company, r.Company)
@@ -93,9 +93,9 @@ func (q *Queue) noticed(written bool) {
 	}
 }
 
-func note(ctx context.Context, tx *sql.Tx, id string, at time.Time, phase Phase, text string) error {
+func note(ctx context.Context, tx *sql.Tx, id string, e Event) error {
 	_, err := tx.ExecContext(ctx, `INSERT INTO move_events (move_id, n, at, phase, note)
-		SELECT $1, COALESCE(MAX(n), 0) + 1, $2, $3, $4 FROM move_events WHERE move_id = $1`, id, store.Micros(at), string(phase), text)
+		SELECT $1, COALESCE(MAX(n), 0) + 1, $2, $3, $4 FROM move_events WHERE move_id = $1`, id, store.Micros(e.At), string(e.Phase), e.Note)
 	if err != nil {
 		return fmt.Errorf("note what became of a move: %w", err)
 	}
@@ -164,9 +164,10 @@ func (q *Queue) Coming(ctx context.Context, environment string, to company.Regio
 	return bytes, err
 }
 
-// Events tells what became of a move.
-func (q *Queue) Events(ctx context.Context, id string) (list []Event, err error) {
-	rows, err := q.DB.Read().QueryContext(ctx, `SELECT at, phase, note FROM move_events WHERE move_id = $1 ORDER BY n`, id)
+// Events tells what became of a move, from the event behind that with the number after; 0 for
+// all. A move enters no phase without one.
+func (q *Queue) Events(ctx context.Context, id string, after int64) (list []Event, err error) {
+	rows, err := q.DB.Read().QueryContext(ctx, `SELECT n, at, phase, note FROM move_events WHERE move_id = $1 AND n > $2 ORDER BY n`, id, after)
 	if err != nil {
 		return nil, fmt.Errorf("list events: %w", err)
 	}
@@ -175,7 +176,7 @@ func (q *Queue) Events(ctx context.Context, id string) (list []Event, err error)
 	for rows.Next() {
 		var e Event
 		var at int64
-		if err := rows.Scan(&at, &e.Phase, &e.Note); err != nil {
+		if err := rows.Scan(&e.N, &at, &e.Phase, &e.Note); err != nil {
 			return nil, fmt.Errorf("list events: %w", err)
 		}
 		e.At = store.Time(at)
@@ -190,21 +191,27 @@ func (q *Queue) Pause(ctx context.Context, m *Move, paused bool, by string) erro
 	return q.steer(ctx, m, `UPDATE moves SET paused = $2, wake = 0 WHERE id = $1 AND active = 1 AND aborting = 0`, word+by, bit(paused))
 }
 
-// Abort has a move given up, if it hasn't been committed by then.
-func (q *Queue) Abort(ctx context.Context, m *Move, by string) error {
-	return q.steer(ctx, m, `UPDATE moves SET aborting = $2, paused = 0, wake = 0 WHERE id = $1 AND active = 1`, "abort asked for by "+by, 1)
+// Abort has a move given up, if it hasn't been committed by then. With leave that doesn't wait
+// for a destination that is lost: what was copied may be left there, and is no one's.
+func (q *Queue) Abort(ctx context.Context, m *Move, leave bool, by string) error {
+	text := "abort asked for by " + by
+	if leave {
+		text += ", without the destination"
+	}
+	return q.steer(ctx, m, `UPDATE moves SET aborting = 1, leaving = CASE WHEN $2 = 1 THEN 1 ELSE leaving END, paused = 0, wake = 0 WHERE id = $1 AND active = 1`, text, bit(leave))
 }
 
 func (q *Queue) steer(ctx context.Context, m *Move, update, text string, value int64) error {
 	return q.DB.Write(ctx, func(tx *sql.Tx) error {
-		done, err := tx.ExecContext(ctx, update, m.ID, value)
+		var now Phase
+		err := tx.QueryRowContext(ctx, update+` RETURNING phase`, m.ID, value).Scan(&now)
+		if errors.Is(err, sql.ErrNoRows) {
+			return problem.New(problem.Conflict, "The move is over already, or is being given up.")
+		}
 		if err != nil {
 			return fmt.Errorf("steer a move: %w", err)
 		}
-		if n, err := done.RowsAffected(); err != nil || n == 0 {
-			return errors.Join(err, problem.New(problem.Conflict, "The move is over already, or is being given up."))
-		}
-		return note(ctx, tx, m.ID, q.Now(), m.Phase, text)
+		return note(ctx, tx, m.ID, Event{At: q.Now(), Phase: now, Note: text})
 	})
 }
 
@@ -219,8 +226,8 @@ func bit(b bool) int64 {
 var errReplaced = errors.New("another mover has taken the move up")
 
 // save writes how the move stands, keeps or ends the lease, and tells what an operator has
-// asked for meanwhile. text, where it isn't empty, is noted as an event.
-func (q *Queue) save(ctx context.Context, m *Move, lease time.Duration, text string) error {
+// asked for meanwhile.
+func (q *Queue) save(ctx context.Context, m *Move, lease time.Duration, events ...Event) error {
 	details, err := json.Marshal(m.Details)
 	if err != nil {
 		return fmt.Errorf("save a move: %w", err)
@@ -233,18 +240,21 @@ func (q *Queue) save(ctx context.Context, m *Move, lease time.Duration, text str
 		}
 		waits := m.Phase != Done && m.Phase != Aborted
 		err := tx.QueryRowContext(ctx, `UPDATE moves SET phase = $3, active = $4, waits = $5, lease = $6, wake = $7, details = $8 WHERE id = $1 AND turn = $2
-			RETURNING paused, aborting`,
-			m.ID, m.turn, string(m.Phase), bit(!m.Phase.Over()), bit(waits), until, store.Micros(m.wake), string(details)).Scan(&m.Paused, &m.Aborting)
+			RETURNING paused, aborting, leaving`,
+			m.ID, m.turn, string(m.Phase), bit(!m.Phase.Over()), bit(waits), until, store.Micros(m.wake), string(details)).Scan(&m.Paused, &m.Aborting, &m.Leaving)
 		if errors.Is(err, sql.ErrNoRows) {
 			return errReplaced
 		}
-		if err == nil {
-			written, err = q.tell(ctx, tx, m)
-		}
-		if err != nil || text == "" {
+		if err != nil {
 			return err
 		}
-		return note(ctx, tx, m.ID, q.Now(), m.Phase, text)
+		for _, e := range events {
+			if err := note(ctx, tx, m.ID, e); err != nil {
+				return err
+			}
+		}
+		written, err = q.tell(ctx, tx, m)
+		return err
 	})
 	if err != nil {
 		return fmt.Errorf("save move %s: %w", m.ID, err)

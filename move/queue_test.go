@@ -44,13 +44,13 @@ func TestRegionsHaveALimit(t *testing.T) {
 	first := take(4)
 	for _, m := range first {
 		m.Phase = Copying
-		if err := q.save(ctx, m, time.Minute, ""); err != nil {
+		if err := q.save(ctx, m, time.Minute); err != nil {
 			t.Fatal(err)
 		}
 	}
 	take(0)
 	first[0].Phase, first[0].wake = Ready, time.Now().Add(time.Second)
-	if err := q.save(ctx, first[0], 0, ""); err != nil {
+	if err := q.save(ctx, first[0], 0); err != nil {
 		t.Fatal(err)
 	}
 	if err := q.Pause(ctx, first[1], true, "the test"); err != nil {

@@ -35,7 +35,7 @@ func (j *journey) findRoom(ctx context.Context) error {
 	}
 	why += ". Make room there, or raise its max_store_bytes if that is the limit: the move goes on by itself. Or give it up: mpr move abort " + j.Company.String()
 	if j.Problem == "" {
-		if err := j.save(ctx, "waits for room at "+string(j.To)); err != nil {
+		if err := j.save(ctx, j.event("waits for room at %s", j.To)); err != nil {
 			return err
 		}
 	}

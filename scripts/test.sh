@@ -19,22 +19,8 @@ find_postgres
 # program:Debian package
 wanted=(gcc:gcc curl:curl chromium:chromium node:nodejs npm:npm initdb:postgresql)
 
-packages=()
-for pair in "${wanted[@]}"; do
-	have "${pair%%:*}" || packages+=("${pair##*:}")
-done
-if ((${#packages[@]})) && have apt-get && [[ $(id -u) == 0 ]]; then
-	echo "Installing ${packages[*]}"
-	export DEBIAN_FRONTEND=noninteractive
-	{ apt-get -q update && apt-get -q install -y --no-install-recommends "${packages[@]}"; } >&2 ||
-		echo "apt-get failed; going on without" >&2
-	find_postgres
-fi
-
-missing=()
-for pair in "${wanted[@]}"; do
-	have "${pair%%:*}" || missing+=("${pair%%:*}")
-done
+mapfile -t missing < <(scripts/install.sh "${wanted[@]}")
+find_postgres
 
 # The JavaScript SDK, as npm ships it.
 sdk=test/acceptance/jssdk

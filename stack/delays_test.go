@@ -75,7 +75,7 @@ func TestAMoveWaitsForApps(t *testing.T) {
 	x.end()
 	s.one(x)
 	s.check(q.Delay(t.Context(), move.DelayRequest{Move: m.ID, Notice: "late", ClientID: "late", Name: "Late", Seconds: 60}, time.Hour))
-	events, err := q.Events(t.Context(), m.ID)
+	events, err := q.Events(t.Context(), m.ID, 0)
 	s.check(err)
 	if note := events[len(events)-1].Note; note != "app Late (late) asks for a delay of 1m0s, which is ignored: it comes too late" {
 		t.Errorf("after the change-over: %q", note)
@@ -102,7 +102,7 @@ func TestAMoveWaitsUntilAppsHaveHeard(t *testing.T) {
 		}
 	}
 	untold := func() []move.Notice {
-		list, err := q.Untold(t.Context(), 10)
+		list, err := q.Untold(t.Context(), 10, nil)
 		s.check(err)
 		return list
 	}
@@ -203,7 +203,7 @@ func TestNoticesOfAMoverThatDies(t *testing.T) {
 			second.Wake()
 			s.over(m.ID)
 			s.check(second.Close())
-			list, err := (&move.Queue{DB: s.queue, Now: time.Now}).Untold(t.Context(), 10)
+			list, err := (&move.Queue{DB: s.queue, Now: time.Now}).Untold(t.Context(), 10, nil)
 			s.check(err)
 			if len(list) != 3 || list[0].Kind != move.Scheduled || list[1].Kind != move.Started || list[2].Kind != move.Finished {
 				t.Errorf("apps are to hear %+v", list)

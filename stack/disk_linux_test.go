@@ -281,7 +281,7 @@ func fillAt(t *testing.T, mount int64, step string, abort bool) {
 	}
 	if abort {
 		q := &move.Queue{DB: s.queue, Now: time.Now}
-		s.check(q.Abort(t.Context(), m, "the test"))
+		s.check(q.Abort(t.Context(), m, false, "the test"))
 		mover.Wake()
 		x.atLeast(x.count() + 20)
 	}

@@ -494,7 +494,7 @@ func TestMoversThatDie(t *testing.T) {
 				s.check(first.Close())
 				if abort {
 					q := &move.Queue{DB: s.queue, Now: time.Now}
-					if err := q.Abort(t.Context(), m, "the test"); err != nil && !errors.Is(err, problem.New(problem.Conflict, "")) {
+					if err := q.Abort(t.Context(), m, false, "the test"); err != nil && !errors.Is(err, problem.New(problem.Conflict, "")) {
 						t.Fatal(err)
 					}
 				}
@@ -553,7 +553,7 @@ func TestDifferencesGiveUp(t *testing.T) {
 			s.check(mover.Close())
 			x.end()
 			q := &move.Queue{DB: s.queue, Now: time.Now}
-			events, err := q.Events(t.Context(), m.ID)
+			events, err := q.Events(t.Context(), m.ID, 0)
 			s.check(err)
 			if text := fmt.Sprint(events); ended.Phase != move.Aborted || !strings.Contains(text, c.want) {
 				t.Errorf("ended as %s: %s", ended.Phase, text)
@@ -669,7 +669,7 @@ func TestWindowEndsWhileCopying(t *testing.T) {
 	if ended.Phase != move.Aborted || !strings.Contains(ended.Why, "window") {
 		t.Errorf("ended as %+v", ended)
 	}
-	events, err := q.Events(t.Context(), m.ID)
+	events, err := q.Events(t.Context(), m.ID, 0)
 	s.check(err)
 	for _, e := range events {
 		if e.Phase == move.Following || e.Phase == move.Ready {

@@ -285,3 +285,43 @@ func TestPurgesAtTheSameTime(t *testing.T) {
 		t.Errorf("%d companies were deleted at the same time", most.Load())
 	}
 }
+
+// A destination that is lost for good keeps a move from being given up only until an operator says
+// so; the company can move elsewhere then.
+func TestALostDestinationIsLeft(t *testing.T) {
+	t.Parallel()
+	s := newSiteOf(t, siteOptions{third: true})
+	x := s.write()
+	q := &move.Queue{DB: s.queue, Now: time.Now}
+	lost := company.RegionInfo{Code: "EU01", Number: siteNumbers["EU01"], Upstreams: []string{"http://127.0.0.1:1"}, Internal: "http://127.0.0.1:1"}
+	var gone atomic.Bool
+	mover := s.mover(0, func(ctx context.Context, _ *move.Move, name string) error {
+		if name == "changes" && gone.CompareAndSwap(false, true) {
+			s.check(s.directory.PutRegion(ctx, lost))
+			return errors.New("the destination is lost")
+		}
+		return nil
+	})
+	m := s.request("EU01")
+	mover.Wake()
+	s.becomes(m.ID, func(m *move.Move) bool { return m.Problem != "" })
+	s.check(q.Abort(t.Context(), m, false, "the test"))
+	mover.Wake()
+	s.becomes(m.ID, func(m *move.Move) bool { return m.Phase == move.Aborting && m.Problem != "" })
+	if _, err := q.Add(t.Context(), "site", "US02", move.Request{Company: s.company, To: thirdRegion, By: "the test"}); err == nil {
+		t.Error("a company moves elsewhere while it is moving")
+	}
+	s.check(q.Abort(t.Context(), m, true, "the test"))
+	mover.Wake()
+	if ended := s.over(m.ID); ended.Phase != move.Aborted || !ended.Leaving {
+		t.Errorf("ended as %+v", ended)
+	}
+	elsewhere := s.request(thirdRegion)
+	mover.Wake()
+	if ended := s.over(elsewhere.ID); ended.Phase != move.Retained {
+		t.Errorf("ended as %+v", ended)
+	}
+	s.check(mover.Close())
+	x.end()
+	s.one(x)
+}

@@ -22,7 +22,7 @@ func (w *world) ask(m *move.Move, app, notice string, seconds int64, longest tim
 // noted is the last event of a move.
 func (w *world) noted(m *move.Move) string {
 	w.t.Helper()
-	events, err := w.queue.Events(w.t.Context(), m.ID)
+	events, err := w.queue.Events(w.t.Context(), m.ID, 0)
 	must(w.t, err)
 	return events[len(events)-1].Note
 }
@@ -43,7 +43,7 @@ func TestDelays(t *testing.T) {
 		t.Errorf("delayed %+v, %q", now.Delays, w.noted(m))
 	}
 	events := func() int {
-		list, err := w.queue.Events(t.Context(), m.ID)
+		list, err := w.queue.Events(t.Context(), m.ID, 0)
 		must(t, err)
 		return len(list)
 	}
@@ -67,7 +67,7 @@ func TestDelays(t *testing.T) {
 	if now = w.ask(m, "e", "n2", 60, time.Hour); len(now.Delays) != 3 || !now.Undelayed || !strings.Contains(w.noted(m), "ignored: an operator has dropped the delays") {
 		t.Errorf("after an operator: %+v, %q", now.Delays, w.noted(m))
 	}
-	if list, err := w.queue.Events(t.Context(), m.ID); err != nil || !strings.Contains(fmt.Sprint(list), "resumed by eva, who drops the delays of apps") {
+	if list, err := w.queue.Events(t.Context(), m.ID, 0); err != nil || !strings.Contains(fmt.Sprint(list), "resumed by eva, who drops the delays of apps") {
 		t.Errorf("events %+v %v", list, err)
 	}
 	if now = w.ask(&move.Move{ID: m.ID}, "f", "n2", 60, time.Hour); now.ID != m.ID {

@@ -9,8 +9,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -28,15 +30,15 @@ const eventPrefix = "company.move."
 // passOn makes a delivery of each notice for each app that is to hear of it.
 func (s *Service) passOn() {
 	for s.ctx.Err() == nil {
-		list, err := s.Queue.Untold(s.ctx, noticesAtOnce)
+		list, err := s.Queue.Untold(s.ctx, noticesAtOnce, s.unanswered())
 		if err != nil {
 			s.warn("what apps are to hear can't be read; trying again", err)
 			return
 		}
 		passed := 0
 		for _, n := range list {
-			if time.Now().Before(s.silent[n.Environment]) {
-				continue
+			if _, away := s.silent[n.Environment]; away {
+				continue // since just now
 			}
 			if err := s.tell(n); err != nil {
 				s.silent[n.Environment] = time.Now().Add(askAgain)
@@ -49,6 +51,12 @@ func (s *Service) passOn() {
 			return
 		}
 	}
+}
+
+// unanswered are the environments that are left alone for now.
+func (s *Service) unanswered() []string {
+	maps.DeleteFunc(s.silent, func(_ string, until time.Time) bool { return !time.Now().Before(until) })
+	return slices.Collect(maps.Keys(s.silent))
 }
 
 // tell passes a notice on, in one transaction. Of several that do so at the same time one

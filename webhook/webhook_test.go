@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"mpr/company"
 	"mpr/move"
 	"mpr/problem"
 )
@@ -223,7 +224,7 @@ func TestOneNoticeForEachKind(t *testing.T) {
 	if _, err := w.queue.Add(t.Context(), environment, "US02", move.Request{Company: m.Company, To: "EU01", By: "another"}); !errors.Is(err, problem.New(problem.Conflict, "")) {
 		t.Errorf("a company that moves: %v", err)
 	}
-	list, err := w.queue.Untold(t.Context(), 10)
+	list, err := w.queue.Untold(t.Context(), 10, nil)
 	if err != nil || len(list) != 1 || list[0].Move != m.ID || list[0].Kind != move.Scheduled {
 		t.Errorf("to be told: %+v %v", list, err)
 	}
@@ -370,6 +371,22 @@ func TestTheLoginServiceIsAway(t *testing.T) {
 		}
 	}
 	if len(a.got()) != 2 || !w.heard(m) {
+		t.Errorf("heard %v", a.got())
+	}
+}
+
+// However many notices wait for a login service that is away, those of other environments don't.
+func TestEnvironmentsDoNotWaitForOneAnother(t *testing.T) {
+	w := newWorld(t)
+	a := w.app(7, nil)
+	s := w.start(func(o *Options) { o.Identity["monthly"] = "http://127.0.0.1:1" })
+	for i := range company.ID(noticesAtOnce + 20) {
+		_, err := w.queue.Add(t.Context(), "monthly", "US02", move.Request{Company: i + 1, To: "EU01", By: "the test"})
+		must(t, err)
+	}
+	m := w.schedule()
+	w.deliveries(s, 7, 1, Delivered)
+	if len(a.got()) != 1 || !w.heard(m) {
 		t.Errorf("heard %v", a.got())
 	}
 }

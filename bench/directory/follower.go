@@ -19,6 +19,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"mpr/bench/machine"
 	"mpr/company"
 	"mpr/directory"
 )
@@ -102,7 +103,7 @@ func (f *follower) run(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, f.replica.Close()) }()
 	// Ready is content with a copy on disk after a while; what is measured here is in step.
-	if err := eventually(ctx, "follow the directory", atMost, 5*time.Millisecond, func(context.Context) (bool, error) { return f.replica.Age() < time.Hour, nil }); err != nil {
+	if err := machine.Eventually(ctx, "follow the directory", atMost, 5*time.Millisecond, func(context.Context) error { return unless(f.replica.Age() < time.Hour) }); err != nil {
 		return err
 	}
 	out := json.NewEncoder(os.Stdout)
@@ -137,7 +138,7 @@ func (f *follower) answer(ctx context.Context, q question) (a answer, err error)
 		runtime.GC() // what the first found to be free is swept by the second
 		runtime.ReadMemStats(&m)
 		a.Kept = m.HeapAlloc
-		a.RSS, a.Peak, err = memory(os.Getpid())
+		a.RSS, a.Peak, err = machine.Memory(os.Getpid())
 	case q.Await != nil:
 		a.At, err = f.await(ctx, *q.Await)
 	case q.Lookup != nil:
@@ -150,11 +151,21 @@ func (f *follower) answer(ctx context.Context, q question) (a answer, err error)
 	return a, err
 }
 
+var errNotYet = errors.New("not yet")
+
+// unless is an error until something is so.
+func unless(so bool) error {
+	if so {
+		return nil
+	}
+	return errNotYet
+}
+
 // await answers when a change was seen.
 func (f *follower) await(ctx context.Context, c change) (at time.Duration, err error) {
-	err = eventually(ctx, fmt.Sprintf("company %d at epoch %d", c.Company, c.Epoch), within, look, func(context.Context) (bool, error) {
+	err = machine.Eventually(ctx, fmt.Sprintf("company %d at epoch %d", c.Company, c.Epoch), within, look, func(context.Context) error {
 		p, _ := f.replica.Placement(c.Company)
-		return p.Epoch >= c.Epoch, nil
+		return unless(p.Epoch >= c.Epoch)
 	})
 	if err != nil {
 		return 0, err

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"mpr/bench/machine"
 )
 
 // copyFile is the copy on disk that the replica of [system.memory] leaves; those of the others
@@ -213,9 +215,9 @@ func (s *system) again(ctx context.Context) (time.Duration, error) {
 	if err := s.startControl(ctx); err != nil {
 		return 0, err
 	}
-	err := eventually(ctx, "the directory answers again", within, 10*time.Millisecond, func(ctx context.Context) (bool, error) {
+	err := machine.Eventually(ctx, "the directory answers again", within, 10*time.Millisecond, func(ctx context.Context) error {
 		_, _, err := s.kept.Get(ctx, number(0))
-		return err == nil, err
+		return err
 	})
 	return time.Since(began), err
 }
@@ -229,7 +231,7 @@ type started struct {
 // gateway starts a gateway and stops it when it is ready and, where the directory is there, in
 // step with it.
 func (s *system) gateway(ctx context.Context, there bool) (g started, err error) {
-	address, err := freeAddresses(1)
+	address, err := machine.FreeAddresses(1)
 	if err != nil {
 		return g, err
 	}
@@ -239,20 +241,22 @@ func (s *system) gateway(ctx context.Context, there bool) (g started, err error)
 	if err != nil {
 		return g, err
 	}
-	defer func() { err = errors.Join(err, p.stop()) }()
-	err = eventually(ctx, "a gateway is ready", atMost, 2*time.Millisecond, func(ctx context.Context) (bool, error) {
-		_, ok, err := get(ctx, url+"/readyz")
-		return ok, err
+	defer func() { err = errors.Join(err, p.Stop()) }()
+	err = machine.Eventually(ctx, "a gateway is ready", atMost, 2*time.Millisecond, func(ctx context.Context) error {
+		_, err := get(ctx, url+"/readyz")
+		return err
 	})
 	if err != nil {
 		return g, err
 	}
 	g.ready = time.Since(began)
 	var text string
-	err = eventually(ctx, "a gateway is in step", atMost, 10*time.Millisecond, func(ctx context.Context) (ok bool, err error) {
-		text, ok, err = get(ctx, url+"/metrics")
-		age, e := metric(text, "mpr_replica_age_seconds")
-		return ok && (!there || e == nil && age < 3600), errors.Join(err, e)
+	err = machine.Eventually(ctx, "a gateway is in step", atMost, 10*time.Millisecond, func(ctx context.Context) (err error) {
+		if text, err = get(ctx, url+"/metrics"); err != nil || !there {
+			return err
+		}
+		age, err := metric(text, "mpr_replica_age_seconds")
+		return errors.Join(err, unless(age < 3600))
 	})
 	if err != nil {
 		return g, err
@@ -262,22 +266,25 @@ func (s *system) gateway(ctx context.Context, there bool) (g started, err error)
 	if err != nil || int(n) != s.o.companies {
 		return g, fmt.Errorf("the gateway knows %.0f companies, not %d: %w", n, s.o.companies, err)
 	}
-	g.rss, g.peak, err = memory(p.cmd.Process.Pid)
+	g.rss, g.peak, err = p.Memory()
 	return g, err
 }
 
-func get(ctx context.Context, url string) (text string, ok bool, err error) {
+func get(ctx context.Context, url string) (text string, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
 	if err != nil {
-		return "", false, err
+		return "", err
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return "", false, err
+		return "", err
 	}
 	defer resp.Body.Close()
 	data, err := io.ReadAll(resp.Body)
-	return string(data), err == nil && resp.StatusCode == http.StatusOK, err
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s answers %s", url, resp.Status)
+	}
+	return string(data), err
 }
 
 // metric is the value of a metric with one series.

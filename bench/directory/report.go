@@ -1,18 +1,16 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"math"
 	"os"
-	"os/exec"
-	"runtime"
 	"slices"
-	"strings"
 	"text/tabwriter"
 	"time"
+
+	"mpr/bench/machine"
 )
 
 // figure is what was measured of one thing.
@@ -39,29 +37,15 @@ type report struct {
 }
 
 func newReport(o options) *report {
-	kernel, err := exec.CommandContext(context.Background(), "uname", "-r").Output()
-	if err != nil {
-		kernel = []byte("unknown")
-	}
 	return &report{
-		Day:     time.Now().UTC().Format(time.DateOnly),
-		Machine: fmt.Sprintf("%d cores, Linux %s, %s", runtime.NumCPU(), strings.TrimSpace(string(kernel)), runtime.Version()), LoadFirst: load(),
+		Day: time.Now().UTC().Format(time.DateOnly), Machine: machine.Describe(), LoadFirst: machine.Load(),
 		Companies: o.companies, Replicas: o.replicas, asJSON: o.json,
 	}
 }
 
-// load is how loaded the machine is: the mean of a minute, of five and of fifteen.
-func load() string {
-	data, err := os.ReadFile("/proc/loadavg")
-	if err != nil {
-		return "unknown"
-	}
-	return strings.Join(strings.Fields(string(data))[:3], " ")
-}
-
 // progress tells whoever waits what is measured now.
 func (r *report) progress(what string) {
-	fmt.Fprintf(os.Stderr, "%s %s (load %s)\n", time.Now().UTC().Format(time.TimeOnly), what, load())
+	fmt.Fprintf(os.Stderr, "%s %s (load %s)\n", time.Now().UTC().Format(time.TimeOnly), what, machine.Load())
 }
 
 // add adds measurements of one thing.
@@ -69,11 +53,7 @@ func (r *report) add(name, unit string, values ...float64) {
 	if len(values) == 0 {
 		return
 	}
-	sorted := slices.Sorted(slices.Values(values))
-	at := func(share float64) float64 { // nearest rank
-		return sorted[max(int(math.Ceil(share*float64(len(sorted))))-1, 0)]
-	}
-	f := figure{name, unit, len(sorted), at(0.5), at(0.99), sorted[0], sorted[len(sorted)-1]}
+	f := figure{name, unit, len(values), machine.At(values, 0.5), machine.At(values, 0.99), slices.Min(values), slices.Max(values)}
 	r.Figures = append(r.Figures, f)
 	fmt.Fprintf(os.Stderr, "    %s: %s %s (%s to %s)\n", name, short(f.P50), unit, short(f.Min), short(f.Max))
 }
@@ -95,7 +75,7 @@ func short(v float64) string {
 }
 
 func (r *report) print(to io.Writer) error {
-	r.LoadLast = load()
+	r.LoadLast = machine.Load()
 	if r.asJSON {
 		out := json.NewEncoder(to)
 		out.SetIndent("", "  ")

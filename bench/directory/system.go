@@ -5,9 +5,8 @@ import (
 	crand "crypto/rand"
 	"errors"
 	"fmt"
+	"io/fs"
 	"iter"
-	"math/rand/v2"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,6 +16,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"mpr/bench/machine"
 	"mpr/company"
 	"mpr/directory"
 )
@@ -59,7 +59,7 @@ type system struct {
 	dir     string
 	address string // of the directory
 	secret  string // file of what it is shown
-	control *process
+	control *machine.Process
 	nc      *nats.Conn
 	kept    *directory.Directory
 	closes  []func() error
@@ -95,7 +95,7 @@ func newSystem(ctx context.Context, o options) (s *system, err error) {
 	if err != nil {
 		return s, err
 	}
-	s.closes = append(s.closes, login.stop)
+	s.closes = append(s.closes, login.Stop)
 	secret, err := os.ReadFile(s.secret)
 	if err != nil {
 		return s, err
@@ -104,9 +104,9 @@ func newSystem(ctx context.Context, o options) (s *system, err error) {
 		return s, err
 	}
 	s.closes = append(s.closes, func() error { s.nc.Close(); return nil })
-	return s, eventually(ctx, "open the directory", within, 100*time.Millisecond, func(ctx context.Context) (bool, error) {
+	return s, machine.Eventually(ctx, "open the directory", within, 100*time.Millisecond, func(ctx context.Context) (err error) {
 		s.kept, err = directory.Open(ctx, s.nc, environment, 1)
-		return err == nil, err
+		return err
 	})
 }
 
@@ -117,6 +117,11 @@ func (s *system) close() error {
 	}
 	s.closes = nil
 	return errors.Join(failed...)
+}
+
+// start starts a role of the built binary. Whoever starts it stops it.
+func (s *system) start(ctx context.Context, name string, args ...string) (*machine.Process, error) {
+	return machine.Start(ctx, s.dir, name, s.o.binary, args...)
 }
 
 func (s *system) startControl(ctx context.Context) (err error) {
@@ -130,13 +135,13 @@ func (s *system) stopControl() error {
 	}
 	p := s.control
 	s.control = nil
-	return p.stop()
+	return p.Stop()
 }
 
 // configure writes the configuration of control and login service, and that of gateways, which
 // has a folder of its own: starts without a copy begin with none of it.
 func (s *system) configure() error {
-	a, err := freeAddresses(13)
+	a, err := machine.FreeAddresses(13)
 	if err != nil {
 		return err
 	}
@@ -165,24 +170,6 @@ environments:
 		}
 	}
 	return nil
-}
-
-// freeAddresses are n addresses that nobody listens at, below the ports that systems give to
-// outgoing connections: a process that starts again must find its own.
-func freeAddresses(n int) (found []string, err error) {
-	const lowest, highest = 10_000, 30_000
-	for try := 0; len(found) < n; try++ {
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", lowest+rand.N(highest-lowest)))
-		if err != nil {
-			if try > 1000 {
-				return nil, err
-			}
-			continue
-		}
-		defer l.Close() // all are held until all are found
-		found = append(found, l.Addr().String())
-	}
-	return found, nil
 }
 
 // load loads the placements, unless they are there.
@@ -221,11 +208,29 @@ func (s *system) load(ctx context.Context, r *report) error {
 		return err
 	}
 	r.add("load: on the server's disk", "MB", bytes/1e6)
-	now, peak, err := memory(s.control.cmd.Process.Pid)
+	now, peak, err := s.control.Memory()
 	if err != nil {
 		return err
 	}
 	r.add("load: control with the server, RSS", "MB", now/1e6)
 	r.add("load: control with the server, peak of RSS", "MB", peak/1e6)
 	return nil
+}
+
+// size is how much the files below a folder hold, in bytes.
+func size(folder string) (total float64, err error) {
+	err = filepath.WalkDir(folder, func(_ string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		info, err := e.Info()
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // it is gone since
+		}
+		if err == nil {
+			total += float64(info.Size())
+		}
+		return err
+	})
+	return total, err
 }

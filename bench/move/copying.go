@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"mpr/bench/machine"
 	"mpr/company"
 	"mpr/control"
 	"mpr/move"
@@ -14,7 +15,7 @@ import (
 // copying moves companies of many rows to a region that has none of them, one way and the other
 // in turn, and prints how many rows a second were copied.
 func copying(ctx context.Context, o options) (err error) {
-	fmt.Printf("\nCopy rate: companies of %d rows; %s\n", o.rows, foreign())
+	fmt.Printf("\nCopy rate: companies of %d rows; %s\n", o.rows, "load of the machine "+machine.Load())
 	s, err := newSystem(ctx, o, nil)
 	if err != nil {
 		return err
@@ -78,7 +79,7 @@ func took(m control.ProvenMove, from, to move.Phase) float64 {
 // server isn't among it.
 func (s *system) used(from, to company.Region) (all [3]time.Duration, err error) {
 	for i, name := range []string{string(from), "control", string(to)} {
-		if all[i], err = s.processes[name].cpu(); err != nil {
+		if all[i], err = s.processes[name].CPU(); err != nil {
 			return all, err
 		}
 	}

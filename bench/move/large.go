@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"mpr/bench/machine"
 	"mpr/control"
 	"mpr/move"
 )
@@ -74,7 +75,7 @@ func (c *counted) Read(p []byte) (int, error) {
 
 // big moves a company of very many rows, and kills the mover in the midst.
 func big(ctx context.Context, o options) (err error) {
-	fmt.Printf("\nLarge company: %d rows, at %.0f writes/s; %s\n", o.rows, o.writes, foreign())
+	fmt.Printf("\nLarge company: %d rows, at %.0f writes/s; %s\n", o.rows, o.writes, "load of the machine "+machine.Load())
 	var w way
 	s := &system{}
 	s, err = newSystem(ctx, o, w.serve(&s))
@@ -127,7 +128,7 @@ func big(ctx context.Context, o options) (err error) {
 
 // restart stops a process and starts it again.
 func (s *system) restart(ctx context.Context, name string) error {
-	if err := s.processes[name].stop(name); err != nil {
+	if err := s.processes[name].stop(); err != nil {
 		return err
 	}
 	return s.start(ctx, name)
@@ -138,7 +139,7 @@ func (s *system) restart(ctx context.Context, name string) error {
 func (s *system) interrupted(ctx context.Context, id string, rows int) (m control.ProvenMove, died time.Duration, err error) {
 	var now control.Move
 	look := func(what string, done func() bool) error {
-		return eventually(ctx, what, 12*time.Hour, func(ctx context.Context) (err error) {
+		return machine.Eventually(ctx, what, 12*time.Hour, again, func(ctx context.Context) (err error) {
 			if now, err = s.admin.Move(ctx, id); err == nil && !done() {
 				err = fmt.Errorf("the move is %s: %s", now.Phase, now.Problem)
 			}
@@ -148,15 +149,15 @@ func (s *system) interrupted(ctx context.Context, id string, rows int) (m contro
 	if err := look("copy half of the rows", func() bool { return now.Copied > int64(rows)/2 || now.Phase.Over() }); err != nil {
 		return m, 0, err
 	}
-	peak, err := s.processes["control"].peak()
+	_, peak, err := s.processes["control"].Memory()
 	if err != nil {
 		return m, 0, err
 	}
 	killed, before := time.Now(), now.Copied
-	if err := s.processes["control"].kill(); err != nil {
+	if err := s.processes["control"].Kill(); err != nil {
 		return m, 0, err
 	}
-	fmt.Printf("the mover is killed when about %d rows are there; its peak until then: %d MB\n", before, peak>>20)
+	fmt.Printf("the mover is killed when about %d rows are there; its peak until then: %.0f MB\n", before, peak/(1<<20))
 	if err := s.start(ctx, "control"); err != nil {
 		return m, 0, err
 	}
@@ -178,11 +179,11 @@ func (s *system) interrupted(ctx context.Context, id string, rows int) (m contro
 func (s *system) peaks() error {
 	fmt.Printf("peak of memory:")
 	for _, name := range []string{"control", string(here), string(there), "gateway 1"} {
-		bytes, err := s.processes[name].peak()
+		_, bytes, err := s.processes[name].Memory()
 		if err != nil {
 			return err
 		}
-		fmt.Printf(" %s %d MB;", name, bytes>>20)
+		fmt.Printf(" %s %.0f MB;", name, bytes/(1<<20))
 	}
 	fmt.Println()
 	return nil

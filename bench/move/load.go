@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"mpr/bench/machine"
 	"mpr/company"
 )
 
@@ -175,7 +176,7 @@ func (c *client) reads(id company.ID, rows int) func(context.Context, int, strin
 // ready waits until the company can be called through each gateway.
 func (c *client) ready(ctx context.Context, id company.ID) error {
 	for gateway := range c.s.gateways {
-		err := eventually(ctx, "call the company", within, func(ctx context.Context) error {
+		err := machine.Eventually(ctx, "call the company", within, again, func(ctx context.Context) error {
 			_, err := c.call(ctx, gateway, id, http.MethodGet, "/projects/1", "", http.StatusOK)
 			return err
 		})

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"mpr/bench/machine"
 	"mpr/company"
 	"mpr/control"
 	"mpr/move"
@@ -23,7 +24,7 @@ type moved struct {
 
 // pause moves a company to and fro under load, and prints what its clients saw.
 func pause(ctx context.Context, o options) (err error) {
-	fmt.Printf("\nPause: %d moves to and fro of a company of %d rows, at %.0f writes/s; %s\n", o.moves, o.rows/10, o.writes, foreign())
+	fmt.Printf("\nPause: %d moves to and fro of a company of %d rows, at %.0f writes/s; %s\n", o.moves, o.rows/10, o.writes, "load of the machine "+machine.Load())
 	s, err := newSystem(ctx, o, nil)
 	if err != nil {
 		return err

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"mpr/bench/machine"
 	"mpr/company"
 	"mpr/control"
 	"mpr/move"
@@ -37,7 +38,7 @@ type measured struct {
 // slowdown measures calls to the source region, of the company that is copied and of another
 // one, with and without a copy under way. The states take turns.
 func slowdown(ctx context.Context, o options) (err error) {
-	fmt.Printf("\nSlowdown of the source: companies of %d rows, %d rounds; %s\n", o.rows, o.rounds, foreign())
+	fmt.Printf("\nSlowdown of the source: companies of %d rows, %d rounds; %s\n", o.rows, o.rounds, "load of the machine "+machine.Load())
 	s, err := newSystem(ctx, o, nil)
 	if err != nil {
 		return err
@@ -85,7 +86,7 @@ func (s *system) disturbed(ctx context.Context, id company.ID, st state, f func(
 	if err := s.ask(ctx, id, there, st.rate); err != nil {
 		return nil, err
 	}
-	err := eventually(ctx, "begin to copy", within, func(ctx context.Context) error {
+	err := machine.Eventually(ctx, "begin to copy", within, again, func(ctx context.Context) error {
 		m, err := s.admin.Move(ctx, id.String())
 		if err == nil && m.Copied == 0 {
 			err = fmt.Errorf("the move is %s", m.Phase)
@@ -114,7 +115,7 @@ func (s *system) giveUp(ctx context.Context, id company.ID) error {
 	if _, err := s.admin.SteerMove(ctx, id.String(), "abort", control.Steering{By: "bench"}); err != nil {
 		return err
 	}
-	return eventually(ctx, "give the move up", 10*within, func(ctx context.Context) error {
+	return machine.Eventually(ctx, "give the move up", 10*within, again, func(ctx context.Context) error {
 		var m control.Move
 		m, err := s.admin.Move(ctx, id.String())
 		if err == nil && m.Phase != move.Aborted {
@@ -182,7 +183,7 @@ func compare(works []work, states []state, all [][][]measured) {
 					ratios[j] = append(ratios[j], pair[0]/pair[1])
 				}
 			}
-			fmt.Printf("%-24s %-20s %10.1f %10.1f %10.0f", w.name, st.name, median(columns[0]), median(columns[1]), median(columns[2]))
+			fmt.Printf("%-24s %-20s %10.1f %10.1f %10.0f", w.name, st.name, machine.Median(columns[0]), machine.Median(columns[1]), machine.Median(columns[2]))
 			if i > 0 {
 				fmt.Printf("   %s, %s, %s", spread("%.2f", ratios[0]), spread("%.2f", ratios[1]), spread("%.2f", ratios[2]))
 			}

@@ -7,8 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -16,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"mpr/bench/machine"
 	"mpr/company"
 	"mpr/control"
 	"mpr/move"
@@ -27,6 +26,8 @@ const (
 	there = company.Region("EU01")
 	// within is how long anything may take that isn't measured.
 	within = time.Minute
+	// again is how often something is tried again.
+	again = 50 * time.Millisecond
 )
 
 // system is a whole mpr, each role a process.
@@ -82,7 +83,7 @@ func (s *system) close() error {
 // configure writes the configuration, and answers the processes in the order of their start.
 // Further gateways, and a mover that reaches the regions by other ways, have files of their own.
 func (s *system) configure(way func(string) (string, error)) (order []string, err error) {
-	a, err := freeAddresses(8 + s.o.gateways)
+	a, err := machine.FreeAddresses(8 + s.o.gateways)
 	if err != nil {
 		return nil, err
 	}
@@ -146,49 +147,10 @@ environments:
 	return order, nil
 }
 
-// freeAddresses are n addresses that nobody listens at, below the ports that systems give to
-// outgoing connections: a process that was killed must find its own again.
-func freeAddresses(n int) (found []string, err error) {
-	const lowest, highest = 10_000, 30_000
-	for try := 0; len(found) < n; try++ {
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", lowest+rand.N(highest-lowest)))
-		if err != nil {
-			if try > 1000 {
-				return nil, err
-			}
-			continue
-		}
-		defer l.Close() // all are held until all are found
-		found = append(found, l.Addr().String())
-	}
-	return found, nil
-}
-
-// eventually repeats f, which may be repeated, until it succeeds.
-func eventually(ctx context.Context, what string, limit time.Duration, f func(context.Context) error) error {
-	began := time.Now()
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		err := f(ctx)
-		if err == nil {
-			return nil
-		}
-		if time.Since(began) > limit {
-			return fmt.Errorf("%s: still not after %v: %w", what, limit, err)
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("%s: %w: %w", what, ctx.Err(), err)
-		case <-tick.C:
-		}
-	}
-}
-
 // register makes the app that calls all companies, and gets its token.
 func (s *system) register(ctx context.Context) error {
 	key := crand.Text()
-	err := eventually(ctx, "register a service account", within, func(ctx context.Context) error {
+	err := machine.Eventually(ctx, "register a service account", within, again, func(ctx context.Context) error {
 		app, err := s.admin.CreateServiceAccount(ctx, control.NewServiceAccount{Name: "Sync", Kind: control.KindDeveloperManaged, IdempotencyKey: key})
 		if app.ClientSecret != "" {
 			s.app = app
@@ -198,7 +160,7 @@ func (s *system) register(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return eventually(ctx, "get a token", within, s.grant)
+	return machine.Eventually(ctx, "get a token", within, again, s.grant)
 }
 
 // grant gets a token. It is valid for longer than any of the measurements takes, but the large
@@ -231,7 +193,7 @@ func (s *system) grant(ctx context.Context) error {
 func (s *system) found(ctx context.Context, where company.Region, rows int) (company.ID, error) {
 	var c control.Company
 	key := crand.Text()
-	err := eventually(ctx, "make a company", within, func(ctx context.Context) (err error) {
+	err := machine.Eventually(ctx, "make a company", within, again, func(ctx context.Context) (err error) {
 		if c, err = s.admin.CreateCompany(ctx, control.NewCompany{Name: "Alpine Works", Region: where, IdempotencyKey: key}); err != nil {
 			return err
 		}

@@ -4,12 +4,9 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
-	"os/signal"
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"mpr/company"
@@ -127,7 +124,7 @@ func (s *oneMove) start(ctx context.Context, t *terminal, m *author, id company.
 		return err
 	}
 	if s.Wait {
-		return watchMove(ctx, t, client, &begun, m.JSON)
+		return watchMove(ctx, t, client, &begun, false, m.JSON)
 	}
 	return t.answer(m.JSON, begun, func(w io.Writer) {
 		_, _ = fmt.Fprintf(w, "Company %d is queued to move from %s to %s. It goes on without you.\n", begun.Company, begun.From, begun.To)
@@ -176,89 +173,6 @@ func roomThere(room *int64) string {
 		return "nobody knows how much is free: set max_store_bytes of the region"
 	}
 	return control.Size(*room) + " are free for companies"
-}
-
-// watchMove shows a move until the company has changed over, or the move is given up.
-func watchMove(ctx context.Context, t *terminal, client *control.Client, m *control.Move, asJSON bool) error {
-	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	stopped := func() error {
-		if !asJSON {
-			t.progress("")
-		}
-		return interruptedError{fmt.Sprintf("stopped watching; the move goes on: see `mpr move status %d`, or give it up by `mpr move abort %d`", m.Company, m.Company)}
-	}
-	tick := time.NewTicker(watchEvery)
-	defer tick.Stop()
-	said := ""
-	for {
-		if state := fmt.Sprint(m.Phase, m.Problem, m.Paused, m.Aborting); asJSON && state != said {
-			said = state
-			if err := t.answer(true, m, nil); err != nil {
-				return err
-			}
-		} else if !asJSON {
-			t.progress(moveBar(m))
-		}
-		if m.Phase.Over() {
-			break
-		}
-		select {
-		case <-ctx.Done():
-			return stopped()
-		case <-tick.C:
-		}
-		now, err := client.Move(ctx, m.ID)
-		if ctx.Err() != nil {
-			return stopped()
-		}
-		if err != nil {
-			return fmt.Errorf("%w\nThe move may go on: see `mpr move status %d`", err, m.Company)
-		}
-		m = &now
-	}
-	if !asJSON {
-		t.progress("")
-		err := t.answer(false, m, func(w io.Writer) { showMove(w, m) })
-		if err != nil {
-			return err
-		}
-	}
-	if m.Committed.IsZero() {
-		why := m.Why
-		if why == "" {
-			why = "see `mpr move proof " + m.Company.String() + "`"
-		}
-		return fmt.Errorf("company %d stays in %s: the move was given up: %s", m.Company, m.From, why)
-	}
-	return nil
-}
-
-// moveBar draws how far a move is.
-func moveBar(m *control.Move) string {
-	const width = 24
-	full := 0
-	if m.Rows > 0 {
-		full = int(min(m.Copied, m.Rows) * width / m.Rows)
-	}
-	if m.Reused {
-		full = width
-	}
-	text := fmt.Sprintf("[%s%s] %s, %d of %d rows, %d changes behind", strings.Repeat("#", full), strings.Repeat(".", width-full), m.Phase, m.Copied, m.Rows, m.Lag)
-	if took := time.Since(m.Started); m.Phase == "copying" && !m.Started.IsZero() && m.Copied > 0 && took > time.Second {
-		rate := float64(m.Copied) / took.Seconds()
-		text += fmt.Sprintf(", %.0f rows/s, %s left", rate, time.Duration(float64(max(m.Rows-m.Copied, 0))/rate*float64(time.Second)).Round(time.Second))
-	}
-	if m.Paused {
-		text += ", paused"
-	}
-	if len(m.Delays) > 0 && !m.Undelayed && m.Phase == "ready" {
-		text += ", delayed " + printable([]string{delayed(m)})[0]
-	}
-	if m.Problem != "" {
-		text += ": " + printable([]string{m.Problem})[0]
-	}
-	return text
 }
 
 func showMove(w io.Writer, m *control.Move) {
@@ -349,7 +263,7 @@ func (c *moveStatusCommand) Run(ctx context.Context, t *terminal) error {
 		return err
 	}
 	if c.Wait {
-		return watchMove(ctx, t, client, &m, c.JSON)
+		return watchMove(ctx, t, client, &m, true, c.JSON)
 	}
 	return t.answer(c.JSON, m, func(w io.Writer) { showMove(w, &m) })
 }
@@ -394,12 +308,13 @@ type steering struct {
 	Move moveName `arg:"" help:"The id of a move, or of a company: then its last move."`
 }
 
-func (c *steering) steer(ctx context.Context, t *terminal, verb string, now bool, said string) error {
+func (c *steering) steer(ctx context.Context, t *terminal, verb string, in control.Steering, said string) error {
 	client, err := c.client()
 	if err != nil {
 		return err
 	}
-	m, err := client.SteerMove(ctx, string(c.Move), verb, control.Steering{By: c.who(), Now: now})
+	in.By = c.who()
+	m, err := client.SteerMove(ctx, string(c.Move), verb, in)
 	if err != nil {
 		return err
 	}
@@ -412,7 +327,7 @@ func (c *steering) steer(ctx context.Context, t *terminal, verb string, now bool
 type movePauseCommand struct{ steering }
 
 func (c *movePauseCommand) Run(ctx context.Context, t *terminal) error {
-	return c.steer(ctx, t, "pause", false, "The move of company %d is paused, unless it is just changing over.")
+	return c.steer(ctx, t, "pause", control.Steering{}, "The move of company %d is paused, unless it is just changing over.")
 }
 
 type moveResumeCommand struct {
@@ -425,13 +340,16 @@ func (c *moveResumeCommand) Run(ctx context.Context, t *terminal) error {
 	if c.Now {
 		said = "The move of company %d goes on, and waits for no app any more."
 	}
-	return c.steer(ctx, t, "resume", c.Now, said)
+	return c.steer(ctx, t, "resume", control.Steering{Now: c.Now}, said)
 }
 
-type moveAbortCommand struct{ steering }
+type moveAbortCommand struct {
+	steering
+	Leave bool `name:"leave-destination" help:"Don't wait for the destination, where it is lost for good. What was copied may be left there."`
+}
 
 func (c *moveAbortCommand) Run(ctx context.Context, t *terminal) error {
-	return c.steer(ctx, t, "abort", false, "The move of company %d is given up, if it isn't committed by now.")
+	return c.steer(ctx, t, "abort", control.Steering{Leave: c.Leave}, "The move of company %d is given up, if it isn't committed by now.")
 }
 
 type moveProofCommand struct {

@@ -80,15 +80,24 @@ func printable(cells []string) []string {
 }
 
 // progress shows a line in place of the one that it showed before; "" takes it away. Where
-// lines can't be replaced what comes at the end is enough.
+// lines can't be replaced it shows nothing.
 func (t *terminal) progress(line string) {
-	if file, ok := t.err.(*os.File); ok && term.IsTerminal(int(file.Fd())) {
-		width, _, err := term.GetSize(int(file.Fd()))
-		if err != nil || width <= 0 {
-			width = 80
-		}
-		_, _ = fmt.Fprint(file, "\r\x1b[K", shorten(line, width-1)) // whoever has left misses nothing
+	if !t.replacesLines() {
+		return
 	}
+	width := 80
+	if file, ok := t.err.(*os.File); ok {
+		if w, _, err := term.GetSize(int(file.Fd())); err == nil && w > 0 {
+			width = w
+		}
+	}
+	_, _ = fmt.Fprint(t.err, "\r\x1b[K", shorten(line, width-1)) // whoever has left misses nothing
+}
+
+// replacesLines says whether a person looks on.
+func (t *terminal) replacesLines() bool {
+	file, ok := t.err.(*os.File)
+	return ok && term.IsTerminal(int(file.Fd()))
 }
 
 // shorten cuts a line to so many characters: one that a terminal breaks can't be taken back.

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"mpr/test/nodes"
 )
 
 // binary is the path of mpr, built with the race detector: by scripts/test.sh, which names it
@@ -17,6 +19,7 @@ import (
 var binary string
 
 func TestMain(m *testing.M) {
+	nodes.Serve()
 	os.Exit(run(m))
 }
 
