@@ -16,6 +16,7 @@ import (
 // filled.
 func (f *findings) check(c *Config) {
 	f.checkNames(c)
+	f.checkTLS(c)
 	f.checkTokens(c)
 	f.checkLimits(c)
 	f.checkDirectory(c)

@@ -31,6 +31,8 @@ type Config struct {
 	// first start where it is missing.
 	Secret string `yaml:"secret_file"`
 
+	TLS          TLS           `yaml:"tls"`
+	InternalTLS  InternalTLS   `yaml:"internal_tls"`
 	Tokens       Tokens        `yaml:"tokens"`
 	Login        Login         `yaml:"login"`
 	Gateway      Gateway       `yaml:"gateway"`
@@ -206,6 +208,10 @@ type Control struct {
 	SessionIdle     time.Duration `yaml:"session_idle"`
 	// AuditRetention is how long entries of the audit log are kept.
 	AuditRetention time.Duration `yaml:"audit_retention"`
+	// Certificate and Key are files, by which the admin API speaks TLS; empty: plain HTTP. The key
+	// may stand in the file of the certificate.
+	Certificate string `yaml:"certificate_file"`
+	Key         string `yaml:"key_file"`
 	// Store is the DSN of the control role's database.
 	Store string `yaml:"store"`
 }

@@ -115,9 +115,27 @@ func expectSettings(t *testing.T, f *findings, path string, typ reflect.Type) {
 		}
 		if field.Kind() == reflect.Slice {
 			setting, field = setting+"[0]", field.Elem()
+			if _, ok := f.lines[setting]; !ok && field.Kind() == reflect.Struct {
+				expectExplained(t, setting, field) // the list is empty by default
+				continue
+			}
 		}
 		if field.Kind() == reflect.Struct && field != reflect.TypeFor[Day]() {
 			expectSettings(t, f, setting, field)
+		}
+	}
+}
+
+// expectExplained wants the settings of the type's entries to stand in a comment.
+func expectExplained(t *testing.T, setting string, typ reflect.Type) {
+	t.Helper()
+	data, err := os.ReadFile(example)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range settings(typ) {
+		if !strings.Contains(string(data), name) {
+			t.Errorf("%s doesn't say what %s.%s is", example, setting, name)
 		}
 	}
 }

@@ -85,6 +85,8 @@ type Options struct {
 	Environments []*Environment
 	// Secret is the secret that our processes show one another.
 	Secret string
+	// Transport carries calls to our processes; nil for plain HTTP, and https as the system trusts it.
+	Transport http.RoundTripper
 	// AdminToken is what requests to the admin API may show in place of a session; "" where it is
 	// turned off.
 	AdminToken string
@@ -108,6 +110,7 @@ type Service struct {
 	secret       string // of our processes
 	now          func() time.Time
 	internal     *intercom.Caller
+	oauth        *intercom.Caller // shows no secret: what apps may ask
 	moves        *move.Queue
 	wakeMover    func()
 	webhooks     *webhook.Service
@@ -133,7 +136,8 @@ func New(_ context.Context, o Options) (*Service, error) {
 		token:        o.AdminToken,
 		secret:       o.Secret,
 		now:          o.Now,
-		internal:     intercom.NewCaller(nil, o.Secret),
+		internal:     intercom.NewCaller(o.Transport, o.Secret),
+		oauth:        intercom.NewCaller(o.Transport, ""),
 		moves:        o.Moves,
 		wakeMover:    o.WakeMover,
 		webhooks:     o.Webhooks,
@@ -155,7 +159,7 @@ func New(_ context.Context, o Options) (*Service, error) {
 }
 
 // Close ends idle connections.
-func (s *Service) Close() error { return s.internal.Close() }
+func (s *Service) Close() error { return errors.Join(s.internal.Close(), s.oauth.Close()) }
 
 // routes puts the table into the mux. What isn't in the table isn't there.
 func (s *Service) routes() {

@@ -14,7 +14,6 @@ import (
 	"sync"
 	"time"
 
-	"mpr/intercom"
 	"mpr/operator"
 	"mpr/problem"
 	"mpr/rules"
@@ -221,12 +220,10 @@ func (s *Service) exchange(ctx context.Context, code, verifier string) (u operat
 	if err != nil {
 		return u, err
 	}
-	caller := intercom.NewCaller(nil, "")
-	defer caller.Close() //nolint:errcheck // it closes idle connections
 	var granted struct {
 		AccessToken string `json:"access_token"`
 	}
-	_, err = caller.Call(ctx, http.MethodPost, e.LoginURL+"/oauth/token", map[string]string{
+	_, err = s.oauth.Call(ctx, http.MethodPost, e.IdentityURL+"/oauth/token", map[string]string{
 		"grant_type": "authorization_code", "client_id": clientID, "code": code, "redirect_uri": s.signIn.URL + callbackPath, "code_verifier": verifier,
 	}, &granted)
 	if errors.Is(err, problem.New(problem.InvalidGrant, "")) {
@@ -243,7 +240,7 @@ func (s *Service) exchange(ctx context.Context, code, verifier string) (u operat
 	if err != nil {
 		return u, problem.New(problem.IdentityUnavailable, "The login service's answer can't be used; see the log of the control role.").Because(err)
 	}
-	_, err = caller.Call(ctx, http.MethodPost, e.LoginURL+"/oauth/revoke", map[string]string{"client_id": clientID, "token": granted.AccessToken}, nil)
+	_, err = s.oauth.Call(ctx, http.MethodPost, e.IdentityURL+"/oauth/revoke", map[string]string{"client_id": clientID, "token": granted.AccessToken}, nil)
 	if err == nil {
 		u, err = s.operators.Identity.User(ctx, claims.Subject)
 	}

@@ -39,12 +39,14 @@ var (
 // are all in use can't hold up another.
 type pool struct {
 	limits Limits
-	mu     sync.Mutex // for changes
+	secure Secure
+	own    []company.Region // always secure where secure isn't nil
+	mu     sync.Mutex       // for changes
 	groups atomic.Pointer[map[company.Region]*group]
 }
 
-func newPool(limits Limits) *pool {
-	p := &pool{limits: limits}
+func newPool(limits Limits, secure Secure, own []company.Region) *pool {
+	p := &pool{limits: limits, secure: secure, own: own}
 	p.groups.Store(&map[company.Region]*group{})
 	return p
 }
@@ -52,6 +54,7 @@ func newPool(limits Limits) *pool {
 // of returns the upstreams of a region, built anew where they have changed. What is known
 // of those that stay is kept.
 func (p *pool) of(info company.RegionInfo) (*group, error) {
+	info.Ours = info.Ours || p.secure != nil && slices.Contains(p.own, info.Code)
 	if g := (*p.groups.Load())[info.Code]; g != nil && g.serves(&info) {
 		return g, nil
 	}
@@ -63,6 +66,9 @@ func (p *pool) of(info company.RegionInfo) (*group, error) {
 		return before, nil // somebody else was quicker
 	}
 	g, err := newGroup(string(info.Code), info.Upstreams, info.HealthPath, p.limits)
+	if err == nil && info.Ours {
+		err = g.require(p.secure, regionRole)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -101,6 +107,7 @@ type group struct {
 	dialer     *net.Dialer
 	transport  *http.Transport
 	patience   time.Duration
+	ours       bool
 	// slots bounds the calls in flight, and with it the connections; queue bounds the
 	// calls that wait for one of them.
 	slots, queue chan struct{}
@@ -159,8 +166,40 @@ func newGroup(name string, urls []string, healthPath string, limits Limits) (*gr
 	return g, nil
 }
 
+// The roles of our processes behind a gateway.
+const (
+	regionRole = "region"
+	loginRole  = "login"
+)
+
+// require has the upstreams be processes of ours with a role. None is spoken to in the clear.
+func (g *group) require(secure Secure, role string) error {
+	if secure == nil {
+		return fmt.Errorf("the upstreams of %s want certificates of our processes: set internal_tls for this gateway", g.name)
+	}
+	for _, u := range g.upstreams {
+		if u.scheme != "https" {
+			return fmt.Errorf("%s is a process of ours on plain HTTP, and this gateway has internal_tls: set it for the control role, and start that again", u.host)
+		}
+	}
+	g.ours = true
+	secured := func(dial func(context.Context, string, string) (net.Conn, error)) func(context.Context, string, string) (net.Conn, error) {
+		return func(ctx context.Context, network, address string) (net.Conn, error) {
+			conn, err := dial(ctx, network, address)
+			if err != nil {
+				return nil, err
+			}
+			ctx, cancel := context.WithTimeout(ctx, g.patience)
+			defer cancel()
+			return secure(ctx, conn, address, role)
+		}
+	}
+	g.transport.DialTLSContext, g.checks.DialTLSContext = secured(g.transport.DialContext), secured(g.checks.DialContext)
+	return nil
+}
+
 func (g *group) serves(info *company.RegionInfo) bool {
-	return g.healthPath == info.HealthPath && slices.Equal(g.urls, info.Upstreams)
+	return g.ours == info.Ours && g.healthPath == info.HealthPath && slices.Equal(g.urls, info.Upstreams)
 }
 
 // inherit takes over what a group before knows of the upstreams that both have. The other

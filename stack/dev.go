@@ -60,6 +60,12 @@ func Dev(ctx context.Context, o DevOptions) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, folder.Close()) }()
+	if cfg.TLS.On() {
+		slog.InfoContext(ctx, "the doors are plain HTTP, and over TLS on one port with a CA of their own, whatever the configuration says (tls)")
+		cfg.TLS = config.TLS{}
+	}
+	cfg.InternalTLS = config.InternalTLS{} // all of it is one process
+	cfg.Control.Certificate, cfg.Control.Key = "", ""
 	s, err := newSystem(cfg)
 	if err != nil {
 		return err
@@ -195,11 +201,11 @@ func (s *system) startFront(o DevOptions, hosts map[string]http.Handler, facts *
 	for name := range hosts {
 		names = append(names, name)
 	}
-	ca, err := openAuthority(s.config.Data, names, time.Now())
+	ca, err := developmentCA(s.config.Data, names, time.Now())
 	if err != nil {
 		return err
 	}
-	tlsConfig, err := ca.serverTLS(names, time.Now())
+	tlsConfig, err := developmentTLS(ca, names, time.Now())
 	if err != nil {
 		return err
 	}

@@ -31,7 +31,7 @@ func (s *system) startOperators(ctx context.Context, db *store.DB) (control.Sign
 	if err := db.Also(ctx, operatorsVersions, operator.Migrations()); err != nil {
 		return control.SignIn{}, fmt.Errorf("control store: %w", err)
 	}
-	identity := identityClient{intercom.NewCaller(nil, s.secret), "http://" + e.Identity.Internal}
+	identity := identityClient{intercom.NewCaller(s.transport, s.secret), s.inside(e.Identity.Internal)}
 	s.add(identity)
 	service := operator.New(operator.Options{
 		DB: db, Environment: e.Name, Identity: identity, Lifetime: c.SessionLifetime, Idle: c.SessionIdle, Kept: c.AuditRetention,
@@ -56,14 +56,14 @@ func (s *system) forBrowsers(e *config.Environment) (own, login string) {
 	}
 	own, login = strings.TrimSuffix(c.URL, "/"), strings.TrimSuffix(c.LoginURL, "/")
 	if own == "" && onThisMachine(c.Listen) {
-		own = "http://" + c.Listen
+		own = s.adminScheme() + "://" + c.Listen
 	}
 	if own == "" {
 		return "", ""
 	}
 	if login == "" {
 		login = e.Login.BaseURL()
-		if strings.HasPrefix(own, "http://") && onThisMachine(e.Login.Listen) {
+		if strings.HasPrefix(own, "http://") && !s.config.TLS.On() && onThisMachine(e.Login.Listen) {
 			login = "http://" + e.Login.Listen
 		}
 	}

@@ -137,7 +137,7 @@ func (d servedDirectory) Census(ctx context.Context) (*directory.Census, error) 
 	}
 	regions, err := now.Regions(ctx)
 	if err == nil && len(regions) == 0 {
-		err = registerRegions(ctx, now, d.served.environment)
+		err = ed.system.registerRegions(ctx, now, d.served.environment)
 	}
 	if err != nil {
 		return nil, err
@@ -195,7 +195,7 @@ func (s *system) refreshSandboxes(ctx context.Context, environments map[string]*
 		refresher, err := sandbox.New(ctx, sandbox.Options{
 			From:   sandbox.Environment{Name: from.Name, Directory: servedDirectory{s.served[from.Name]}, IdentityURL: from.IdentityURL},
 			To:     sandbox.Environment{Name: e.Name, Directory: servedDirectory{v}, IdentityURL: environments[e.Name].IdentityURL},
-			Record: record, Begin: v.begin, Secret: s.secret, Now: s.now,
+			Record: record, Begin: v.begin, Secret: s.secret, Transport: s.transport, Now: s.now,
 		})
 		if err != nil {
 			return err

@@ -54,6 +54,9 @@ func RunRole(ctx context.Context, o RoleOptions) (err error) {
 		err = errors.Join(err, s.close())
 	}()
 	s.bindHost = o.Bind
+	if err := s.openTLS(o.Role); err != nil {
+		return err
+	}
 	if o.Now != nil {
 		s.now, s.rulesNow = o.Now, o.Now
 	}
@@ -61,6 +64,7 @@ func RunRole(ctx context.Context, o RoleOptions) (err error) {
 	if err := s.startObserving(ctx, o.name()); err != nil {
 		return err
 	}
+	s.showCertificates()
 	ready := s.starting()
 	if err := s.startRole(ctx, o); err != nil {
 		if ctx.Err() != nil {

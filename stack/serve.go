@@ -1,11 +1,13 @@
 package stack
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"log/slog"
 	"math"
 	"net"
@@ -13,6 +15,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"golang.org/x/time/rate"
 
 	"mpr/config"
 	"mpr/observe"
@@ -72,15 +76,15 @@ func (p *process) serve(l net.Listener, h http.Handler, t *tls.Config) {
 }
 
 // serveDoor answers the listener of a door: its clients are strangers, of whom none may take
-// all connections.
-func (p *process) serveDoor(l net.Listener, h http.Handler) {
+// all connections. It speaks TLS where a configuration is given.
+func (p *process) serveDoor(l net.Listener, h http.Handler, t *tls.Config) {
 	var shared []netip.Prefix
 	for _, s := range p.gateway.ForwardedFrom {
 		if network, err := netip.ParsePrefix(s); err == nil { // package config has checked it
 			shared = append(shared, network)
 		}
 	}
-	p.answer(newConnections(l, p.maxConns, p.gateway.MaxConnsPerClient, shared), h, nil)
+	p.answer(newConnections(l, p.maxConns, p.gateway.MaxConnsPerClient, shared), h, t)
 }
 
 func (p *process) answer(l *connections, h http.Handler, t *tls.Config) {
@@ -97,7 +101,7 @@ func (p *process) answer(l *connections, h http.Handler, t *tls.Config) {
 		// The doors' limit lies below, and has a better answer; what stands behind them gets
 		// headers of ours on top.
 		MaxHeaderBytes: 4 * p.gateway.MaxHeader,
-		ErrorLog:       slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
+		ErrorLog:       errorLog(t),
 	}
 	p.mu.Lock()
 	p.servers = append(p.servers, s)
@@ -118,11 +122,37 @@ func (p *process) answer(l *connections, h http.Handler, t *tls.Config) {
 	})
 }
 
+// errorLog is where a server says what became of connections. Of strangers operators hear nothing;
+// of a process of ours that is refused they do.
+func errorLog(t *tls.Config) *log.Logger {
+	if t == nil || t.GetConfigForClient == nil {
+		return slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug)
+	}
+	return log.New(&refusals{limit: rate.NewLimiter(1, 10)}, "", 0)
+}
+
+// refusals logs handshakes that have failed, a few each second.
+type refusals struct{ limit *rate.Limiter }
+
+func (r *refusals) Write(line []byte) (int, error) {
+	failed, of := bytes.CutPrefix(bytes.TrimSpace(line), []byte("http: TLS handshake error from "))
+	from, why, _ := bytes.Cut(failed, []byte(": "))
+	// Whoever only looks whether somebody listens, as balancers do, ends without a word.
+	if of && !bytes.HasSuffix(why, []byte("EOF")) && r.limit.Allow() {
+		slog.Warn("a connection to an internal listener is refused", "from", string(from), "reason", string(why))
+	} else {
+		slog.Debug(string(bytes.TrimSpace(line)))
+	}
+	return len(line), nil
+}
+
 // leaving has clients end their connections while the process is about to stop, so that none of
-// them sends a call on one that is being closed.
+// them sends a call on one that is being closed. Nor does a connection outlive the certificate that
+// it was begun with for longer than a call.
 func (p *process) leaving(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if p.observe.Draining() && r.ProtoMajor == 1 {
+		ended := r.TLS != nil && len(r.TLS.PeerCertificates) > 0 && time.Now().After(r.TLS.PeerCertificates[0].NotAfter)
+		if (ended || p.observe.Draining()) && r.ProtoMajor == 1 {
 			w.Header().Set("Connection", "close")
 		}
 		h.ServeHTTP(w, r)

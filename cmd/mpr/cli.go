@@ -41,6 +41,7 @@ type cli struct {
 	Ledger         ledgerCommands         `cmd:"" group:"Administration:" help:"Show which apps still make non-compliant calls, and what a date or a move would break."`
 	Brownout       brownoutCommands       `cmd:"" group:"Administration:" help:"Plan windows in which the legacy door refuses, and pause them."`
 
+	PKI     pkiCommands    `cmd:"" name:"pki" group:"Other:" help:"Make a CA and the certificates that our processes show one another."`
 	DB      dbCommands     `cmd:"" name:"db" group:"Other:" help:"Show and migrate the schemas of the databases."`
 	Backup  backupCommand  `cmd:"" group:"Other:" help:"Copy databases, directory and secrets to a folder, while everything runs."`
 	Restore restoreCommand `cmd:"" group:"Other:" help:"Put a backup into an empty system."`

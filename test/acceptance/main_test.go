@@ -43,6 +43,10 @@ func run(m *testing.M) (code int) {
 			return 1
 		}
 	}
+	if err := makeDoorCA(filepath.Join(dir, "doors")); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	sharedData = filepath.Join(dir, "data")
 	code = m.Run()
 	if err := stopShared(); err != nil {

@@ -27,6 +27,7 @@ type topology struct {
 	*dev
 	config    string
 	processes map[string]*process
+	env       []string // of commands, on top
 }
 
 // newTopology writes the configuration, of production and of further environments, and
@@ -109,6 +110,8 @@ type process struct {
 	args []string
 	log  *logBook
 	cmd  *exec.Cmd
+
+	taken map[string]int // how often it has read a file again
 }
 
 // start starts roles, in this order, and waits for none of them.
@@ -183,7 +186,7 @@ func (p *process) stop() error {
 // command is a run of mpr that ends by itself.
 func (s *topology) command(args ...string) *exec.Cmd {
 	cmd := exec.Command(binary, args...) //nolint:noctx // it ends by itself
-	cmd.Env = environ()
+	cmd.Env = append(environ(), s.env...)
 	return cmd
 }
 

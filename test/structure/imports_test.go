@@ -32,6 +32,8 @@ var mayImport = map[string]struct {
 	"limit":     {append(slices.Clone(words), "directory"), "it counts calls of apps by their client ids, and knows nothing of the roles that let them through"},
 	"token":     {append(slices.Clone(words), "directory"), "a verifier follows its buckets as the directory does, and works without the stores and the login service"},
 
+	"pki": {[]string{"directory"}, "it knows names of roles and nothing else of them; files are replaced as the directory replaces its copies"},
+
 	"snapshot": {[]string{"problem", "store"}, "it carries rows from one store to another, whatever they say"},
 	"move":     {append(slices.Clone(words), "directory", "intercom", "store"), "it reaches regions by their contract and the directory by its own small interface, so that it needs no role"},
 	"webhook":  {append(slices.Clone(words), "intercom", "move", "store"), "it reads from the queue what to tell, and asks the login service whom by its internal listener: moves go on without it, and know nothing of it"},
@@ -44,8 +46,8 @@ var mayImport = map[string]struct {
 	"region":  {append(slices.Clone(roleNeeds), "snapshot"), aRole},
 	"control": {append(slices.Clone(roleNeeds), "move", "operator", "sandbox", "webhook"), aRole},
 
-	"stack":           {slices.Concat(roleNeeds, roles, []string{"config", "move", "operator", "sandbox", "webhook"}), "the one place where roles are wired to one another"},
-	"cmd":             {append(slices.Clone(words), "config", "conform", "control", "stack"), "commands start a stack, call the admin API by control's client, or hold a region to its contract"},
+	"stack":           {slices.Concat(roleNeeds, roles, []string{"config", "move", "operator", "pki", "sandbox", "webhook"}), "the one place where roles are wired to one another"},
+	"cmd":             {append(slices.Clone(words), "config", "conform", "control", "pki", "stack"), "commands make certificates, start a stack, call the admin API by control's client, or hold a region to its contract"},
 	"bench":           {slices.Concat(roleNeeds, []string{"gateway"}), "it measures a role as its operators run it, without the stack around it"},
 	"bench/directory": {[]string{"company", "directory"}, "it stands outside, and opens the directory as control does and a replica as gateways do"},
 	"bench/gateway":   {[]string{"company", "config", "control", "directory", "stack"}, "it stands outside, as clients and operators do, and runs the gateway itself only to profile it"},
