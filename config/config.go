@@ -225,8 +225,11 @@ type Tracing struct {
 	Share float64 `yaml:"share"`
 }
 
-// Stores sets how the databases are opened.
+// Stores sets where databases are, and how they are opened.
 type Stores struct {
+	// DSN is the PostgreSQL database of all stores that name none of their own, each in a schema of
+	// its own; empty: they are SQLite files in the data folder.
+	DSN string `yaml:"dsn"`
 	// Migrate says what becomes of a schema that is older than the binary needs: "auto" has
 	// whoever starts migrate it, "check" has it refuse to start.
 	Migrate  string   `yaml:"migrate"`

@@ -1,8 +1,11 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
+	"net/url"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"mpr/rules"
@@ -135,7 +138,7 @@ func (c *Config) fill(port int) {
 	set(&c.Control.Listen, address(port, OffsetControl))
 	set(&c.Secret, filepath.Join(c.Data, "internal.secret"))
 	set(&c.Control.TokenFile, filepath.Join(c.Data, "admin.token"))
-	set(&c.Control.Store, "sqlite:"+filepath.Join(c.Data, "control.db"))
+	set(&c.Control.Store, c.storeAt(c.Data, "control"))
 	for i := range c.Environments {
 		e := &c.Environments[i]
 		doors, backends := i*environmentStride, i*environmentBackends
@@ -145,14 +148,35 @@ func (c *Config) fill(port int) {
 			set(&e.Legacy.Listen, address(port, doors+OffsetLegacy))
 		}
 		set(&e.Identity.Internal, address(port, backends+OffsetIdentity))
-		set(&e.Identity.Store, "sqlite:"+filepath.Join(c.Folder(e), "identity.db"))
+		set(&e.Identity.Store, c.storeAt(c.Folder(e), "identity", e.Name))
 		for j := range e.Regions {
 			r := &e.Regions[j]
 			set(&r.Listen, address(port, backends+OffsetRegion+j))
 			set(&r.Internal, address(port, backends+OffsetRegionInternal+j))
-			set(&r.Store, "sqlite:"+filepath.Join(c.Folder(e), "region-"+r.Code+".db"))
+			set(&r.Store, c.storeAt(c.Folder(e), "region-"+r.Code, e.Name))
 		}
 	}
+}
+
+// storeAt is where a store is that names no place of its own: a file in a folder, or a schema such as
+// mpr_production_region_eu01.
+func (c *Config) storeAt(folder, name string, environment ...string) string {
+	u, err := url.Parse(c.Stores.DSN)
+	if c.Stores.DSN == "" || err != nil { // what is malformed is found later
+		return "sqlite:" + filepath.Join(folder, name+".db")
+	}
+	q := u.Query()
+	q.Set("search_path", schemaName(append(append([]string{cmp.Or(q.Get("search_path"), defaultSchema)}, environment...), name)...))
+	u.RawQuery = q.Encode()
+	return u.String()
+}
+
+// defaultSchema is what the schemas of stores.dsn begin with, where it has no search_path.
+const defaultSchema = "mpr"
+
+// schemaName is a name of words that needs no quotes.
+func schemaName(words ...string) string {
+	return strings.NewReplacer(" ", "_", "-", "_").Replace(strings.ToLower(strings.Join(words, "_")))
 }
 
 func address(port, offset int) string {

@@ -27,6 +27,7 @@ import (
 	"mpr/region"
 	"mpr/rules"
 	"mpr/store"
+	"mpr/test/engine"
 	"mpr/token"
 )
 
@@ -61,9 +62,9 @@ const thirdRegion = company.Region("AP01")
 
 // siteOptions say what is special about a site. All of it is by region.
 type siteOptions struct {
-	// stores are DSNs; SQLite where there is none.
+	// stores are DSNs; an own store where there is none.
 	stores map[company.Region]string
-	// queue is the DSN of the queue of moves, which isn't by region; SQLite where it is "".
+	// queue is the DSN of the queue of moves, which isn't by region; an own store where it is "".
 	queue string
 	// maxStore limits databases, in bytes.
 	maxStore map[company.Region]int64
@@ -117,7 +118,7 @@ func newSiteOf(t *testing.T, o siteOptions) *site {
 		} else {
 			dsn := o.stores[code]
 			if dsn == "" {
-				dsn = "sqlite:" + filepath.Join(t.TempDir(), "region.db")
+				dsn = engine.Store(t)
 			}
 			db, err := store.Open(ctx, dsn, region.Migrations())
 			s.check(err)
@@ -147,7 +148,7 @@ func newSiteOf(t *testing.T, o siteOptions) *site {
 	s.check(err)
 	s.closeLater(g)
 	s.api = s.serve(g.Handler(rules.DoorAPI))
-	s.queue, err = store.Open(ctx, cmp.Or(o.queue, "sqlite:"+filepath.Join(t.TempDir(), "moves.db")), move.Migrations())
+	s.queue, err = store.Open(ctx, cmp.Or(o.queue, engine.Store(t)), move.Migrations())
 	s.check(err)
 	s.closeLater(s.queue)
 	s.found("US02")

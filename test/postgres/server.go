@@ -132,3 +132,11 @@ func must(t *testing.T, err error) {
 		t.Fatal(err)
 	}
 }
+
+// Run runs a client program of PostgreSQL, such as pg_dump, which must do well.
+func Run(t *testing.T, name string, args ...string) {
+	t.Helper()
+	if out, err := exec.Command(program(name), args...).CombinedOutput(); err != nil { //nolint:noctx,gosec // it ends by itself
+		t.Errorf("%s: %v\n%s", name, err, out)
+	}
+}
