@@ -129,9 +129,9 @@ func newSiteOf(t *testing.T, o siteOptions) *site {
 				if s.doors[code].seen != nil {
 					s.doors[code].seen(r)
 				}
-				s.doors[code].now.Load().Internal().ServeHTTP(w, r)
+				s.doors[code].now.Load().internal.ServeHTTP(w, r)
 			}))
-			info.Upstreams = []string{s.serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.doors[code].now.Load().Handler().ServeHTTP(w, r) }))}
+			info.Upstreams = []string{s.serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.doors[code].now.Load().public.ServeHTTP(w, r) }))}
 		}
 		info.Internal, s.urls[code] = s.internal[code], info.Upstreams[0]
 		s.check(s.directory.PutRegion(ctx, info))
@@ -162,10 +162,12 @@ func newSiteOf(t *testing.T, o siteOptions) *site {
 
 // siteDoor leads to a region, which may be started anew.
 type siteDoor struct {
-	now atomic.Pointer[region.Service]
+	now atomic.Pointer[siteHandlers]
 	// seen, where it is set, hears of calls to the internal door.
 	seen func(*http.Request)
 }
+
+type siteHandlers struct{ public, internal http.Handler }
 
 // siteRegion is a region of a site.
 func siteRegion(ctx context.Context, code company.Region, db *store.DB, verifier *token.Verifier, changes *directory.Changes, maxStore int64) (*region.Service, error) {
@@ -180,7 +182,7 @@ func (s *site) startRegion(code company.Region, maxStore int64) {
 	r, err := siteRegion(s.t.Context(), code, s.regions[code], s.verifier, s.changes, maxStore)
 	s.check(err)
 	s.closeLater(r)
-	s.doors[code].now.Store(r)
+	s.doors[code].now.Store(&siteHandlers{r.Handler(), r.Internal()})
 }
 
 type keyring struct{ all []token.StoredKey }

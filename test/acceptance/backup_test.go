@@ -94,7 +94,7 @@ func (d *dev) copyDatabase(t *testing.T) (stores string) {
 	database := "restored_" + schemas
 	postgres.Run(t, "createdb", "--maintenance-db="+plain.String(), database)
 	t.Cleanup(func() { postgres.Run(t, "dropdb", "--force", "--maintenance-db="+plain.String(), database) })
-	plain.Path, at.Path = database, database
+	plain.Path, at.Path = "/"+database, "/"+database
 	postgres.Run(t, "pg_restore", "--exit-on-error", "--dbname="+plain.String(), dump)
 	return at.String()
 }
