@@ -115,6 +115,35 @@ func KeepGenerations(ctx context.Context, dsn string, keep ...int) error {
 	return onPostgres(ctx, dsn, func(db *sql.DB) error { return keepSchemas(ctx, db, base+generationSchema, keep) })
 }
 
+// OwnSchema is the schema of PostgreSQL that the DSN names; "" where it names none, and of SQLite.
+func OwnSchema(dsn string) string {
+	if !isPostgres(dsn) {
+		return ""
+	}
+	_, own, err := ownSchema(dsn)
+	if err != nil {
+		return ""
+	}
+	return own
+}
+
+// DropSchema deletes the schema that the DSN names, and all of its generations.
+func DropSchema(ctx context.Context, dsn string) error {
+	own := OwnSchema(dsn)
+	if own == "" {
+		return errors.New("the DSN names no schema: nothing was deleted")
+	}
+	if err := KeepGenerations(ctx, dsn); err != nil {
+		return err
+	}
+	return onPostgres(ctx, dsn, func(db *sql.DB) error {
+		if _, err := db.ExecContext(ctx, `DROP SCHEMA IF EXISTS `+quote(own)+` CASCADE`); err != nil {
+			return fmt.Errorf("delete the schema %s: %w", own, err)
+		}
+		return nil
+	})
+}
+
 func keepFolders(dir string, keep []int) error {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
