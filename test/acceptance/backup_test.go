@@ -89,11 +89,12 @@ func (d *dev) copyDatabase(t *testing.T) (stores string) {
 	q.Del("search_path")
 	plain := *at
 	plain.RawQuery = q.Encode()
+	server := plain.String()
 	dump := filepath.Join(t.TempDir(), "stores.dump")
-	postgres.Run(t, "pg_dump", "--format=custom", "--schema="+schemas+"_*", "--file="+dump, "--dbname="+plain.String())
+	postgres.Run(t, "pg_dump", "--format=custom", "--schema="+schemas+"_*", "--file="+dump, "--dbname="+server)
 	database := "restored_" + schemas
-	postgres.Run(t, "createdb", "--maintenance-db="+plain.String(), database)
-	t.Cleanup(func() { postgres.Run(t, "dropdb", "--force", "--maintenance-db="+plain.String(), database) })
+	postgres.Run(t, "createdb", "--maintenance-db="+server, database)
+	t.Cleanup(func() { postgres.Run(t, "dropdb", "--force", "--maintenance-db="+server, database) })
 	plain.Path, at.Path = "/"+database, "/"+database
 	postgres.Run(t, "pg_restore", "--exit-on-error", "--dbname="+plain.String(), dump)
 	return at.String()
