@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"os"
@@ -95,11 +94,6 @@ func must(t *testing.T, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-}
-
-// execute runs a statement.
-func execute(statement string) func(*sql.Tx) error {
-	return func(tx *sql.Tx) error { _, err := tx.Exec(statement); return err }
 }
 
 // counter starts a counter whose counts reach the book when flush is called.
