@@ -13,6 +13,7 @@ var (
 		"TestFullDiskOfPostgresRefusesWrites": "its tables are on a small disk of its own",
 		"TestAPostgresPrimaryIsRestarted":     "a server may go away, and a file can't",
 		"TestOneOfManyMigrates":               "a SQLite file belongs to one process",
+		"TestSchemasShareADatabase":           "SQLite has no schemas",
 	}
 )
 
