@@ -8,7 +8,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -17,6 +16,7 @@ import (
 	"mpr/operator"
 	"mpr/problem"
 	"mpr/store"
+	"mpr/test/engine"
 )
 
 const adminToken = "an-admin-token-for-tests"
@@ -40,7 +40,7 @@ func newOperators(t *testing.T) *operator.Service {
 
 func operatorsOf(t testing.TB) *operator.Service {
 	t.Helper()
-	db, err := store.Open(context.Background(), "sqlite:"+filepath.Join(t.TempDir(), "control.db"), operator.Migrations())
+	db, err := store.Open(context.Background(), engine.Store(t), operator.Migrations())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,6 +13,7 @@ import (
 	"mpr/operator"
 	"mpr/problem"
 	"mpr/store"
+	"mpr/test/engine"
 )
 
 const adminToken = "an-admin-token-for-tests"
@@ -49,7 +50,7 @@ func start(t *testing.T) *system {
 			t.Error(err)
 		}
 	})
-	db, err := store.Open(t.Context(), "sqlite:"+filepath.Join(t.TempDir(), "control.db"), operator.Migrations())
+	db, err := store.Open(t.Context(), engine.Store(t), operator.Migrations())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -85,7 +85,7 @@ func (f *Follower) start(bucket string, apply func(Entry)) {
 				return
 			}
 			slog.Debug("watch ended", "bucket", bucket, "error", err)
-			_ = pause(ctx, followRetry)
+			_ = Pause(ctx, followRetry)
 		}
 	})
 }

@@ -66,7 +66,7 @@ func (d *Directory) changeRegion(ctx context.Context, change func([]company.Regi
 		if !wrongSequence(err) {
 			return Unavailable(err)
 		}
-		if err := pause(ctx, createRetry); err != nil { // what was read may lag behind for a moment
+		if err := Pause(ctx, createRetry); err != nil { // what was read may lag behind for a moment
 			return Unavailable(err)
 		}
 	}

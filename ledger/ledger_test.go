@@ -2,11 +2,8 @@ package ledger
 
 import (
 	"context"
-	"crypto/rand"
-	"database/sql"
 	"errors"
 	"fmt"
-	"net/url"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -21,6 +18,7 @@ import (
 	"mpr/directory"
 	"mpr/rules"
 	"mpr/store"
+	"mpr/test/engine"
 )
 
 // clock is a clock that a test moves.
@@ -82,24 +80,10 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
-// openStore opens a database of the test's own: on PostgreSQL where there is one.
+// openStore opens a database of the test's own.
 func openStore(t *testing.T) *store.DB {
 	t.Helper()
-	dsn := "sqlite:" + filepath.Join(t.TempDir(), "control.db")
-	if server := os.Getenv("MPR_TEST_POSTGRES"); server != "" {
-		schema := "ledger_" + strings.ToLower(rand.Text())
-		admin, err := store.Open(t.Context(), server, Migrations())
-		must(t, err)
-		must(t, admin.Write(t.Context(), execute("CREATE SCHEMA "+schema)))
-		must(t, admin.Close())
-		u, err := url.Parse(server)
-		must(t, err)
-		q := u.Query()
-		q.Set("search_path", schema)
-		u.RawQuery = q.Encode()
-		dsn = u.String()
-	}
-	db, err := store.Open(t.Context(), dsn, Migrations())
+	db, err := store.Open(t.Context(), engine.Store(t), Migrations())
 	must(t, err)
 	t.Cleanup(func() { must(t, db.Close()) })
 	return db
@@ -110,11 +94,6 @@ func must(t *testing.T, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-}
-
-// execute runs a statement.
-func execute(statement string) func(*sql.Tx) error {
-	return func(tx *sql.Tx) error { _, err := tx.Exec(statement); return err }
 }
 
 // counter starts a counter whose counts reach the book when flush is called.

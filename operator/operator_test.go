@@ -2,13 +2,9 @@ package operator
 
 import (
 	"context"
-	"crypto/rand"
 	"database/sql"
 	"errors"
 	"fmt"
-	"net/url"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -18,6 +14,7 @@ import (
 
 	"mpr/problem"
 	"mpr/store"
+	"mpr/test/engine"
 )
 
 // world is a service whose clock and login service tests change.
@@ -71,29 +68,10 @@ func newWorld(t *testing.T, change ...func(*Options)) *world {
 	return w
 }
 
-// openStore opens a database of the test's own: on PostgreSQL where there is one.
+// openStore opens a database of the test's own.
 func openStore(t *testing.T) *store.DB {
 	t.Helper()
-	dsn := "sqlite:" + filepath.Join(t.TempDir(), "control.db")
-	if server := os.Getenv("MPR_TEST_POSTGRES"); server != "" {
-		schema := "operator_" + strings.ToLower(rand.Text())
-		admin, err := sql.Open("pgx", server)
-		must(t, err)
-		_, err = admin.ExecContext(t.Context(), "CREATE SCHEMA "+schema)
-		must(t, err)
-		t.Cleanup(func() {
-			_, err := admin.ExecContext(context.Background(), "DROP SCHEMA "+schema+" CASCADE")
-			must(t, err)
-			must(t, admin.Close())
-		})
-		u, err := url.Parse(server)
-		must(t, err)
-		q := u.Query()
-		q.Set("search_path", schema)
-		u.RawQuery = q.Encode()
-		dsn = u.String()
-	}
-	db, err := store.Open(t.Context(), dsn, Migrations())
+	db, err := store.Open(t.Context(), engine.Store(t), Migrations())
 	must(t, err)
 	t.Cleanup(func() { must(t, db.Close()) })
 	return db
@@ -452,7 +430,7 @@ func TestOutcomeComesWithTheChange(t *testing.T) {
 
 func newWorldless(t *testing.T) *store.DB {
 	t.Helper()
-	db, err := store.Open(t.Context(), "sqlite:"+filepath.Join(t.TempDir(), "other.db"), Migrations())
+	db, err := store.Open(t.Context(), engine.Store(t), Migrations())
 	must(t, err)
 	t.Cleanup(func() { must(t, db.Close()) })
 	return db

@@ -15,6 +15,7 @@ import (
 
 	"mpr/config"
 	"mpr/problem"
+	"mpr/store"
 )
 
 // DevOptions are what `mpr dev` is asked to do.
@@ -44,14 +45,7 @@ var ErrNotConfirmed = errors.New("not confirmed: nothing was deleted")
 func Dev(ctx context.Context, o DevOptions) (err error) {
 	cfg := o.Config
 	if o.Reset {
-		ok, err := o.Confirm(fmt.Sprintf("Delete everything in %s?", cfg.Data))
-		if err != nil {
-			return err
-		}
-		if !ok {
-			return ErrNotConfirmed
-		}
-		if err := resetFolder(cfg.Data); err != nil {
+		if err := o.reset(ctx); err != nil {
 			return err
 		}
 	}
@@ -93,6 +87,29 @@ func Dev(ctx context.Context, o DevOptions) (err error) {
 	err = s.wait(ctx)
 	s.drain()
 	return err
+}
+
+// reset asks, and deletes all that is kept: the data folder, and schemas in PostgreSQL.
+func (o DevOptions) reset(ctx context.Context) error {
+	schemas, what := schemasOf(o.Config), []string{o.Config.Data}
+	for _, dsn := range schemas {
+		what = append(what, store.Where(dsn, 0))
+	}
+	ok, err := o.Confirm(fmt.Sprintf("Delete everything in %s?", strings.Join(what, ", and in ")))
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return ErrNotConfirmed
+	}
+	return resetFolder(o.Config.Data, func() error {
+		for _, dsn := range schemas {
+			if err := store.DropSchema(ctx, dsn); err != nil {
+				return fmt.Errorf("reset: %w", err)
+			}
+		}
+		return nil
+	})
 }
 
 // startDev starts everything and fills in the demo data.

@@ -152,8 +152,9 @@ func TestAuthorityIsKeptAndSignsForOurHostsOnly(t *testing.T) {
 }
 
 func TestFolderIsLockedAndResetOnlyIfOurs(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "data")
-	if err := resetFolder(dir); err != nil {
+	dir, deleted := filepath.Join(t.TempDir(), "data"), 0
+	also := func() error { deleted++; return nil }
+	if err := resetFolder(dir, also); err != nil {
 		t.Errorf("reset of a folder that isn't there: %v", err)
 	}
 	held, err := openFolder(dir, false)
@@ -165,7 +166,7 @@ func TestFolderIsLockedAndResetOnlyIfOurs(t *testing.T) {
 			t.Errorf("second open, shared %v: %v; want a refusal that says why", shared, err)
 		}
 	}
-	if err := resetFolder(dir); err == nil {
+	if err := resetFolder(dir, also); err == nil {
 		t.Error("a folder in use was reset")
 	}
 	if err := held.Close(); err != nil {
@@ -174,7 +175,7 @@ func TestFolderIsLockedAndResetOnlyIfOurs(t *testing.T) {
 	if _, err := readOrMakeSecret(filepath.Join(dir, "some.secret")); err != nil {
 		t.Fatal(err)
 	}
-	if err := resetFolder(dir); err != nil {
+	if err := resetFolder(dir, also); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(filepath.Join(dir, "some.secret")); !os.IsNotExist(err) {
@@ -189,7 +190,7 @@ func TestFolderIsLockedAndResetOnlyIfOurs(t *testing.T) {
 		}
 		defer role.Close() //nolint:errcheck // only locked
 	}
-	if err := resetFolder(dir); err == nil {
+	if err := resetFolder(dir, also); err == nil {
 		t.Error("a folder that roles use was reset")
 	}
 
@@ -197,11 +198,14 @@ func TestFolderIsLockedAndResetOnlyIfOurs(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(strange, "thesis.txt"), []byte("x"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := resetFolder(strange); err == nil || !strings.Contains(err.Error(), "nothing was deleted") {
+	if err := resetFolder(strange, also); err == nil || !strings.Contains(err.Error(), "nothing was deleted") {
 		t.Errorf("reset of a stranger's folder: %v", err)
 	}
 	if _, err := os.Stat(filepath.Join(strange, "thesis.txt")); err != nil {
 		t.Errorf("a stranger's file is gone: %v", err)
+	}
+	if deleted != 2 { // of the folder that isn't there, and of ours
+		t.Errorf("what else is kept was deleted %d times", deleted)
 	}
 }
 

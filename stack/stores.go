@@ -101,6 +101,21 @@ func stores(c *config.Config, choice StoreChoice) ([]aStore, error) {
 	return chosen, nil
 }
 
+// schemasOf are the DSNs of those stores that are schemas in PostgreSQL: with the data folder, all that
+// is kept.
+func schemasOf(c *config.Config) (dsns []string) {
+	all, err := stores(c, StoreChoice{})
+	if err != nil {
+		return nil // all of them are always there
+	}
+	for _, s := range all {
+		if store.OwnSchema(s.dsn) != "" {
+			dsns = append(dsns, s.dsn)
+		}
+	}
+	return dsns
+}
+
 func noSuchStore(all []aStore, choice StoreChoice) error {
 	var names, environments []string
 	for _, s := range all {

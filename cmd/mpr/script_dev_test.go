@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"mpr/test/engine"
 )
 
 // Limits of a start and of a stop, generous for slow machines and the race detector.
@@ -25,16 +27,26 @@ const (
 
 // running is an `mpr dev` in the background of a script.
 type running struct {
-	cmd  *exec.Cmd
-	log  bytes.Buffer
-	done chan error
+	stores string // of engine.Open
+	cmd    *exec.Cmd
+	log    bytes.Buffer
+	done   chan error
 }
 
 // theDev is where a script keeps its *running.
 type theDev struct{}
 
 func setup(env *testscript.Env) error {
-	env.Values[theDev{}] = &running{}
+	stores, drop, err := engine.Open()
+	if err != nil {
+		return err
+	}
+	env.Defer(func() {
+		if err := drop(); err != nil {
+			env.T().Fatal(err)
+		}
+	})
+	env.Values[theDev{}] = &running{stores: stores}
 	// The race detector would have each of some two hundred commands sleep for a second at its end.
 	// Sessions of operators are kept in the user's configuration.
 	env.Setenv("HOME", env.WorkDir)
@@ -67,6 +79,7 @@ func startDev(ts *testscript.TestScript, neg bool, args []string) {
 	r.cmd = exec.Command("mpr", append([]string{"dev", "--port", "0", "--json", "--data", "d"}, args...)...)
 	r.cmd.Dir = ts.MkAbs(".")
 	r.cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "MPR_") })
+	r.cmd.Env = append(r.cmd.Env, "MPR_STORES="+r.stores)
 	r.cmd.Stderr = &r.log
 	out, err := r.cmd.StdoutPipe()
 	ts.Check(err)

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"mpr/test/engine"
 	"mpr/test/loopback"
 )
 
@@ -37,14 +38,14 @@ func newTopology(t *testing.T, further ...string) *topology {
 	t.Parallel() // as startDev
 	dir := t.TempDir()
 	s := &topology{
-		dev:       &dev{data: filepath.Join(dir, "data"), log: &logBook{}},
+		dev:       &dev{data: filepath.Join(dir, "data"), stores: engine.Stores(t), log: &logBook{}},
 		config:    filepath.Join(dir, "mpr.yaml"),
 		processes: map[string]*process{},
 	}
 	const each = 10
 	a := loopback.FreeAddresses(t, 2+each*(1+len(further)))
 	var yaml strings.Builder
-	fmt.Fprintf(&yaml, "data: %q\ncontrol: {listen: %q}\ndirectory: {listen: %q}\nenvironments:\n", s.data, a[0], a[1])
+	fmt.Fprintf(&yaml, "data: %q\nstores: {dsn: %q}\ncontrol: {listen: %q}\ndirectory: {listen: %q}\nenvironments:\n", s.data, s.stores, a[0], a[1])
 	var environments []map[string]string
 	for i, name := range append([]string{"production"}, further...) {
 		environments = append(environments, writeEnvironment(&yaml, name, a[2+each*i:]))

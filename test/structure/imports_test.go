@@ -97,7 +97,7 @@ var onlyIn = []struct {
 	reason   string
 }{
 	{"modernc.org/sqlite", []string{"store"}, "one package knows the SQL engines"},
-	{"github.com/jackc/pgx", []string{"store", "test"}, "one package knows the SQL engines; test/postgres asks a server whether it is there"},
+	{"github.com/jackc/pgx", []string{"store", "test"}, "one package knows the SQL engines; test/engine makes databases for tests, and test/postgres asks a server whether it is there"},
 	{"github.com/pressly/goose", []string{"store"}, "one package runs migrations"},
 	{"github.com/nats-io/nats-server", []string{"directory", "test"}, "one package runs the embedded NATS server; test/nodes runs servers as processes of their own"},
 	{"github.com/nats-io/nats.go", []string{"directory", "limit", "token", "stack", "bench"}, "the roles see the directory and the tokens, not the bus behind them"},
