@@ -52,11 +52,11 @@ type regionList struct {
 	infos []company.RegionInfo // by index; Upstreams is nil where only the code is known
 }
 
-// saveEvery is how often a replica that has changed is written to its file.
-// A large one, which takes longer to write, is written less often: it takes one in saveShare
-// of the time at the most.
+// saveEvery is how often a replica that has changed is written to its file: what a gateway has heard of
+// before that it knows after a crash, with or without the directory. A large one, which takes longer to
+// write, is written less often: it takes one in saveShare of the time at the most.
 const (
-	saveEvery = 10 * time.Second
+	saveEvery = time.Second
 	saveShare = 20
 )
 
