@@ -128,7 +128,7 @@ func errorLog(t *tls.Config) *log.Logger {
 	if t == nil || t.GetConfigForClient == nil {
 		return slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug)
 	}
-	return log.New(&refusals{limit: rate.NewLimiter(1, 10)}, "", 0)
+	return log.New(&refusals{limit: rate.NewLimiter(1, 20)}, "", 0)
 }
 
 // refusals logs handshakes that have failed, a few each second.

@@ -84,6 +84,14 @@ func TestDoorsByACME(t *testing.T) {
 		defer conn.Close() //nolint:errcheck // it was open
 		return conn.ConnectionState().PeerCertificates[0]
 	}
+	// A client that has waited for too long tries again; the CA is asked all the same.
+	eventually(t, readyWithin, func() (bool, string) {
+		conn, err := (&tls.Dialer{Config: trust}).DialContext(t.Context(), "tcp", address)
+		if err != nil {
+			return false, err.Error()
+		}
+		return conn.Close() == nil, ""
+	})
 	first := look()
 	transport := &http.Transport{TLSClientConfig: trust, ForceAttemptHTTP2: true}
 	t.Cleanup(transport.CloseIdleConnections)
