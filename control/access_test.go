@@ -39,7 +39,7 @@ func everybody(t *testing.T, o *operator.Service, kind operator.Kind) map[operat
 var allowed = map[operator.Role][]string{
 	operator.Developer: {"GET /admin/v1/session", "DELETE /admin/v1/session", "GET /admin/v1/sessions", "DELETE /admin/v1/sessions/{session}"},
 	operator.Viewer: {
-		"GET /admin/v1/environments", "GET /admin/v1/operators", "GET /admin/v1/audit", "GET /admin/v1/audit.csv", "GET /directory/verify", "GET /companies", "GET /companies/{company}",
+		"GET /admin/v1/environments", "GET /admin/v1/operators", "GET /admin/v1/audit", "GET /admin/v1/audit.csv", "GET /directory/verify", "GET /companies", "GET /companies/{company}", "GET /overview", "GET /apps/{app}/calls",
 		"GET /companies/{company}/moves", "GET /sandboxes/monthly", "GET /sandboxes/monthly/plan", "GET /regions", "GET /apps", "GET /apps/{app}", "GET /apps/{app}/limits", "GET /apps/{app}/webhook",
 		"GET /apps/{app}/webhook/deliveries", "GET /keys", "GET /policy", "GET /moves", "GET /moves/{move}", "GET /moves/{move}/events", "GET /ledger", "GET /ledger/impact", "GET /ledger.csv",
 	},

@@ -48,6 +48,8 @@ type CompanyDetails struct {
 	Fence *Fence `json:"fence,omitempty"`
 	// Unknown says why the region wasn't asked, or didn't answer.
 	Unknown string `json:"unknown,omitempty"`
+	// History is where the company lived, the newest first.
+	History []Stay `json:"history"`
 }
 
 // Fence is a region's own note of a company: it owns it at that epoch, has frozen it,

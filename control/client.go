@@ -242,6 +242,22 @@ func (c *Client) Ledger(ctx context.Context, app string) (out LedgerReport, err 
 	return out, err
 }
 
+// LedgerPage says how a page of the apps stand, of one state where that isn't "".
+func (c *Client) LedgerPage(ctx context.Context, state string, page, perPage int) (out LedgerReport, err error) {
+	v := url.Values{"page": {strconv.Itoa(page)}, "per_page": {strconv.Itoa(perPage)}}
+	if state != "" {
+		v.Set("state", state)
+	}
+	err = c.do(ctx, http.MethodGet, "/ledger?"+v.Encode(), nil, &out)
+	return out, err
+}
+
+// AppCalls lists the calls that an app has to change.
+func (c *Client) AppCalls(ctx context.Context, app string, page, perPage int) (out LedgerLines, err error) {
+	err = c.do(ctx, http.MethodGet, fmt.Sprintf("/apps/%s/calls?page=%d&per_page=%d", url.PathEscape(app), page, perPage), nil, &out)
+	return out, err
+}
+
 // ImpactOn says what would break on a day, such as 2019-07-01.
 func (c *Client) ImpactOn(ctx context.Context, day string) (out LedgerImpact, err error) {
 	err = c.do(ctx, http.MethodGet, "/ledger/impact?"+url.Values{"on": {day}}.Encode(), nil, &out)

@@ -146,6 +146,9 @@ func (s *Service) showCompany(r *http.Request, e *Environment) (int, any, error)
 		return 0, nil, err
 	}
 	details := CompanyDetails{Company: describe(p, "")}
+	if details.History, err = s.stays(r.Context(), e, p); err != nil {
+		return 0, nil, err
+	}
 	info, err := e.region(r.Context(), p.Region)
 	if err == nil {
 		err = s.inspect(r.Context(), info, &details)

@@ -44,6 +44,10 @@ type Pages interface {
 	// Page answers up to limit placements with ids above after, of one region, or of
 	// all where the region is "".
 	Page(after company.ID, limit int, region company.Region) []company.Placement
+	// Companies counts the placements in each region.
+	Companies() map[company.Region]int
+	// Placement answers where a company lives, as far as is known here.
+	Placement(company.ID) (company.Placement, bool)
 }
 
 // Environment is what control needs to know of an environment.
@@ -53,6 +57,7 @@ type Environment struct {
 	Placements    Placements
 	Regions       Regions
 	Pages         Pages
+	Signs         Signs
 	// Registry is the directory as a whole; nil where it can't be verified.
 	Registry Registry
 	Policies Policies
@@ -78,6 +83,8 @@ type Environment struct {
 	Sandbox *Environment
 	// Monthly refreshes the monthly sandbox of the environment; nil where it has none.
 	Monthly Refresher
+
+	seen overviews
 }
 
 // Options are what a [Service] needs.

@@ -42,6 +42,7 @@ func (s *Service) table() map[string]route {
 		"GET " + auditPath + ".csv":          plain(viewer, s.auditCSV),
 		"GET /directory/verify":              plain(viewer, s.verifyDirectory),
 		"POST /directory/rebuild":            plain(admin, s.rebuildDirectory),
+		"GET /overview":                      in(viewer, s.showOverview),
 		"GET /companies":                     in(viewer, s.listCompanies),
 		"POST /companies":                    in(runner, s.createCompany),
 		"GET /companies/{company}":           in(viewer, s.showCompany),
@@ -60,6 +61,7 @@ func (s *Service) table() map[string]route {
 		"POST /apps":                         in(runner, s.createApp),
 		"POST /service-accounts":             in(runner, s.createServiceAccount),
 		"GET /apps/{app}":                    in(viewer, s.showApp),
+		"GET /apps/{app}/calls":              in(viewer, s.listLines),
 		"POST /apps/{app}/rotate-secret":     in(runner, s.rotateSecret),
 		"PUT " + appInstallation:             in(runner, s.installApp),
 		"PUT /apps/{app}/sandbox":            in(runner, s.completeSandbox), // it shows passwords
