@@ -189,6 +189,9 @@ type SandboxUser struct {
 type AppPage struct {
 	Apps  []App `json:"apps"`
 	Total int   `json:"total"`
+	// Next, where it isn't 0, is the value of "after" for the next part of a search, which has no
+	// total.
+	Next int64 `json:"next,omitempty"`
 }
 
 // SecretRotation asks for a new client secret.

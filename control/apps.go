@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -167,10 +168,27 @@ func (s *Service) listApps(r *http.Request, e *Environment) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
+	if text := r.URL.Query().Get("q"); text != "" {
+		return s.searchApps(r.Context(), e, text, r.URL.Query().Get("after"), p.Size)
+	}
 	out := AppPage{Apps: []App{}}
 	err = s.identity(r.Context(), e, http.MethodGet, "/internal/apps?page="+strconv.Itoa(p.Number)+"&per_page="+strconv.Itoa(p.Size), nil, &out)
 	if err == nil {
 		s.showSandboxes(r.Context(), e, out.Apps)
+	}
+	return http.StatusOK, out, err
+}
+
+// searchApps lists apps, by id, in whose name each word of the text begins a word, or whose client id
+// it begins.
+func (s *Service) searchApps(ctx context.Context, e *Environment, text, after string, limit int) (int, any, error) {
+	if after == "" {
+		after = "0"
+	}
+	out := AppPage{Apps: []App{}}
+	err := s.identity(ctx, e, http.MethodGet, "/internal/apps?"+url.Values{"q": {text}, "after": {after}, "limit": {strconv.Itoa(limit)}}.Encode(), nil, &out)
+	if err == nil {
+		s.showSandboxes(ctx, e, out.Apps)
 	}
 	return http.StatusOK, out, err
 }

@@ -77,7 +77,7 @@ type CompanyQuery struct {
 	PerPage int
 	// Region is "" for all.
 	Region company.Region
-	// Text stands in the name, in any case.
+	// Text has words, each of which begins a word of the name, in any case.
 	Text string
 }
 
@@ -156,6 +156,12 @@ func (c *Client) CreateServiceAccount(ctx context.Context, in NewServiceAccount)
 // Apps lists a page of apps and service accounts.
 func (c *Client) Apps(ctx context.Context, page, perPage int) (out AppPage, err error) {
 	err = c.do(ctx, http.MethodGet, fmt.Sprintf("/apps?page=%d&per_page=%d", page, perPage), nil, &out)
+	return out, err
+}
+
+// SearchApps lists apps by words of their names, or the beginning of their client ids, behind an id.
+func (c *Client) SearchApps(ctx context.Context, text string, after int64, perPage int) (out AppPage, err error) {
+	err = c.do(ctx, http.MethodGet, "/apps?"+url.Values{"q": {text}, "after": {strconv.FormatInt(after, 10)}, "per_page": {strconv.Itoa(perPage)}}.Encode(), nil, &out)
 	return out, err
 }
 

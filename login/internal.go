@@ -156,8 +156,12 @@ func (s *Service) addApp(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// listApps answers a page of apps, or those with the client ids that ?client_ids= names.
+// listApps answers a page of apps, those with the client ids that ?client_ids= names, or those that
+// ?q= finds.
 func (s *Service) listApps(w http.ResponseWriter, r *http.Request) error {
+	if r.URL.Query().Has("q") {
+		return s.searchApps(w, r)
+	}
 	if named := r.URL.Query().Get("client_ids"); named != "" {
 		list, err := s.appsByClientID(r.Context(), strings.Split(named, ","))
 		if err != nil {
@@ -237,8 +241,12 @@ func (s *Service) rotateKey(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// companyNames answers the names of companies, which regions keep and the index knows.
+// companyNames answers the names of companies, which regions keep and the index knows, or the
+// companies that ?q= finds.
 func (s *Service) companyNames(w http.ResponseWriter, r *http.Request) error {
+	if r.URL.Query().Has("q") {
+		return s.searchCompanies(w, r)
+	}
 	ids := strings.Split(r.URL.Query().Get("ids"), ",")
 	if len(ids) > maxPageSize {
 		return problem.New(problem.BadRequest, "At most %d companies at a time.", maxPageSize)

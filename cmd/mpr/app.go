@@ -141,24 +141,19 @@ func (c *appSandboxCommand) Run(ctx context.Context, t *terminal) error {
 	return t.answer(c.JSON, app, func(w io.Writer) { c.describeSandbox(w, app) })
 }
 
-type appListCommand struct{ admin }
+type appListCommand struct {
+	admin
+	Search string `short:"q" placeholder:"TEXT" help:"Only those in whose name each word of the text begins a word, or whose client id begins with it."`
+}
 
 func (c *appListCommand) Run(ctx context.Context, t *terminal) error {
 	client, err := c.client()
 	if err != nil {
 		return err
 	}
-	const perPage = 200
-	all := control.AppPage{Apps: []control.App{}}
-	for page := 1; ; page++ {
-		part, err := client.Apps(ctx, page, perPage)
-		if err != nil {
-			return err
-		}
-		all.Apps, all.Total = append(all.Apps, part.Apps...), part.Total
-		if len(part.Apps) < perPage {
-			break
-		}
+	all, err := c.all(ctx, client)
+	if err != nil {
+		return err
 	}
 	return t.answer(c.JSON, all, func(w io.Writer) {
 		header, rows := []string{"ID", "KIND", "CLIENT ID", "NAME"}, make([][]string, len(all.Apps))
@@ -176,6 +171,27 @@ func (c *appListCommand) Run(ctx context.Context, t *terminal) error {
 			next(w, "mpr app create --name NAME --redirect-uri URI%s", c.environmentFlag())
 		}
 	})
+}
+
+// all reads the whole list.
+func (c *appListCommand) all(ctx context.Context, client *control.Client) (all control.AppPage, err error) {
+	const perPage = 200
+	all.Apps = []control.App{}
+	for page, after := 1, int64(0); ; page++ {
+		var part control.AppPage
+		if c.Search != "" {
+			part, err = client.SearchApps(ctx, c.Search, after, perPage)
+		} else {
+			part, err = client.Apps(ctx, page, perPage)
+		}
+		if err != nil {
+			return all, err
+		}
+		all.Apps, all.Total, after = append(all.Apps, part.Apps...), max(part.Total, len(all.Apps)+len(part.Apps)), part.Next
+		if c.Search != "" && after == 0 || c.Search == "" && len(part.Apps) < perPage {
+			return all, nil
+		}
+	}
 }
 
 type appShowCommand struct {
