@@ -51,8 +51,18 @@ type Service struct {
 const (
 	operatorsPath  = "/console/"
 	developersPath = "/developers/"
-	assetsPath     = operatorsPath + "assets/"
+	assetsPath     = "/assets/"
 )
+
+// Serves says whether a path is that of a page, or of what pages load.
+func Serves(path string) bool {
+	for _, p := range []string{operatorsPath, developersPath, assetsPath} {
+		if strings.HasPrefix(path, p) || path == strings.TrimSuffix(p, "/") {
+			return true
+		}
+	}
+	return false
+}
 
 //go:embed all:pages assets
 var files embed.FS

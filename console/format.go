@@ -23,7 +23,7 @@ var functions = template.FuncMap{
 	"kind": kindName, "kindClass": kindClass, "stateClass": stateClass, "phaseClass": phaseClass, "progress": progress,
 	"wrong": wrong, "q": url.QueryEscape, "p": url.PathEscape, "join": strings.Join,
 	"plural": plural, "dict": dict, "lanes": lanesOf, "sunsetTrend": sunsetTrend, "appTrend": appTrend, "age": replicaAge, "input": inputTime, "add": func(a, b int) int { return a + b },
-	"over": func(m *move.Move) bool { return m.Phase.Over() }, "json": prettyJSON, "title": titled,
+	"over": func(m *move.Move) bool { return m.Phase.Over() }, "json": prettyJSON, "title": titled, "seconds": func(s float64) string { return period(time.Duration(max(s, 1) * float64(time.Second))) },
 }
 
 // count writes a number with thin spaces between thousands.

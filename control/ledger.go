@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"encoding/csv"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -127,6 +128,70 @@ func (s *Service) showLedgerOf(ctx context.Context, e *Environment, ref string) 
 	return http.StatusOK, out, nil
 }
 
+// showCompliance answers how an app stands.
+func (s *Service) showCompliance(r *http.Request, e *Environment) (int, any, error) {
+	app, err := s.app(r, e)
+	if err != nil {
+		return 0, nil, err
+	}
+	return s.showLedgerOf(r.Context(), e, app.ClientID)
+}
+
+// showRehearsals answers the campaign in force, with no brownouts and rehearsals but those of an app.
+func (s *Service) showRehearsals(r *http.Request, e *Environment) (int, any, error) {
+	app, err := s.app(r, e)
+	if err != nil {
+		return 0, nil, err
+	}
+	record, err := e.campaign(r.Context())
+	if err != nil {
+		return 0, nil, err
+	}
+	c := &record.Campaign
+	c.Rehearsals = slices.DeleteFunc(slices.Clone(c.Rehearsals), func(one rules.Rehearsal) bool { return one.App != app.ClientID })
+	var own []rules.Brownout
+	for _, b := range c.Brownouts {
+		if len(b.Apps) == 0 || slices.Contains(b.Apps, app.ClientID) {
+			b.Apps = nil // whom else it is for is none of theirs
+			own = append(own, b)
+		}
+	}
+	c.Brownouts = own
+	return http.StatusOK, AppCampaign{ClientID: app.ClientID, Campaign: *c, HasLegacyDoor: e.HasLegacyDoor, Now: s.now().UTC()}, nil
+}
+
+// AppCampaign is the campaign as it is for one app.
+type AppCampaign struct {
+	ClientID      string         `json:"client_id"`
+	Campaign      rules.Campaign `json:"campaign"`
+	HasLegacyDoor bool           `json:"has_legacy_door"`
+	Now           time.Time      `json:"now"`
+}
+
+// Compliance answers how an app stands.
+func (c *Client) Compliance(ctx context.Context, app string) (out LedgerReport, err error) {
+	err = c.do(ctx, http.MethodGet, "/apps/"+url.PathEscape(app)+"/compliance", nil, &out)
+	return out, err
+}
+
+// AppCampaign answers the campaign as it is for an app.
+func (c *Client) AppCampaign(ctx context.Context, app string) (out AppCampaign, err error) {
+	err = c.do(ctx, http.MethodGet, "/apps/"+url.PathEscape(app)+"/rehearsal", nil, &out)
+	return out, err
+}
+
+// Installations lists a page of the companies in which an app is installed.
+func (c *Client) Installations(ctx context.Context, app string, page, perPage int) (out InstallationPage, err error) {
+	err = c.do(ctx, http.MethodGet, fmt.Sprintf("/apps/%s/installations?page=%d&per_page=%d", url.PathEscape(app), page, perPage), nil, &out)
+	return out, err
+}
+
+// SetRedirectURIs gives an app other redirect URIs.
+func (c *Client) SetRedirectURIs(ctx context.Context, app string, in RedirectURIs) (out App, err error) {
+	err = c.do(ctx, http.MethodPut, "/apps/"+url.PathEscape(app)+"/redirect-uris", in, &out)
+	return out, err
+}
+
 // LedgerLines are calls that an app has to change.
 type LedgerLines struct {
 	ClientID string        `json:"client_id"`
@@ -225,6 +290,14 @@ func (s *Service) ledgerCSV(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	q := r.URL.Query()
+	if r.PathValue("app") != "" {
+		app, err := s.app(r, e)
+		if err != nil {
+			problem.Write(w, r, err)
+			return
+		}
+		q.Set("client_id", app.ClientID)
+	}
 	days, err := count(q, "days", ledger.TrendDays, maxLedgerDays)
 	if err != nil {
 		problem.Write(w, r, err)

@@ -49,12 +49,9 @@ type NewPolicy struct {
 }
 
 func (s *Service) showPolicy(r *http.Request, e *Environment) (int, any, error) {
-	record, err := e.Policies.Policy(r.Context())
+	record, err := e.campaign(r.Context())
 	if err != nil {
 		return 0, nil, err
-	}
-	if record.Revision == 0 {
-		record.Campaign = e.Campaign
 	}
 	p := Policy{PolicyRecord: record, Now: s.now().UTC()}
 	if r.URL.Query().Get("history") == "true" {
@@ -66,9 +63,6 @@ func (s *Service) showPolicy(r *http.Request, e *Environment) (int, any, error) 
 }
 
 func (s *Service) setPolicy(r *http.Request, e *Environment) (int, any, error) {
-	if !e.HasLegacyDoor {
-		return 0, nil, problem.New(problem.Conflict, "The environment %s has no legacy door: dates, brownouts and rehearsals would change nothing there.", e.Name)
-	}
 	var in struct {
 		NewPolicy
 		Campaign json.RawMessage `json:"campaign"`
@@ -80,13 +74,21 @@ func (s *Service) setPolicy(r *http.Request, e *Environment) (int, any, error) {
 	if err != nil {
 		return 0, nil, invalid("campaign", err.Error())
 	}
-	in.By = by(r, in.By)
-	before, err := e.Policies.Policy(r.Context())
+	in.By, in.NewPolicy.Campaign = by(r, in.By), campaign
+	before, err := e.campaign(r.Context())
 	if err != nil {
 		return 0, nil, err
 	}
-	wrong := campaign.Check()
-	for field, why := range campaign.Past(&before.Campaign, s.now()) {
+	return s.putPolicy(r, e, before, in.NewPolicy)
+}
+
+// putPolicy checks a campaign and puts it in force in place of the one before.
+func (s *Service) putPolicy(r *http.Request, e *Environment, before directory.PolicyRecord, in NewPolicy) (int, any, error) {
+	if !e.HasLegacyDoor {
+		return 0, nil, problem.New(problem.Conflict, "The environment %s has no legacy door: dates, brownouts and rehearsals would change nothing there.", e.Name)
+	}
+	wrong := in.Campaign.Check()
+	for field, why := range in.Campaign.Past(&before.Campaign, s.now()) {
 		wrong[field] = append(wrong[field], why...)
 	}
 	for name, text := range map[string]string{"by": in.By, "note": in.Note} {
@@ -103,11 +105,8 @@ func (s *Service) setPolicy(r *http.Request, e *Environment) (int, any, error) {
 		return 0, nil, p
 	}
 	noted(r).Before = PolicyChange{before.Revision, &before.Campaign, before.Note}
-	if before.Revision == 0 {
-		noted(r).Before = PolicyChange{Campaign: &e.Campaign}
-	}
 	record, err := e.Policies.SetPolicy(r.Context(), directory.PolicyRecord{
-		Campaign: *campaign, By: in.By, Note: in.Note, At: s.now().UTC(),
+		Campaign: *in.Campaign, By: in.By, Note: in.Note, At: s.now().UTC(),
 	}, in.Revision)
 	if err != nil {
 		return 0, nil, err

@@ -27,6 +27,7 @@ func (s *Service) internalRoutes(mux *http.ServeMux) {
 		"GET /internal/apps":                         s.listApps,
 		"GET /internal/apps/{app}":                   s.showApp,
 		"POST /internal/apps/{app}/rotate-secret":    s.newSecretFor,
+		"GET /internal/apps/{app}/installations":     s.listInstallations,
 		"GET /internal/apps/{app}/webhook":           s.showWebhook,
 		"PUT /internal/apps/{app}/webhook":           s.setWebhook,
 		"DELETE /internal/apps/{app}/webhook":        s.removeWebhook,
@@ -204,6 +205,30 @@ func (s *Service) showApp(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	writeJSON(w, http.StatusOK, a)
+	return nil
+}
+
+// listInstallations answers a page of the companies in which an app is installed, as the index knows
+// them.
+func (s *Service) listInstallations(w http.ResponseWriter, r *http.Request) error {
+	a, err := s.pathApp(r)
+	if err != nil {
+		return err
+	}
+	p, err := paging.Read(r.URL.Query(), maxPageSize)
+	if err != nil {
+		return err
+	}
+	const from = `index_installations i LEFT JOIN index_companies c ON c.company_id = i.company_id WHERE i.app_id = $1 AND i.deleted = 0 AND COALESCE(c.deleted, 0) = 0`
+	var total int
+	if err := s.DB.Read().QueryRowContext(r.Context(), `SELECT COUNT(*) FROM `+from, a.ID).Scan(&total); err != nil {
+		return fmt.Errorf("count installations: %w", err)
+	}
+	list, err := s.listCompanies(r.Context(), `SELECT i.company_id, COALESCE(c.name, '') FROM `+from+` ORDER BY i.company_id LIMIT $2 OFFSET $3`, a.ID, p.Size, p.Offset())
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, map[string]any{"companies": list, "total": total})
 	return nil
 }
 

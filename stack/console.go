@@ -2,7 +2,6 @@ package stack
 
 import (
 	"net/http"
-	"strings"
 
 	"mpr/console"
 	"mpr/control"
@@ -18,7 +17,7 @@ func (s *system) withPages(service *control.Service) (http.Handler, error) {
 	s.onStop(func() { _ = pages.Close() }) // live updates would keep the listener open
 	admin, shown := service.Handler(), pages.Handler()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if strings.HasPrefix(r.URL.Path, "/console/") || strings.HasPrefix(r.URL.Path, "/developers/") {
+		if console.Serves(r.URL.Path) {
 			if r.Header.Get("Accept") == "text/event-stream" {
 				observe.Of(r.Context()).Upgraded = true // it takes as long as somebody looks
 			}

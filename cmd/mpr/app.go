@@ -25,6 +25,10 @@ type appCommands struct {
 	Rehearse     appRehearseCommand     `cmd:"" help:"Let one app live after the legacy door's sunset for a while."`
 	Webhook      appWebhookCommands     `cmd:"" help:"Say where an app hears of the moves of its companies, and see what it heard."`
 	Limit        appLimitCommand        `cmd:"" help:"Show how many calls an app may make, and set it."`
+	Owner        appOwnerCommands       `cmd:"" help:"Say whose an app is: who sees and changes it in the developers' portal."`
+	RedirectURI  appRedirectURICommand  `cmd:"" name:"redirect-uri" help:"Change where an app's users are sent back to."`
+	Installed    appInstalledCommand    `cmd:"" help:"List the companies in which an app is installed."`
+	Calls        appCallsCommand        `cmd:"" help:"List the calls that an app has to change."`
 	Sandbox      appSandboxCommand      `cmd:"" help:"Show an app's part of the development sandbox, and make what is missing of it."`
 }
 
