@@ -244,7 +244,7 @@ func short(n int64) string {
 }
 
 // appTrend draws what an app does, by kind.
-func appTrend(days []string, a *ledger.AppReport) trendChart {
+func appTrend(days []string, a ledger.AppReport) trendChart {
 	var list []trendSeries
 	for _, k := range a.Kinds {
 		list = append(list, trendSeries{kindClass(k.Kind), kindName(k.Kind), k.Trend[:]})
@@ -255,4 +255,28 @@ func appTrend(days []string, a *ledger.AppReport) trendChart {
 // sunsetTrend draws what all apps do.
 func sunsetTrend(o *control.SunsetOverview) trendChart {
 	return trendOf(o.Days, []trendSeries{{"k2", "non-compliant calls", o.Trend}})
+}
+
+// sparkChart is the trend of an app in a line of a table.
+type sparkChart struct {
+	Label string
+	Bars  []sparkBar
+}
+
+type sparkBar struct {
+	X         int
+	Y, Height float64
+}
+
+func sparkOf(a *ledger.AppReport) sparkChart {
+	highest := slices.Max(append(a.Trend[:], 1))
+	c := sparkChart{Label: fmt.Sprintf("%s in %d days, %s today", plural(int(a.Calls), "call", "calls"), ledger.TrendDays, count(a.Trend[ledger.TrendDays-1]))}
+	for i, n := range a.Trend {
+		tall := 0.0
+		if n > 0 {
+			tall = max(22*float64(n)/float64(highest), 1.5)
+		}
+		c.Bars = append(c.Bars, sparkBar{X: i*8 + 1, Y: 23 - tall, Height: tall})
+	}
+	return c
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"mpr/control"
 	"mpr/ledger"
 	"mpr/move"
 	"mpr/problem"
@@ -23,7 +24,7 @@ var functions = template.FuncMap{
 	"kind": kindName, "kindClass": kindClass, "stateClass": stateClass, "phaseClass": phaseClass, "progress": progress,
 	"wrong": wrong, "q": url.QueryEscape, "p": url.PathEscape, "join": strings.Join,
 	"plural": plural, "dict": dict, "lanes": lanesOf, "sunsetTrend": sunsetTrend, "appTrend": appTrend, "age": replicaAge, "input": inputTime, "add": func(a, b int) int { return a + b },
-	"over": func(m *move.Move) bool { return m.Phase.Over() }, "json": prettyJSON, "title": titled, "seconds": func(s float64) string { return period(time.Duration(max(s, 1) * float64(time.Second))) },
+	"over": func(m *move.Move) bool { return m.Phase.Over() }, "json": prettyJSON, "title": titled, "stateOf": func(s string) string { return stateClass(ledger.State(s)) }, "appKind": appKindName, "sparkOf": sparkOf, "deliveryClass": deliveryClass, "seconds": func(s float64) string { return period(time.Duration(max(s, 1) * float64(time.Second))) },
 }
 
 // count writes a number with thin spaces between thousands.
@@ -273,4 +274,29 @@ func prettyJSON(data json.RawMessage) string {
 		return string(data)
 	}
 	return b.String()
+}
+
+// appKindName is how the pages name a kind of app.
+func appKindName(kind string) string {
+	switch kind {
+	case control.KindWeb:
+		return "Web app"
+	case control.KindInstalled:
+		return "Installed app"
+	case control.KindDeveloperManaged:
+		return "Service account"
+	case control.KindTraditional:
+		return "Service account of one company"
+	}
+	return kind
+}
+
+func deliveryClass(state any) string {
+	switch fmt.Sprint(state) {
+	case "delivered":
+		return "good"
+	case "given up":
+		return "bad"
+	}
+	return "busy"
 }

@@ -23,6 +23,31 @@ func (s *Service) routes() {
 	s.mux.HandleFunc("POST "+oneCompany+"/steer", s.form(companyPage, steerMove))
 	s.mux.HandleFunc("POST "+oneCompany+"/users", s.form(companyPage, addUser))
 	s.mux.HandleFunc("GET "+in+"/moves", s.page(movesPage))
+
+	s.mux.HandleFunc("GET "+in+"/apps", s.page(appsPage))
+	s.mux.HandleFunc("GET "+in+"/apps/new", s.page(newAppPage))
+	s.mux.HandleFunc("POST "+in+"/apps/new", s.form(newAppPage, registerApp))
+	s.mux.HandleFunc("GET /developers/{$}", s.page(ownAppsPage))
+	s.mux.HandleFunc("GET /developers/new", s.page(newAppPage))
+	s.mux.HandleFunc("POST /developers/new", s.form(newAppPage, registerApp))
+	for _, apps := range []string{in + "/apps/{app}", "/developers/apps/{app}"} {
+		s.appRoutes(apps)
+	}
+}
+
+// appRoutes are the pages of an app, which operators and developers share.
+func (s *Service) appRoutes(at string) {
+	s.mux.HandleFunc("GET "+at, s.page(healthPage))
+	s.mux.HandleFunc("POST "+at+"/rehearsal", s.form(healthPage, rehearse))
+	s.mux.HandleFunc("GET "+at+"/settings", s.page(settingsPage))
+	s.mux.HandleFunc("POST "+at+"/secret", s.form(settingsPage, rotateSecret))
+	s.mux.HandleFunc("POST "+at+"/sandbox", s.form(settingsPage, completeSandbox))
+	s.mux.HandleFunc("POST "+at+"/redirects", s.form(settingsPage, setRedirects))
+	s.mux.HandleFunc("POST "+at+"/limits", s.form(settingsPage, setLimits))
+	s.mux.HandleFunc("POST "+at+"/owners", s.form(settingsPage, changeOwners))
+	s.mux.HandleFunc("GET "+at+"/installations", s.page(installationsPage))
+	s.mux.HandleFunc("GET "+at+"/events", s.page(eventsPage))
+	s.mux.HandleFunc("POST "+at+"/events", s.form(eventsPage, changeWebhook))
 }
 
 // done are what pages say when a form was taken.
@@ -33,4 +58,9 @@ var done = map[string]string{
 	"resume": "The move goes on.",
 	"abort":  "The move is being given up.",
 	"joined": "The user is a member now.",
+
+	"saved":      "Saved.",
+	"rehearsing": "The rehearsal is set. All gateways follow within a second.",
+	"rehearsed":  "The rehearsal is over: the app finds the legacy door as everybody else does.",
+	"again":      "The event is sent again.",
 }
