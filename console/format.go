@@ -24,7 +24,7 @@ var functions = template.FuncMap{
 	"kind": kindName, "kindClass": kindClass, "stateClass": stateClass, "phaseClass": phaseClass, "progress": progress,
 	"wrong": wrong, "q": url.QueryEscape, "p": url.PathEscape, "join": strings.Join,
 	"plural": plural, "dict": dict, "lanes": lanesOf, "sunsetTrend": sunsetTrend, "appTrend": appTrend, "age": replicaAge, "input": inputTime, "add": func(a, b int) int { return a + b },
-	"over": func(m *move.Move) bool { return m.Phase.Over() }, "json": prettyJSON, "title": titled, "stateOf": func(s string) string { return stateClass(ledger.State(s)) }, "appKind": appKindName, "sparkOf": sparkOf, "deliveryClass": deliveryClass, "seconds": func(s float64) string { return period(time.Duration(max(s, 1) * float64(time.Second))) },
+	"over": func(m *move.Move) bool { return m.Phase.Over() }, "json": prettyJSON, "title": titled, "share": func(s float64) string { return strconv.FormatFloat(100*s, 'f', -1, 64) + " %" }, "stateOf": func(s string) string { return stateClass(ledger.State(s)) }, "appKind": appKindName, "sparkOf": sparkOf, "deliveryClass": deliveryClass, "seconds": func(s float64) string { return period(time.Duration(max(s, 1) * float64(time.Second))) },
 }
 
 // count writes a number with thin spaces between thousands.

@@ -37,7 +37,11 @@ var appKinds = []appKind{
 }
 
 var newAppPage = page{template: "app-new", load: func(q *request) (shown, error) {
-	return shown{title: "Register an app", nav: "new", data: &newApp{appKinds, cmp.Or(q.r.PostFormValue("key"), operator.NewSecret())}}, nil
+	nav := "new"
+	if !q.portal {
+		nav = "apps"
+	}
+	return shown{title: "Register an app", nav: nav, data: &newApp{appKinds, cmp.Or(q.r.PostFormValue("key"), operator.NewSecret())}}, nil
 }}
 
 // registerApp registers an app, and shows its credentials, once.
@@ -49,6 +53,9 @@ func registerApp(q *request) (string, error) {
 	case control.KindWeb, control.KindInstalled:
 		app, err = q.client.CreateApp(q.ctx(), control.NewApp{Name: name, Kind: kind, RedirectURIs: lines(q.r.PostFormValue("redirect_uris")), IdempotencyKey: key})
 	case control.KindDeveloperManaged:
+		if len(lines(q.r.PostFormValue("redirect_uris"))) > 0 {
+			return "", badField("redirect_uris", "must be empty for a service account, which sends nobody anywhere")
+		}
 		app, err = q.client.CreateServiceAccount(q.ctx(), control.NewServiceAccount{Name: name, Kind: kind, IdempotencyKey: key})
 	default:
 		return "", problem.New(problem.BadRequest, "Choose what kind of app it is.")

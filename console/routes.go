@@ -30,6 +30,24 @@ func (s *Service) routes() {
 	s.mux.HandleFunc("GET /developers/{$}", s.page(ownAppsPage))
 	s.mux.HandleFunc("GET /developers/new", s.page(newAppPage))
 	s.mux.HandleFunc("POST /developers/new", s.form(newAppPage, registerApp))
+
+	s.mux.HandleFunc("GET "+in+"/policy", s.page(policyPage))
+	s.mux.HandleFunc("POST "+in+"/policy/dates", s.form(policyPage, setDates))
+	s.mux.HandleFunc("POST "+in+"/policy/brownouts", s.form(policyPage, changeBrownout))
+	s.mux.HandleFunc("POST "+in+"/policy/brownouts/new", s.form(policyPage, addBrownout))
+	s.mux.HandleFunc("GET "+in+"/audit", s.page(auditPage))
+	s.mux.HandleFunc("GET "+in+"/directory", s.page(directoryPage))
+	s.mux.HandleFunc("POST "+in+"/directory/verify", s.form(directoryPage, startVerification))
+	s.mux.HandleFunc("POST "+in+"/directory/drain", s.form(directoryPage, drainRegion))
+	s.mux.HandleFunc("POST "+in+"/directory/regions", s.form(directoryPage, addRegion))
+	s.mux.HandleFunc("GET "+in+"/keys", s.page(keysPage))
+	s.mux.HandleFunc("POST "+in+"/keys", s.form(keysPage, rotateKey))
+	s.mux.HandleFunc("GET "+in+"/sandbox", s.page(sandboxPage))
+	s.mux.HandleFunc("POST "+in+"/sandbox/refresh", s.form(sandboxPage, refreshSandbox))
+	s.mux.HandleFunc("POST "+in+"/sandbox/companies", s.form(sandboxPage, setSandbox))
+	s.mux.HandleFunc("GET "+in+"/operators", s.page(operatorsPage))
+	s.mux.HandleFunc("POST "+in+"/operators", s.form(operatorsPage, changeRole))
+	s.mux.HandleFunc("POST "+in+"/sessions", s.form(operatorsPage, endSession))
 	for _, apps := range []string{in + "/apps/{app}", "/developers/apps/{app}"} {
 		s.appRoutes(apps)
 	}
@@ -63,4 +81,10 @@ var done = map[string]string{
 	"rehearsing": "The rehearsal is set. All gateways follow within a second.",
 	"rehearsed":  "The rehearsal is over: the app finds the legacy door as everybody else does.",
 	"again":      "The event is sent again.",
+
+	"policy":     "The policy is in force. All gateways follow within a second.",
+	"comparing":  "The comparison has begun.",
+	"rotated":    "A new key was announced.",
+	"refreshing": "The refresh has begun.",
+	"ended":      "The session is over.",
 }

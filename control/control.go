@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"mpr/company"
@@ -84,7 +85,8 @@ type Environment struct {
 	// Monthly refreshes the monthly sandbox of the environment; nil where it has none.
 	Monthly Refresher
 
-	seen overviews
+	seen     overviews
+	verified verifications
 }
 
 // Options are what a [Service] needs.
@@ -125,6 +127,10 @@ type Service struct {
 	signIn       SignIn
 	crossOrigin  *http.CrossOriginProtection
 	registered   registration
+
+	background context.Context // of what goes on when its request is over
+	stop       context.CancelFunc
+	loops      sync.WaitGroup
 }
 
 // New makes the service. It starts nothing.
@@ -156,13 +162,18 @@ func New(_ context.Context, o Options) (*Service, error) {
 			return nil, fmt.Errorf("control.url: %w", err)
 		}
 	}
+	s.background, s.stop = context.WithCancel(context.Background())
 	s.routes()
 	s.openRoutes()
 	return s, nil
 }
 
-// Close ends idle connections.
-func (s *Service) Close() error { return s.internal.Close() }
+// Close ends what goes on in the background.
+func (s *Service) Close() error {
+	s.stop()
+	s.loops.Wait()
+	return s.internal.Close()
+}
 
 // routes puts the table into the mux. What isn't in the table isn't there.
 func (s *Service) routes() {

@@ -30,6 +30,8 @@ type Policy struct {
 	History []directory.PolicyRecord `json:"history,omitempty"`
 	// Now is the time by which the rules decide.
 	Now time.Time `json:"now"`
+	// HasLegacyDoor says whether there is anything that the campaign changes.
+	HasLegacyDoor bool `json:"has_legacy_door"`
 }
 
 // PolicyChange is what the audit log keeps of a campaign before and after a change.
@@ -53,7 +55,7 @@ func (s *Service) showPolicy(r *http.Request, e *Environment) (int, any, error) 
 	if err != nil {
 		return 0, nil, err
 	}
-	p := Policy{PolicyRecord: record, Now: s.now().UTC()}
+	p := Policy{PolicyRecord: record, Now: s.now().UTC(), HasLegacyDoor: e.HasLegacyDoor}
 	if r.URL.Query().Get("history") == "true" {
 		if p.History, err = e.Policies.PolicyHistory(r.Context()); err != nil {
 			return 0, nil, err
@@ -112,7 +114,7 @@ func (s *Service) putPolicy(r *http.Request, e *Environment, before directory.Po
 		return 0, nil, err
 	}
 	noted(r).After = PolicyChange{record.Revision, &record.Campaign, record.Note}
-	return http.StatusOK, Policy{PolicyRecord: record, Now: s.now().UTC()}, nil
+	return http.StatusOK, Policy{PolicyRecord: record, Now: s.now().UTC(), HasLegacyDoor: e.HasLegacyDoor}, nil
 }
 
 const maxPolicyText = 500

@@ -45,6 +45,8 @@ func (s *Service) table() map[string]route {
 		"GET " + auditPath:                   system(viewer, s.showAudit),
 		"GET " + auditPath + ".csv":          plain(viewer, s.auditCSV),
 		"GET /directory/verify":              plain(viewer, s.verifyDirectory),
+		"GET /directory/verification":        in(viewer, s.showVerification),
+		"POST /directory/verification":       in(runner, s.startVerification),
 		"POST /directory/rebuild":            plain(admin, s.rebuildDirectory),
 		"GET /overview":                      in(viewer, s.showOverview),
 		"GET /companies":                     in(viewer, s.listCompanies),
