@@ -113,7 +113,7 @@ const (
 
 // calendarOf draws the months from this one on. Its weeks begin on Mondays.
 func calendarOf(p *control.Policy) calendar {
-	c := calendar{Width: calendarMonths*monthWidth - 26, }
+	c := calendar{Width: calendarMonths*monthWidth - 26}
 	today := p.Now.UTC().Truncate(24 * time.Hour)
 	first := time.Date(today.Year(), today.Month(), 1, 0, 0, 0, 0, time.UTC)
 	days, weeks := 0, 0

@@ -42,7 +42,7 @@ var mayImport = map[string]struct {
 	"login":   {append(slices.Clone(roleNeeds), "snapshot"), aRole},
 	"gateway": {roleNeeds, aRole},
 	"region":  {append(slices.Clone(roleNeeds), "snapshot"), aRole},
-	"console": {[]string{"company", "control", "ledger", "move", "operator", "problem"}, "pages ask the admin API by control's client, as commands do, so that they can do nothing that a command can't; the rest are the words of its answers"},
+	"console": {[]string{"company", "control", "ledger", "move", "operator", "problem", "rules"}, "pages ask the admin API by control's client, as commands do, so that they can do nothing that a command can't; the rest are the words of its answers"},
 	"control": {append(slices.Clone(roleNeeds), "move", "operator", "sandbox", "webhook"), aRole},
 
 	"stack":           {slices.Concat(roleNeeds, roles, []string{"config", "console", "move", "operator", "sandbox", "webhook"}), "the one place where roles are wired to one another"},
