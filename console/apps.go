@@ -345,7 +345,8 @@ var eventsPage = page{template: "app-events", load: func(q *request) (shown, err
 		return shown{}, err
 	}
 	v := eventsView{appBase: base}
-	if v.Hook, err = q.client.Webhook(q.ctx(), base.App.ClientID); err != nil {
+	v.Hook, err = q.client.Webhook(q.ctx(), base.App.ClientID)
+	if err != nil && !errors.Is(err, problem.New(problem.NotFound, "")) { // it may have none
 		return shown{}, err
 	}
 	list, err := q.client.Deliveries(q.ctx(), base.App.ClientID)

@@ -316,6 +316,9 @@ func TestConsoleForEverybody(t *testing.T) {
 			c := d.openConsole(t, newBrowser(t, chromedp.Flag("blink-settings", scheme)), d.Users[0], "/console/production/")
 			for _, path := range consolePages(d, t) {
 				c.open(t, "%s", path)
+				if status := eval[int](t, c.browser, `performance.getEntriesByType("navigation")[0].responseStatus`); status != 200 && !strings.HasSuffix(path, "/nowhere") {
+					t.Errorf("%s: %d", path, status)
+				}
 				eval[int](t, c.browser, `document.querySelectorAll("details").forEach(d => { d.open = !d.matches(".me") }) ?? 0`)
 				eval[int](t, c.browser, string(axe)+"; 0")
 				found := read(t, c.browser, chromedp.Evaluate[[]string](`axe.run().then(r => r.passes.length === 0 ? ["axe looked at nothing"] : r.violations.filter(v => v.impact === "serious" || v.impact === "critical")
