@@ -55,7 +55,7 @@ soak: ## move companies to and fro under load while faults strike; MOVES=300, SE
 	go test -race -count=1 -v -timeout 0 -run '^TestSoak$$' ./test/faults -args -soak.moves $(MOVES) -soak.seed $(SEED)
 
 clean: ## remove what was built; the data of `mpr dev` stays
-	rm -rf bin dist coverage.out test/acceptance/jssdk/node_modules
+	rm -rf bin dist coverage.out test/acceptance/jssdk/node_modules test/acceptance/axe/node_modules
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-22s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

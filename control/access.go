@@ -28,6 +28,8 @@ const ByToken = "the admin token"
 // asked is a request of somebody who is known, and its entry in the audit log.
 type asked struct {
 	principal
+	// owner says that it is allowed because the app is theirs, whatever their role.
+	owner  bool
 	record *operator.Record
 }
 
@@ -59,6 +61,9 @@ func by(r *http.Request, claimed string) string {
 // who finds out who asks: by the admin token or the session of a command line in the
 // Authorization header, or by the session in a browser's cookie. Nobody is [problem.Unauthorized].
 func (s *Service) who(w http.ResponseWriter, r *http.Request) (principal, error) {
+	if p, ok := r.Context().Value(insideKey{}).(*principal); ok {
+		return *p, nil
+	}
 	if intercom.Shows(r, s.token) {
 		return principal{by: ByToken, role: operator.Admin}, nil
 	}
@@ -127,9 +132,19 @@ func (s *Service) guard(pattern string, rt route) http.Handler {
 			}
 		}()
 		r = r.WithContext(context.WithValue(r.Context(), askedKey{}, a))
-		if who.role.Covers(rt.least) {
+		allowed := who.role.Covers(rt.least)
+		if !allowed && rt.own {
+			a.owner, err = s.owns(r, who)
+			allowed = a.owner
+		}
+		switch {
+		case err != nil:
+			s.refuse(watched, r, err)
+		case allowed:
 			rt.h.ServeHTTP(watched, r)
-		} else {
+		case rt.own && !who.role.Covers(operator.Viewer):
+			s.refuse(watched, r, notYours(r)) // strangers don't learn which apps there are
+		default:
 			s.refuse(watched, r, problem.New(problem.Forbidden, "This takes the role %s, and %s has the role %s. An admin can grant it: mpr operator grant %s --role %s.", rt.least, who.by, who.role, who.by, rt.least))
 		}
 		ended = true

@@ -77,7 +77,7 @@ type CompanyQuery struct {
 	PerPage int
 	// Region is "" for all.
 	Region company.Region
-	// Text stands in the name, in any case.
+	// Text has words, each of which begins a word of the name, in any case.
 	Text string
 }
 
@@ -156,6 +156,12 @@ func (c *Client) CreateServiceAccount(ctx context.Context, in NewServiceAccount)
 // Apps lists a page of apps and service accounts.
 func (c *Client) Apps(ctx context.Context, page, perPage int) (out AppPage, err error) {
 	err = c.do(ctx, http.MethodGet, fmt.Sprintf("/apps?page=%d&per_page=%d", page, perPage), nil, &out)
+	return out, err
+}
+
+// SearchApps lists apps by words of their names, or the beginning of their client ids, behind an id.
+func (c *Client) SearchApps(ctx context.Context, text string, after int64, perPage int) (out AppPage, err error) {
+	err = c.do(ctx, http.MethodGet, "/apps?"+url.Values{"q": {text}, "after": {strconv.FormatInt(after, 10)}, "per_page": {strconv.Itoa(perPage)}}.Encode(), nil, &out)
 	return out, err
 }
 
@@ -239,6 +245,22 @@ func (c *Client) Ledger(ctx context.Context, app string) (out LedgerReport, err 
 		path += "?" + url.Values{"client_id": {app}}.Encode()
 	}
 	err = c.do(ctx, http.MethodGet, path, nil, &out)
+	return out, err
+}
+
+// LedgerPage says how a page of the apps stand, of one state where that isn't "".
+func (c *Client) LedgerPage(ctx context.Context, state string, page, perPage int) (out LedgerReport, err error) {
+	v := url.Values{"page": {strconv.Itoa(page)}, "per_page": {strconv.Itoa(perPage)}}
+	if state != "" {
+		v.Set("state", state)
+	}
+	err = c.do(ctx, http.MethodGet, "/ledger?"+v.Encode(), nil, &out)
+	return out, err
+}
+
+// AppCalls lists the calls that an app has to change.
+func (c *Client) AppCalls(ctx context.Context, app string, page, perPage int) (out LedgerLines, err error) {
+	err = c.do(ctx, http.MethodGet, fmt.Sprintf("/apps/%s/calls?page=%d&per_page=%d", url.PathEscape(app), page, perPage), nil, &out)
 	return out, err
 }
 

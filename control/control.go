@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"mpr/company"
@@ -44,6 +45,10 @@ type Pages interface {
 	// Page answers up to limit placements with ids above after, of one region, or of
 	// all where the region is "".
 	Page(after company.ID, limit int, region company.Region) []company.Placement
+	// Companies counts the placements in each region.
+	Companies() map[company.Region]int
+	// Placement answers where a company lives, as far as is known here.
+	Placement(company.ID) (company.Placement, bool)
 }
 
 // Environment is what control needs to know of an environment.
@@ -53,6 +58,7 @@ type Environment struct {
 	Placements    Placements
 	Regions       Regions
 	Pages         Pages
+	Signs         Signs
 	// Registry is the directory as a whole; nil where it can't be verified.
 	Registry Registry
 	Policies Policies
@@ -78,6 +84,9 @@ type Environment struct {
 	Sandbox *Environment
 	// Monthly refreshes the monthly sandbox of the environment; nil where it has none.
 	Monthly Refresher
+
+	seen     overviews
+	verified verifications
 }
 
 // Options are what a [Service] needs.
@@ -121,6 +130,10 @@ type Service struct {
 	signIn       SignIn
 	crossOrigin  *http.CrossOriginProtection
 	registered   registration
+
+	background context.Context // of what goes on when its request is over
+	stop       context.CancelFunc
+	loops      sync.WaitGroup
 }
 
 // New makes the service. It starts nothing.
@@ -153,13 +166,18 @@ func New(_ context.Context, o Options) (*Service, error) {
 			return nil, fmt.Errorf("control.url: %w", err)
 		}
 	}
+	s.background, s.stop = context.WithCancel(context.Background())
 	s.routes()
 	s.openRoutes()
 	return s, nil
 }
 
-// Close ends idle connections.
-func (s *Service) Close() error { return errors.Join(s.internal.Close(), s.oauth.Close()) }
+// Close ends what goes on in the background.
+func (s *Service) Close() error {
+	s.stop()
+	s.loops.Wait()
+	return errors.Join(s.internal.Close(), s.oauth.Close())
+}
 
 // routes puts the table into the mux. What isn't in the table isn't there.
 func (s *Service) routes() {

@@ -10,6 +10,7 @@ import (
 	"mpr/company"
 	"mpr/control"
 	"mpr/directory"
+	"mpr/move"
 	"mpr/operator"
 	"mpr/problem"
 	"mpr/store"
@@ -60,11 +61,20 @@ func start(t *testing.T) *system {
 			t.Error(err)
 		}
 	})
+	moves, err := store.Open(t.Context(), "sqlite:"+filepath.Join(t.TempDir(), "moves.db"), move.Migrations())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := moves.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 	service, err := control.New(t.Context(), control.Options{
 		Environments: []*control.Environment{{
 			Name: "production", DefaultRegion: "US01", Placements: d, Regions: d, Pages: replica,
 		}},
-		Secret: "internal-secret", AdminToken: adminToken, SignIn: control.SignIn{Operators: operators},
+		Secret: "internal-secret", AdminToken: adminToken, SignIn: control.SignIn{Operators: operators}, Moves: &move.Queue{DB: moves, Now: time.Now},
 		Now: func() time.Time { return time.Date(2018, 11, 1, 12, 0, 0, 0, time.UTC) },
 	})
 	if err != nil {

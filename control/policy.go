@@ -30,6 +30,8 @@ type Policy struct {
 	History []directory.PolicyRecord `json:"history,omitempty"`
 	// Now is the time by which the rules decide.
 	Now time.Time `json:"now"`
+	// HasLegacyDoor says whether there is anything that the campaign changes.
+	HasLegacyDoor bool `json:"has_legacy_door"`
 }
 
 // PolicyChange is what the audit log keeps of a campaign before and after a change.
@@ -49,14 +51,11 @@ type NewPolicy struct {
 }
 
 func (s *Service) showPolicy(r *http.Request, e *Environment) (int, any, error) {
-	record, err := e.Policies.Policy(r.Context())
+	record, err := e.campaign(r.Context())
 	if err != nil {
 		return 0, nil, err
 	}
-	if record.Revision == 0 {
-		record.Campaign = e.Campaign
-	}
-	p := Policy{PolicyRecord: record, Now: s.now().UTC()}
+	p := Policy{PolicyRecord: record, Now: s.now().UTC(), HasLegacyDoor: e.HasLegacyDoor}
 	if r.URL.Query().Get("history") == "true" {
 		if p.History, err = e.Policies.PolicyHistory(r.Context()); err != nil {
 			return 0, nil, err
@@ -66,9 +65,6 @@ func (s *Service) showPolicy(r *http.Request, e *Environment) (int, any, error) 
 }
 
 func (s *Service) setPolicy(r *http.Request, e *Environment) (int, any, error) {
-	if !e.HasLegacyDoor {
-		return 0, nil, problem.New(problem.Conflict, "The environment %s has no legacy door: dates, brownouts and rehearsals would change nothing there.", e.Name)
-	}
 	var in struct {
 		NewPolicy
 		Campaign json.RawMessage `json:"campaign"`
@@ -80,13 +76,21 @@ func (s *Service) setPolicy(r *http.Request, e *Environment) (int, any, error) {
 	if err != nil {
 		return 0, nil, invalid("campaign", err.Error())
 	}
-	in.By = by(r, in.By)
-	before, err := e.Policies.Policy(r.Context())
+	in.By, in.NewPolicy.Campaign = by(r, in.By), campaign
+	before, err := e.campaign(r.Context())
 	if err != nil {
 		return 0, nil, err
 	}
-	wrong := campaign.Check()
-	for field, why := range campaign.Past(&before.Campaign, s.now()) {
+	return s.putPolicy(r, e, before, in.NewPolicy)
+}
+
+// putPolicy checks a campaign and puts it in force in place of the one before.
+func (s *Service) putPolicy(r *http.Request, e *Environment, before directory.PolicyRecord, in NewPolicy) (int, any, error) {
+	if !e.HasLegacyDoor {
+		return 0, nil, problem.New(problem.Conflict, "The environment %s has no legacy door: dates, brownouts and rehearsals would change nothing there.", e.Name)
+	}
+	wrong := in.Campaign.Check()
+	for field, why := range in.Campaign.Past(&before.Campaign, s.now()) {
 		wrong[field] = append(wrong[field], why...)
 	}
 	for name, text := range map[string]string{"by": in.By, "note": in.Note} {
@@ -103,17 +107,14 @@ func (s *Service) setPolicy(r *http.Request, e *Environment) (int, any, error) {
 		return 0, nil, p
 	}
 	noted(r).Before = PolicyChange{before.Revision, &before.Campaign, before.Note}
-	if before.Revision == 0 {
-		noted(r).Before = PolicyChange{Campaign: &e.Campaign}
-	}
 	record, err := e.Policies.SetPolicy(r.Context(), directory.PolicyRecord{
-		Campaign: *campaign, By: in.By, Note: in.Note, At: s.now().UTC(),
+		Campaign: *in.Campaign, By: in.By, Note: in.Note, At: s.now().UTC(),
 	}, in.Revision)
 	if err != nil {
 		return 0, nil, err
 	}
 	noted(r).After = PolicyChange{record.Revision, &record.Campaign, record.Note}
-	return http.StatusOK, Policy{PolicyRecord: record, Now: s.now().UTC()}, nil
+	return http.StatusOK, Policy{PolicyRecord: record, Now: s.now().UTC(), HasLegacyDoor: e.HasLegacyDoor}, nil
 }
 
 const maxPolicyText = 500

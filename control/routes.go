@@ -16,7 +16,9 @@ const (
 type route struct {
 	// least is the role that it takes. Without one nobody may.
 	least operator.Role
-	h     http.Handler
+	// own lets those whose app it is about have it as well, whatever their role.
+	own bool
+	h   http.Handler
 	// logged has the audit log tell of it, though it changes nothing. What isn't a GET always is.
 	logged bool
 }
@@ -26,6 +28,8 @@ type route struct {
 func (s *Service) table() map[string]route {
 	const developer, viewer, runner, admin = operator.Developer, operator.Viewer, operator.Operator, operator.Admin
 	in := func(least operator.Role, h handler) route { return route{least: least, h: s.in(h)} }
+	// own is for the app in the path: whoever has it needs no role.
+	own := func(least operator.Role, h handler) route { return route{least: least, own: true, h: s.in(h)} }
 	plain := func(least operator.Role, h http.HandlerFunc) route { return route{least: least, h: h} }
 	system := func(least operator.Role, h systemHandler) route { return route{least: least, h: s.system(h)} }
 	return map[string]route{
@@ -41,7 +45,10 @@ func (s *Service) table() map[string]route {
 		"GET " + auditPath:                   system(viewer, s.showAudit),
 		"GET " + auditPath + ".csv":          plain(viewer, s.auditCSV),
 		"GET /directory/verify":              plain(viewer, s.verifyDirectory),
+		"GET /directory/verification":        in(viewer, s.showVerification),
+		"POST /directory/verification":       in(runner, s.startVerification),
 		"POST /directory/rebuild":            plain(admin, s.rebuildDirectory),
+		"GET /overview":                      in(viewer, s.showOverview),
 		"GET /companies":                     in(viewer, s.listCompanies),
 		"POST /companies":                    in(runner, s.createCompany),
 		"GET /companies/{company}":           in(viewer, s.showCompany),
@@ -57,22 +64,34 @@ func (s *Service) table() map[string]route {
 		"POST /regions/{region}/open":        in(runner, drainRegion(false)),
 		"POST /users":                        in(runner, s.createUser),
 		"GET /apps":                          in(viewer, s.listApps),
-		"POST /apps":                         in(runner, s.createApp),
-		"POST /service-accounts":             in(runner, s.createServiceAccount),
-		"GET /apps/{app}":                    in(viewer, s.showApp),
-		"POST /apps/{app}/rotate-secret":     in(runner, s.rotateSecret),
+		"GET /own-apps":                      in(developer, s.listOwnApps),
+		"GET /apps/{app}/owners":             own(viewer, s.listOwners),
+		"PUT /apps/{app}/owners/{login}":     own(runner, s.addOwner),
+		"DELETE /apps/{app}/owners/{login}":  own(runner, s.removeOwner),
+		"PUT /apps/{app}/redirect-uris":      own(runner, s.setRedirectURIs),
+		"GET /apps/{app}/installations":      own(viewer, s.listInstallations),
+		"GET /apps/{app}/compliance":         own(viewer, s.showCompliance),
+		"GET /apps/{app}/calls.csv":          {least: viewer, own: true, h: http.HandlerFunc(s.ledgerCSV)},
+		"GET /apps/{app}/rehearsal":          own(viewer, s.showRehearsals),
+		"PUT /apps/{app}/rehearsal":          own(runner, s.rehearse),
+		"DELETE /apps/{app}/rehearsal":       own(runner, s.endRehearsal),
+		"POST /apps":                         in(developer, s.createApp),
+		"POST /service-accounts":             in(developer, s.createServiceAccount),
+		"GET /apps/{app}":                    own(viewer, s.showApp),
+		"GET /apps/{app}/calls":              own(viewer, s.listLines),
+		"POST /apps/{app}/rotate-secret":     own(runner, s.rotateSecret),
 		"PUT " + appInstallation:             in(runner, s.installApp),
-		"PUT /apps/{app}/sandbox":            in(runner, s.completeSandbox), // it shows passwords
-		"GET " + appLimits:                   in(viewer, s.showLimits),
+		"PUT /apps/{app}/sandbox":            own(runner, s.completeSandbox), // it shows passwords
+		"GET " + appLimits:                   own(viewer, s.showLimits),
 		"PATCH " + appLimits:                 in(runner, s.setLimits),
 		"DELETE " + appLimits:                in(runner, s.resetLimits),
-		"GET " + appWebhook:                  in(viewer, s.showWebhook), // its secret from operators on
-		"PUT " + appWebhook:                  in(runner, s.setWebhook),
-		"DELETE " + appWebhook:               in(runner, s.removeWebhook),
-		"POST " + appWebhook + "/rotate":     in(runner, s.rotateWebhook),
-		"POST " + appWebhook + "/test":       in(runner, s.testWebhook),
-		"GET " + appDeliveries:               in(viewer, s.listDeliveries),
-		"POST " + appDeliveries + "/{event}": in(runner, s.redeliver),
+		"GET " + appWebhook:                  own(viewer, s.showWebhook), // its secret from operators on
+		"PUT " + appWebhook:                  own(runner, s.setWebhook),
+		"DELETE " + appWebhook:               own(runner, s.removeWebhook),
+		"POST " + appWebhook + "/rotate":     own(runner, s.rotateWebhook),
+		"POST " + appWebhook + "/test":       own(runner, s.testWebhook),
+		"GET " + appDeliveries:               own(viewer, s.listDeliveries),
+		"POST " + appDeliveries + "/{event}": own(runner, s.redeliver),
 		"GET /keys":                          in(viewer, s.listKeys),
 		"POST /keys/rotate":                  in(admin, s.rotateKey),
 		"GET /policy":                        in(viewer, s.showPolicy),

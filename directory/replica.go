@@ -154,6 +154,23 @@ func (r *Replica) Age() time.Duration {
 	return age
 }
 
+// Companies counts the placements in each region. It walks the whole replica: it is for people,
+// not for calls.
+func (r *Replica) Companies() map[company.Region]int {
+	var counts [maxRegions]int
+	r.placements.Load().each(func(_ company.ID, v uint64) bool {
+		counts[packedRegion(v)]++
+		return true
+	})
+	of := map[company.Region]int{}
+	for i, code := range r.regions.Load().codes {
+		if counts[i] > 0 {
+			of[code] = counts[i]
+		}
+	}
+	return of
+}
+
 // Page lists up to limit placements with ids above after, by id, of one region, or of all
 // where region is "". It walks the whole replica: it is for lists that people read, not
 // for calls.

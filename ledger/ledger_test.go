@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -264,7 +265,7 @@ func TestCountsSurviveWhileNobodyTakesThem(t *testing.T) {
 	}
 	tick := func(c *Counter) {
 		t.Helper()
-		must(t, c.keep(c.ship(t.Context()) != nil))
+		must(t, c.keep(c.ship(t.Context(), true) != nil))
 	}
 	w.wire.away.Store(true)
 	first := run(5)
@@ -284,7 +285,7 @@ func TestCountsSurviveWhileNobodyTakesThem(t *testing.T) {
 	if _, err := os.Stat(file); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the file is still there: %v", err)
 	}
-	must(t, run(0).ship(t.Context()))
+	must(t, run(0).ship(t.Context(), true))
 	w.total(11)
 	must(t, os.WriteFile(file, []byte("damaged"), 0o600))
 	c := NewCounter(w.wire, w.clock.now, file)
@@ -343,7 +344,7 @@ func TestReport(t *testing.T) {
 	w.clock.set(today)
 	flush()
 	w.total(21)
-	r, err := w.book.Report(t.Context(), &policy)
+	r, err := w.book.Report(t.Context(), &policy, "")
 	must(t, err)
 	if r.Days[0] != "2019-03-02" || r.Days[TrendDays-1] != "2019-03-15" {
 		t.Errorf("days: %v", r.Days)
@@ -351,11 +352,13 @@ func TestReport(t *testing.T) {
 	want := []AppReport{
 		{
 			ClientID: "broken", App: 3, State: Breaking, Since: "2019-03-12", Calls: 1, Refused: 1, Companies: []company.ID{4711},
-			Kinds: []KindReport{{RefusedForRegion, 1, RefusedForRegion.Change(&policy)}}, Trend: [TrendDays]int64{10: 1},
+			Kinds: []KindReport{{RefusedForRegion, 1, RefusedForRegion.Change(&policy), [TrendDays]int64{10: 1}}}, Trend: [TrendDays]int64{10: 1},
 		},
 		{
 			ClientID: "app", App: 3, State: AtRisk, Since: "2019-03-02", Calls: 6, Companies: []company.ID{4711, 4712},
-			Kinds: []KindReport{{LegacyAPIHost, 6, policy.RequiredChanges()[1]}, {MissingHeader, 4, policy.RequiredChanges()[2]}},
+			Kinds: []KindReport{
+				{LegacyAPIHost, 6, policy.RequiredChanges()[1], [TrendDays]int64{0: 2, TrendDays - 1: 4}}, {MissingHeader, 4, policy.RequiredChanges()[2], [TrendDays]int64{TrendDays - 1: 4}},
+			},
 			Trend: [TrendDays]int64{0: 2, TrendDays - 1: 4},
 		},
 		{ClientID: "was", State: Compliant, Since: "2019-03-01", Kinds: []KindReport{}, Companies: []company.ID{}},
@@ -370,6 +373,49 @@ func TestReport(t *testing.T) {
 		if k.Change(&policy) == "" {
 			t.Errorf("%s: nobody learns what to change", k)
 		}
+	}
+}
+
+// One app's report is that of all, and its lines add up days and companies.
+func TestOneApp(t *testing.T) {
+	w := newWorld(t)
+	c, flush := w.counter()
+	policy := rules.Seed()
+	other := legacyCall
+	other.ClientID = "other"
+	elsewhere := legacyCall
+	elsewhere.Company++
+	refused := legacyCall
+	refused.Kind, refused.Company, refused.Refused, refused.Status, refused.Method = MissingHeader, 0, true, 400, "POST"
+	for _, call := range []Call{legacyCall, elsewhere, refused, other, legacyCall} {
+		c.Count(call)
+		c.Served()
+	}
+	for range 5 {
+		c.Served() // nothing is wrong with these
+	}
+	flush()
+	w.total(5)
+	all, err := w.book.Latest(t.Context(), &policy)
+	must(t, err)
+	one, err := w.book.Report(t.Context(), &policy, "app")
+	must(t, err)
+	i := slices.IndexFunc(all.Apps, func(a AppReport) bool { return a.ClientID == "app" })
+	if len(all.Apps) != 2 || len(one.Apps) != 1 || !reflect.DeepEqual(one.Apps[0], all.Apps[i]) || all.AllCalls != 10 || one.AllCalls != 10 {
+		t.Errorf("of all %+v, %d; alone %+v, %d", all.Apps, all.AllCalls, one.Apps, one.AllCalls)
+	}
+	if again, err := w.book.Latest(t.Context(), &policy); err != nil || again != all && again.AllCalls != 10 {
+		t.Errorf("%+v, %v", again, err)
+	}
+	today := all.Days[TrendDays-1]
+	lines, total, err := w.book.Lines(t.Context(), "app", 10, 0)
+	must(t, err)
+	want := []Line{{Kind: LegacyAPIHost, Method: legacyCall.Method, Route: "/rest/v1.0/projects/{id}", Status: legacyCall.Status, Companies: 2, Calls: 3, Last: today}, {Kind: MissingHeader, Method: "POST", Route: "/rest/v1.0/projects/{id}", Status: 400, Refused: true, Calls: 1, Last: today}}
+	if total != 2 || !reflect.DeepEqual(lines, want) {
+		t.Errorf("%d lines\n got %+v\nwant %+v", total, lines, want)
+	}
+	if lines, total, err = w.book.Lines(t.Context(), "app", 1, 1); err != nil || total != 2 || len(lines) != 1 || lines[0] != want[1] {
+		t.Errorf("the second page: %+v, %d, %v", lines, total, err)
 	}
 }
 

@@ -174,7 +174,10 @@ func (s *Service) createApp(ctx context.Context, n newApp) (*app, error) {
 		_, err = tx.ExecContext(ctx, `INSERT INTO apps (id, client_id, name, kind, company_id, redirect_uris, secret_hash, old_secret_hash, old_secret_until, created)
 			VALUES ($1, $2, $3, $4, $5, $6, $7, '', 0, $8)`,
 			a.ID, a.ClientID, a.Name, a.Kind, int64(a.Company), string(uris), a.secretHash, store.Micros(s.Now()))
-		return err
+		if err != nil {
+			return err
+		}
+		return searchedApps.learn(ctx, tx, a.ID)
 	})
 	if store.IsDuplicate(err) {
 		return nil, problem.New(problem.Conflict, "There is an app with the client id %s already.", a.ClientID).Because(err)

@@ -27,6 +27,7 @@ func (s *Service) internalRoutes(mux *http.ServeMux) {
 		"GET /internal/apps":                         s.listApps,
 		"GET /internal/apps/{app}":                   s.showApp,
 		"POST /internal/apps/{app}/rotate-secret":    s.newSecretFor,
+		"GET /internal/apps/{app}/installations":     s.listInstallations,
 		"GET /internal/apps/{app}/webhook":           s.showWebhook,
 		"PUT /internal/apps/{app}/webhook":           s.setWebhook,
 		"DELETE /internal/apps/{app}/webhook":        s.removeWebhook,
@@ -156,8 +157,12 @@ func (s *Service) addApp(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// listApps answers a page of apps, or those with the client ids that ?client_ids= names.
+// listApps answers a page of apps, those with the client ids that ?client_ids= names, or those that
+// ?q= finds.
 func (s *Service) listApps(w http.ResponseWriter, r *http.Request) error {
+	if r.URL.Query().Has("q") {
+		return s.searchApps(w, r)
+	}
 	if named := r.URL.Query().Get("client_ids"); named != "" {
 		list, err := s.appsByClientID(r.Context(), strings.Split(named, ","))
 		if err != nil {
@@ -203,6 +208,30 @@ func (s *Service) showApp(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
+// listInstallations answers a page of the companies in which an app is installed, as the index knows
+// them.
+func (s *Service) listInstallations(w http.ResponseWriter, r *http.Request) error {
+	a, err := s.pathApp(r)
+	if err != nil {
+		return err
+	}
+	p, err := paging.Read(r.URL.Query(), maxPageSize)
+	if err != nil {
+		return err
+	}
+	const from = `index_installations i LEFT JOIN index_companies c ON c.company_id = i.company_id WHERE i.app_id = $1 AND i.deleted = 0 AND COALESCE(c.deleted, 0) = 0`
+	var total int
+	if err := s.DB.Read().QueryRowContext(r.Context(), `SELECT COUNT(*) FROM `+from, a.ID).Scan(&total); err != nil {
+		return fmt.Errorf("count installations: %w", err)
+	}
+	list, err := s.listCompanies(r.Context(), `SELECT i.company_id, COALESCE(c.name, '') FROM `+from+` ORDER BY i.company_id LIMIT $2 OFFSET $3`, a.ID, p.Size, p.Offset())
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, map[string]any{"companies": list, "total": total})
+	return nil
+}
+
 func (s *Service) newSecretFor(w http.ResponseWriter, r *http.Request) error {
 	var in struct {
 		OverlapSeconds int64 `json:"overlap_seconds"`
@@ -237,8 +266,12 @@ func (s *Service) rotateKey(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// companyNames answers the names of companies, which regions keep and the index knows.
+// companyNames answers the names of companies, which regions keep and the index knows, or the
+// companies that ?q= finds.
 func (s *Service) companyNames(w http.ResponseWriter, r *http.Request) error {
+	if r.URL.Query().Has("q") {
+		return s.searchCompanies(w, r)
+	}
 	ids := strings.Split(r.URL.Query().Get("ids"), ",")
 	if len(ids) > maxPageSize {
 		return problem.New(problem.BadRequest, "At most %d companies at a time.", maxPageSize)

@@ -147,6 +147,7 @@ func New(ctx context.Context, o Options) (*Service, error) {
 	s.loops.Go(func() { s.publishRevocations(background) })
 	s.loops.Go(func() { s.republish(background) })
 	s.loops.Go(func() { s.sweep(background) })
+	s.loops.Go(func() { s.fillSearch(background) })
 	s.loops.Go(func() {
 		if err := o.Changes.Consume(background, indexConsumer, s.applyChanges); err != nil && background.Err() == nil {
 			slog.Error("the global index stands still", "error", err)

@@ -65,7 +65,7 @@ func New(o Options) (*Process, error) {
 	}, []string{"role", "environment", "door", "region", "status", "reason"})
 	p.times = prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name: "mpr_call_seconds", Help: "How long calls took, from the header's arrival to the end of the answer.",
-		Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60},
+		Buckets: Bounds,
 	}, []string{"role", "environment", "door", "region"})
 	p.flying = prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "mpr_calls_in_flight", Help: "Calls that are being answered.",

@@ -22,12 +22,14 @@ wanted=(gcc:gcc curl:curl chromium:chromium node:nodejs npm:npm initdb:postgresq
 mapfile -t missing < <(scripts/install.sh "${wanted[@]}")
 find_postgres
 
-# The JavaScript SDK, as npm ships it.
-sdk=test/acceptance/jssdk
-if have npm && [[ ! $sdk/node_modules/.package-lock.json -nt $sdk/package-lock.json ]]; then
-	npm --prefix "$sdk" ci --no-audit --no-fund --loglevel=error || true
-fi
-[[ -d $sdk/node_modules/@procore/js-sdk ]] || missing+=("$sdk/node_modules")
+# The JavaScript SDK, and what looks for barriers in our pages, as npm ships them.
+for packages in test/acceptance/jssdk/node_modules/@procore/js-sdk test/acceptance/axe/node_modules/axe-core; do
+	folder=${packages%%/node_modules/*}
+	if have npm && [[ ! $folder/node_modules/.package-lock.json -nt $folder/package-lock.json ]]; then
+		npm --prefix "$folder" ci --no-audit --no-fund --loglevel=error || true
+	fi
+	[[ -d $packages ]] || missing+=("$folder/node_modules")
+done
 
 if ((${#missing[@]})); then
 	printf 'MISSING, the tests that need it will be skipped: %s\n' "${missing[@]}" >&2

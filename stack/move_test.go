@@ -140,7 +140,7 @@ func newSiteOf(t *testing.T, o siteOptions) *site {
 	s.check(err)
 	s.closeLater(replica)
 	s.check(replica.Ready(ctx))
-	replica.Gate("one")
+	replica.Gate("one", nil)
 	g, err := gateway.New(gateway.Options{Policy: func() *rules.Policy { return &policy }, Placements: replica, Verifier: s.verifier,
 		IdentityURL: "http://127.0.0.1:1", LoginURL: "http://127.0.0.1:1", Now: time.Now,
 		Limits: gateway.Limits{MaxBody: 1 << 20, IdleTimeout: time.Minute, StallTimeout: time.Minute, ConnectTimeout: 5 * time.Second, AnswerTimeout: time.Minute,

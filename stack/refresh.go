@@ -112,6 +112,14 @@ func (d servedDirectory) Gateways(ctx context.Context) ([]string, error) {
 	return now.Gateways(ctx)
 }
 
+func (d servedDirectory) Signs(ctx context.Context) ([]directory.Sign, error) {
+	now, err := d.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return now.Signs(ctx)
+}
+
 func (d servedDirectory) Hold(ctx context.Context, h directory.Hold) (<-chan string, func(), error) {
 	now, err := d.open(ctx)
 	if err != nil {
@@ -143,6 +151,16 @@ func (d servedDirectory) Census(ctx context.Context) (*directory.Census, error) 
 		return nil, err
 	}
 	return now.Census(ctx)
+}
+
+// Companies counts those in the replica.
+func (d servedDirectory) Companies() map[company.Region]int {
+	return d.served.edition().replica.Companies()
+}
+
+// Placement answers from the replica.
+func (d servedDirectory) Placement(id company.ID) (company.Placement, bool) {
+	return d.served.edition().replica.Placement(id)
 }
 
 // Page answers from the replica.

@@ -40,6 +40,7 @@ type process struct {
 	mu      sync.Mutex // guards the rest: environments start side by side
 	servers []*http.Server
 	closers []func() error
+	stops   []func()
 }
 
 func newProcess(limits config.Gateway, stop config.Operations) *process {
@@ -52,6 +53,14 @@ func (p *process) onClose(f func() error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.closers = append(p.closers, f)
+}
+
+// onStop adds something to do before listeners are closed: to end calls that would never end by
+// themselves.
+func (p *process) onStop(f func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.stops = append(p.stops, f)
 }
 
 // listen opens an address. The listener is closed with the process even when nothing
@@ -198,6 +207,9 @@ func (p *process) drain() {
 func (p *process) close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), p.stop.DrainTime)
 	defer cancel()
+	for _, stop := range p.stops {
+		stop()
+	}
 	var errs []error
 	for i := len(p.servers) - 1; i >= 0; i-- {
 		if err := p.servers[i].Shutdown(ctx); err != nil {

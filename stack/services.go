@@ -168,7 +168,11 @@ func (s *system) startGateway(ed *edition) (api, legacy http.Handler, err error)
 	if err != nil {
 		return nil, nil, err
 	}
-	sh.replica.Gate(rand.Text())
+	doors := map[rules.Door]*observe.Door{
+		rules.DoorAPI:    s.observe.Door(RoleGateway, e.Name, "api"),
+		rules.DoorLegacy: s.observe.Door(RoleGateway, e.Name, "legacy"),
+	}
+	sh.replica.Gate(rand.Text(), s.sayings(ed, doors))
 	service, err := gateway.New(gateway.Options{
 		Policy:     sh.inForce,
 		Placements: sh.replica, Verifier: sh.verifier,
@@ -179,10 +183,7 @@ func (s *system) startGateway(ed *edition) (api, legacy http.Handler, err error)
 			HealthInterval: limits.HealthInterval, HedgePercent: limits.HedgePercent,
 		},
 		Now: s.rulesNow, Ledger: ed.counter("gateway"), Limiter: limiter,
-		Doors: map[rules.Door]*observe.Door{
-			rules.DoorAPI:    s.observe.Door(RoleGateway, e.Name, "api"),
-			rules.DoorLegacy: s.observe.Door(RoleGateway, e.Name, "legacy"),
-		},
+		Doors: doors,
 	})
 	if err != nil {
 		return nil, nil, err
@@ -292,7 +293,11 @@ func (s *system) startControl(ctx context.Context) error {
 	}
 	s.add(service)
 	s.showFigures(queue, books)
-	door := s.observe.Inside(RoleControl, "", "admin", "").Handler(service.Handler())
+	pages, err := s.withPages(service)
+	if err != nil {
+		return err
+	}
+	door := s.observe.Inside(RoleControl, "", "admin", "").Handler(pages)
 	if err := s.bindAndServe(&s.config.Control.Listen, s.within(door)); err != nil {
 		return err
 	}
@@ -347,7 +352,7 @@ func (s *system) controlled(ctx context.Context, db *store.DB) ([]*control.Envir
 		s.add(book)
 		books[e.Name] = book
 		all = append(all, &control.Environment{
-			Name: e.Name, DefaultRegion: company.Region(s.config.DefaultRegion), Placements: d, Regions: d, Pages: d, Registry: d,
+			Name: e.Name, DefaultRegion: company.Region(s.config.DefaultRegion), Placements: d, Regions: d, Pages: d, Signs: d, Registry: d,
 			Policies: d, HasLegacyDoor: e.Legacy.Host != "", Campaign: v.edition().policy.Campaign, InForce: func() *rules.Policy { return v.edition().inForce() }, Ledger: book,
 			Limits: limit.OpenSettings(s.nats, e.Name, s.config.Directory.Replicas), LimitsOfAll: s.limits(),
 			IdentityURL: s.inside(e.Identity.Internal), LoginURL: s.config.TLS.Scheme() + "://" + e.Login.Listen,

@@ -19,13 +19,14 @@ import (
 type cli struct {
 	Dev devCommand `cmd:"" group:"Try it:" help:"Run all of it in this process, with demo data."`
 
-	Login   loginCommand    `cmd:"" group:"Roles, each a process of its own:" help:"Run the login service."`
-	Gateway gatewayCommand  `cmd:"" group:"Roles, each a process of its own:" help:"Run an API gateway."`
-	Region  regionCommands  `cmd:"" group:"Roles, each a process of its own:" help:"Run a region (--code EU01), or add and list regions."`
-	Control controlCommand  `cmd:"" group:"Roles, each a process of its own:" help:"Run the admin API and the directory's server."`
-	Company companyCommands `cmd:"" group:"Administration:" help:"Create, list and show companies."`
-	User    userCommands    `cmd:"" group:"Administration:" help:"Create users and add them to companies."`
-	App     appCommands     `cmd:"" group:"Administration:" help:"Create, list and install apps, and rotate their secrets."`
+	Login    loginCommand    `cmd:"" group:"Roles, each a process of its own:" help:"Run the login service."`
+	Gateway  gatewayCommand  `cmd:"" group:"Roles, each a process of its own:" help:"Run an API gateway."`
+	Region   regionCommands  `cmd:"" group:"Roles, each a process of its own:" help:"Run a region (--code EU01), or add and list regions."`
+	Control  controlCommand  `cmd:"" group:"Roles, each a process of its own:" help:"Run the admin API and the directory's server."`
+	Overview overviewCommand `cmd:"" group:"Administration:" help:"Show how regions and gateways are doing, the moves under way and the sunset."`
+	Company  companyCommands `cmd:"" group:"Administration:" help:"Create, list and show companies."`
+	User     userCommands    `cmd:"" group:"Administration:" help:"Create users and add them to companies."`
+	App      appCommands     `cmd:"" group:"Administration:" help:"Create, list and install apps, and rotate their secrets."`
 
 	SignIn   signInCommand    `cmd:"" name:"signin" group:"Operators:" help:"Sign in with your browser: commands then act as you."`
 	SignOut  signOutCommand   `cmd:"" name:"signout" group:"Operators:" help:"End your session."`

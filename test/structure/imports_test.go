@@ -44,9 +44,10 @@ var mayImport = map[string]struct {
 	"login":   {append(slices.Clone(roleNeeds), "snapshot"), aRole},
 	"gateway": {roleNeeds, aRole},
 	"region":  {append(slices.Clone(roleNeeds), "snapshot"), aRole},
+	"console": {[]string{"company", "control", "ledger", "move", "operator", "problem", "rules"}, "pages ask the admin API by control's client, as commands do, so that they can do nothing that a command can't; the rest are the words of its answers"},
 	"control": {append(slices.Clone(roleNeeds), "move", "operator", "sandbox", "webhook"), aRole},
 
-	"stack":           {slices.Concat(roleNeeds, roles, []string{"config", "move", "operator", "pki", "sandbox", "webhook"}), "the one place where roles are wired to one another"},
+	"stack":           {slices.Concat(roleNeeds, roles, []string{"config", "console", "move", "operator", "pki", "sandbox", "webhook"}), "the one place where roles are wired to one another"},
 	"cmd":             {append(slices.Clone(words), "config", "conform", "control", "pki", "stack"), "commands make certificates, start a stack, call the admin API by control's client, or hold a region to its contract"},
 	"bench":           {slices.Concat(roleNeeds, []string{"gateway"}), "it measures a role as its operators run it, without the stack around it"},
 	"bench/directory": {[]string{"company", "directory"}, "it stands outside, and opens the directory as control does and a replica as gateways do"},
