@@ -321,6 +321,6 @@ var movesPage = page{template: "moves", live: []string{"moves"}, load: func(q *r
 	if v.MoveList, err = q.client.MovePage(q.ctx(), number, perPage); err != nil {
 		return shown{}, err
 	}
-	v.Pager = q.pagerOf(number, v.MoveList.Total)
+	v.Pager = q.pagerOf(number, v.Total)
 	return shown{title: "Moves", nav: "moves", data: &v}, nil
 }}

@@ -35,9 +35,9 @@ func (s *Service) owns(r *http.Request, who principal) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	switch {
-	case e == own:
-	case e == own.Sandbox:
+	switch e {
+	case own:
+	case own.Sandbox:
 		twin := clientID
 		if clientID = strings.TrimPrefix(twin, e.ClientPrefix); clientID == twin {
 			return false, nil

@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"net/url"
@@ -99,8 +100,10 @@ func newPiped(r *http.Request, requestID string) *piped {
 func (p *piped) serve(h http.Handler, r *http.Request) {
 	err := io.ErrUnexpectedEOF // a handler that panics has broken the answer off
 	defer func() {
-		if broken := recover(); broken != nil && broken != http.ErrAbortHandler {
-			panic(broken)
+		if broken := recover(); broken != nil {
+			if e, is := broken.(error); !is || !errors.Is(e, http.ErrAbortHandler) {
+				panic(broken)
+			}
 		}
 		p.WriteHeader(http.StatusInternalServerError) // where it hasn't begun
 		_ = p.body.CloseWithError(err)                // never fails
