@@ -172,7 +172,10 @@ func (s *system) startGateway(ed *edition) (api, legacy http.Handler, err error)
 		rules.DoorAPI:    s.observe.Door(RoleGateway, e.Name, "api"),
 		rules.DoorLegacy: s.observe.Door(RoleGateway, e.Name, "legacy"),
 	}
-	sh.replica.Gate(rand.Text(), s.sayings(ed, doors))
+	if _, err := s.bind(&e.API.Listen); err != nil { // the gateway tells where it is
+		return nil, nil, err
+	}
+	sh.replica.Gate(rand.Text(), s.sayings(ed, e.API.Listen, doors))
 	service, err := gateway.New(gateway.Options{
 		Policy:     sh.inForce,
 		Placements: sh.replica, Verifier: sh.verifier,

@@ -12,7 +12,7 @@ import (
 )
 
 // sayings answers what a gateway tells of itself with each sign of life.
-func (s *system) sayings(ed *edition, doors map[rules.Door]*observe.Door) func() []byte {
+func (s *system) sayings(ed *edition, address string, doors map[rules.Door]*observe.Door) func() []byte {
 	host, err := os.Hostname()
 	if err != nil {
 		slog.Warn("this machine has no name", "error", err)
@@ -21,7 +21,7 @@ func (s *system) sayings(ed *edition, doors map[rules.Door]*observe.Door) func()
 	started := time.Now().UTC()
 	return func() []byte {
 		said, err := json.Marshal(control.GatewaySays{
-			Host: host, Address: ed.environment.API.Listen, Started: started, AgeMillis: ed.replica.Age().Milliseconds(), Companies: ed.replica.Len(),
+			Host: host, Address: address, Started: started, AgeMillis: ed.replica.Age().Milliseconds(), Companies: ed.replica.Len(),
 			Figures: recent.Tick(time.Now()),
 		})
 		if err != nil {
