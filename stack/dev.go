@@ -123,10 +123,11 @@ func (s *system) startDev(ctx context.Context, o DevOptions) (*Facts, error) {
 			s.config.Operations.Listen = fmt.Sprintf("127.0.0.1:%d", o.Port+config.OffsetOperations)
 		}
 	}
-	if err := s.startObserving(ctx, "dev"); err != nil {
+	ready, err := s.startObserving(ctx, "dev")
+	if err != nil {
 		return nil, err
 	}
-	defer s.starting()()
+	defer ready()
 	if err := s.bindAll(); err != nil {
 		return nil, err
 	}

@@ -61,11 +61,11 @@ func RunRole(ctx context.Context, o RoleOptions) (err error) {
 		s.now, s.rulesNow = o.Now, o.Now
 	}
 	s.moverStep = o.MoverStep
-	if err := s.startObserving(ctx, o.name()); err != nil {
+	ready, err := s.startObserving(ctx, o.name())
+	if err != nil {
 		return err
 	}
 	s.showCertificates()
-	ready := s.starting()
 	if err := s.startRole(ctx, o); err != nil {
 		if ctx.Err() != nil {
 			slog.Info("stopped before it was ready", "role", o.Role, "waiting", err)
