@@ -115,7 +115,13 @@ func (d *dev) takePictures(t *testing.T, apps []app, companies []company) {
 	moving, planned := companies[1].ID, companies[4].ID
 	d.admin(t, "POST", "/moves", map[string]any{"company": moving, "to": "EU01", "by": d.Users[0].Login, "not_before": time.Now().Add(time.Hour)}).want(t, 202)
 	d.admin(t, "POST", "/moves", map[string]any{"company": companies[3].ID, "to": "US02", "by": d.Users[0].Login, "not_before": time.Now().Add(time.Hour)}).want(t, 202)
-	time.Sleep(75 * time.Second) // a minute of traffic, for the lines of the last minute
+	eventually(t, 3*time.Minute, func() (bool, string) { // a minute of traffic, for the lines of the last minute
+		var o struct {
+			Regions []struct{ Traffic struct{ Course []float64 } }
+		}
+		d.admin(t, "GET", "/overview", nil).want(t, 200).into(t, &o)
+		return len(o.Regions) == 3 && !slices.ContainsFunc(o.Regions, func(r struct{ Traffic struct{ Course []float64 } }) bool { return r.Traffic.Course[0] == 0 }), fmt.Sprint(o)
+	})
 	c.picture(t, "overview", "/console/production/")
 	c.picture(t, "company", "/console/production/companies/%d?to=EU01", planned)
 	c.picture(t, "apps", "/console/production/apps")
@@ -153,8 +159,9 @@ func (d *dev) pictureTraffic(t *testing.T, apps []app, companies []company) (sto
 func (c *console) picture(t *testing.T, name, format string, args ...any) {
 	t.Helper()
 	c.open(t, format, args...)
-	c.shows(t, "h1", "")
-	time.Sleep(2 * time.Second) // live parts have come
+	eventually(t, stepWithin, func() (bool, string) {
+		return eval[bool](t, c.browser, `!document.body.hasAttribute("data-live") || document.documentElement.dataset.state === "on"`), "the page isn't live"
+	})
 	full := read(t, c.browser, chromedp.FullScreenshot(100))
 	source, err := png.Decode(bytes.NewReader(full))
 	if err != nil {
