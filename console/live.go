@@ -66,6 +66,7 @@ func (q *request) stream(p page) error {
 	defer leave()
 	secure(q.w.Header())
 	q.w.Header().Set("Content-Type", "text/event-stream; charset=utf-8")
+	q.w.Header().Set("X-Accel-Buffering", "no")
 	out := &streamWriter{q: q, control: http.NewResponseController(q.w), sent: map[string]string{}}
 	if err := out.write(": live\n\n"); err != nil {
 		return nil //nolint:nilerr // the browser has gone

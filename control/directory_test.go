@@ -61,20 +61,11 @@ func start(t *testing.T) *system {
 			t.Error(err)
 		}
 	})
-	moves, err := store.Open(t.Context(), "sqlite:"+filepath.Join(t.TempDir(), "moves.db"), move.Migrations())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := moves.Close(); err != nil {
-			t.Error(err)
-		}
-	})
 	service, err := control.New(t.Context(), control.Options{
 		Environments: []*control.Environment{{
 			Name: "production", DefaultRegion: "US01", Placements: d, Regions: d, Pages: replica,
 		}},
-		Secret: "internal-secret", AdminToken: adminToken, SignIn: control.SignIn{Operators: operators}, Moves: &move.Queue{DB: moves, Now: time.Now},
+		Secret: "internal-secret", AdminToken: adminToken, SignIn: control.SignIn{Operators: operators}, Moves: openMoves(t),
 		Now: func() time.Time { return time.Date(2018, 11, 1, 12, 0, 0, 0, time.UTC) },
 	})
 	if err != nil {
@@ -88,6 +79,21 @@ func start(t *testing.T) *system {
 		}
 	})
 	return &system{directory: d, replica: replica, client: control.NewClient(doors.URL, adminToken, "production")}
+}
+
+// openMoves opens an empty queue.
+func openMoves(t *testing.T) *move.Queue {
+	t.Helper()
+	db, err := store.Open(t.Context(), "sqlite:"+filepath.Join(t.TempDir(), "moves.db"), move.Migrations())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return &move.Queue{DB: db, Now: time.Now}
 }
 
 func want(t *testing.T, err error, code problem.Code) {

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"maps"
 	"net/http"
 
 	"mpr/operator"
@@ -28,41 +29,65 @@ type route struct {
 func (s *Service) table() map[string]route {
 	const developer, viewer, runner, admin = operator.Developer, operator.Viewer, operator.Operator, operator.Admin
 	in := func(least operator.Role, h handler) route { return route{least: least, h: s.in(h)} }
-	// own is for the app in the path: whoever has it needs no role.
-	own := func(least operator.Role, h handler) route { return route{least: least, own: true, h: s.in(h)} }
 	plain := func(least operator.Role, h http.HandlerFunc) route { return route{least: least, h: h} }
 	system := func(least operator.Role, h systemHandler) route { return route{least: least, h: s.system(h)} }
+	table := s.appTable()
+	maps.Copy(table, map[string]route{
+		"GET " + prefix:                    plain(viewer, s.listEnvironments),
+		"GET " + backupPath:                {least: admin, h: http.HandlerFunc(s.backUpDirectory), logged: true},
+		"GET " + sessionPath:               system(developer, s.showSession),
+		"DELETE " + sessionPath:            system(developer, s.endOwnSession),
+		"GET " + sessionsPath:              system(developer, s.listSessions),
+		"DELETE " + oneSession:             system(developer, s.endSession),
+		"GET " + operatorsPath:             system(viewer, s.listOperators),
+		"PUT " + oneOperator:               system(admin, s.grantRole),
+		"DELETE " + oneOperator:            system(admin, s.revokeRole),
+		"GET " + auditPath:                 system(viewer, s.showAudit),
+		"GET " + auditPath + ".csv":        plain(viewer, s.auditCSV),
+		"GET /directory/verify":            plain(viewer, s.verifyDirectory),
+		"GET /directory/verification":      in(viewer, s.showVerification),
+		"POST /directory/verification":     in(runner, s.startVerification),
+		"POST /directory/rebuild":          plain(admin, s.rebuildDirectory),
+		"GET /overview":                    in(viewer, s.showOverview),
+		"GET /companies":                   in(viewer, s.listCompanies),
+		"POST /companies":                  in(runner, s.createCompany),
+		"GET /companies/{company}":         in(viewer, s.showCompany),
+		"PUT " + companyUsers:              in(runner, s.addUser),
+		"PUT " + companySandbox:            in(runner, s.setSandbox),
+		"GET " + companyMoves:              in(viewer, s.proveMoves),
+		"GET " + monthlyPath:               in(viewer, s.showMonthly),
+		"GET " + monthlyPath + "/plan":     in(viewer, s.planMonthly),
+		"POST " + monthlyPath + "/refresh": in(runner, s.refreshMonthly),
+		"GET /regions":                     in(viewer, s.listRegions),
+		"POST /regions":                    in(admin, s.addRegion), // it says where all calls go
+		"POST /regions/{region}/drain":     in(runner, drainRegion(true)),
+		"POST /regions/{region}/open":      in(runner, drainRegion(false)),
+		"POST /users":                      in(runner, s.createUser),
+		"GET /keys":                        in(viewer, s.listKeys),
+		"POST /keys/rotate":                in(admin, s.rotateKey),
+		"GET /policy":                      in(viewer, s.showPolicy),
+		"PUT /policy":                      in(runner, s.setPolicy),
+		"GET /moves":                       in(viewer, s.listMoves),
+		"POST /moves":                      in(runner, s.startMove),
+		"GET /moves/{move}":                in(viewer, s.showMove),
+		"GET /moves/{move}/events":         in(viewer, s.watchMove),
+		"POST /moves/{move}/pause":         in(runner, s.steer(s.pause)),
+		"POST /moves/{move}/resume":        in(runner, s.steer(s.resume)),
+		"POST /moves/{move}/abort":         in(runner, s.steer(s.abort)),
+		"GET /ledger":                      in(viewer, s.showLedger),
+		"GET /ledger/impact":               in(viewer, s.showImpact),
+		"GET /ledger.csv":                  plain(viewer, s.ledgerCSV),
+	})
+	return table
+}
+
+// appTable is the part of the table that is about apps.
+func (s *Service) appTable() map[string]route {
+	const developer, viewer, runner = operator.Developer, operator.Viewer, operator.Operator
+	in := func(least operator.Role, h handler) route { return route{least: least, h: s.in(h)} }
+	// own is for the app in the path: whoever has it needs no role.
+	own := func(least operator.Role, h handler) route { return route{least: least, own: true, h: s.in(h)} }
 	return map[string]route{
-		"GET " + prefix:                      plain(viewer, s.listEnvironments),
-		"GET " + backupPath:                  {least: admin, h: http.HandlerFunc(s.backUpDirectory), logged: true},
-		"GET " + sessionPath:                 system(developer, s.showSession),
-		"DELETE " + sessionPath:              system(developer, s.endOwnSession),
-		"GET " + sessionsPath:                system(developer, s.listSessions),
-		"DELETE " + oneSession:               system(developer, s.endSession),
-		"GET " + operatorsPath:               system(viewer, s.listOperators),
-		"PUT " + oneOperator:                 system(admin, s.grantRole),
-		"DELETE " + oneOperator:              system(admin, s.revokeRole),
-		"GET " + auditPath:                   system(viewer, s.showAudit),
-		"GET " + auditPath + ".csv":          plain(viewer, s.auditCSV),
-		"GET /directory/verify":              plain(viewer, s.verifyDirectory),
-		"GET /directory/verification":        in(viewer, s.showVerification),
-		"POST /directory/verification":       in(runner, s.startVerification),
-		"POST /directory/rebuild":            plain(admin, s.rebuildDirectory),
-		"GET /overview":                      in(viewer, s.showOverview),
-		"GET /companies":                     in(viewer, s.listCompanies),
-		"POST /companies":                    in(runner, s.createCompany),
-		"GET /companies/{company}":           in(viewer, s.showCompany),
-		"PUT " + companyUsers:                in(runner, s.addUser),
-		"PUT " + companySandbox:              in(runner, s.setSandbox),
-		"GET " + companyMoves:                in(viewer, s.proveMoves),
-		"GET " + monthlyPath:                 in(viewer, s.showMonthly),
-		"GET " + monthlyPath + "/plan":       in(viewer, s.planMonthly),
-		"POST " + monthlyPath + "/refresh":   in(runner, s.refreshMonthly),
-		"GET /regions":                       in(viewer, s.listRegions),
-		"POST /regions":                      in(admin, s.addRegion), // it says where all calls go
-		"POST /regions/{region}/drain":       in(runner, drainRegion(true)),
-		"POST /regions/{region}/open":        in(runner, drainRegion(false)),
-		"POST /users":                        in(runner, s.createUser),
 		"GET /apps":                          in(viewer, s.listApps),
 		"GET /own-apps":                      in(developer, s.listOwnApps),
 		"GET /apps/{app}/owners":             own(viewer, s.listOwners),
@@ -92,20 +117,6 @@ func (s *Service) table() map[string]route {
 		"POST " + appWebhook + "/test":       own(runner, s.testWebhook),
 		"GET " + appDeliveries:               own(viewer, s.listDeliveries),
 		"POST " + appDeliveries + "/{event}": own(runner, s.redeliver),
-		"GET /keys":                          in(viewer, s.listKeys),
-		"POST /keys/rotate":                  in(admin, s.rotateKey),
-		"GET /policy":                        in(viewer, s.showPolicy),
-		"PUT /policy":                        in(runner, s.setPolicy),
-		"GET /moves":                         in(viewer, s.listMoves),
-		"POST /moves":                        in(runner, s.startMove),
-		"GET /moves/{move}":                  in(viewer, s.showMove),
-		"GET /moves/{move}/events":           in(viewer, s.watchMove),
-		"POST /moves/{move}/pause":           in(runner, s.steer(s.pause)),
-		"POST /moves/{move}/resume":          in(runner, s.steer(s.resume)),
-		"POST /moves/{move}/abort":           in(runner, s.steer(s.abort)),
-		"GET /ledger":                        in(viewer, s.showLedger),
-		"GET /ledger/impact":                 in(viewer, s.showImpact),
-		"GET /ledger.csv":                    plain(viewer, s.ledgerCSV),
 	}
 }
 

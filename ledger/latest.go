@@ -42,13 +42,20 @@ func (b *Book) Latest(ctx context.Context, policy *rules.Policy) (*Report, error
 		return b.produce(ctx, policy)
 	case !l.making:
 		l.making = true
-		b.loops.Go(func() {
-			if err := b.remake(policy); err != nil && b.ctx.Err() == nil {
-				slog.Warn("the ledger's report stays as it was", "environment", b.environment, "error", err)
-			}
-		})
+		b.loops.Go(func() { b.remakeOrSay(policy) })
 	}
 	return l.report, nil
+}
+
+// Prepare begins to make the report of all apps, so that whoever looks first needn't wait for it.
+func (b *Book) Prepare(policy *rules.Policy) {
+	l := &b.latest
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.making && l.report == nil {
+		l.making = true
+		b.loops.Go(func() { b.remakeOrSay(policy) })
+	}
 }
 
 // produce makes the report while others wait for it.
@@ -59,6 +66,12 @@ func (b *Book) produce(ctx context.Context, policy *rules.Policy) (*Report, erro
 		b.latest.keep(r, policy, began)
 	}
 	return r, err
+}
+
+func (b *Book) remakeOrSay(policy *rules.Policy) {
+	if err := b.remake(policy); err != nil && b.ctx.Err() == nil {
+		slog.Warn("the ledger's report stays as it was", "environment", b.environment, "error", err)
+	}
 }
 
 // remake makes the report while others are answered the one before.

@@ -518,3 +518,31 @@ func BenchmarkCount(b *testing.B) {
 		}
 	})
 }
+
+// One app's lines are found by an index, among those of ten thousand apps.
+func TestOneAppIsLookedUp(t *testing.T) {
+	if os.Getenv("MPR_TEST_POSTGRES") != "" {
+		return // its planner goes by how many rows there are
+	}
+	w := newWorld(t)
+	for _, query := range []string{
+		`SELECT kind, COUNT(*) OVER () FROM ledger WHERE environment = 'e' AND client_id = 'a' AND day > 5 GROUP BY kind, method, route, status, refused ORDER BY 2 DESC LIMIT 5 OFFSET 5`,
+		`SELECT client_id, MIN(day) FROM ledger WHERE environment = 'e' AND client_id = 'a' GROUP BY client_id`,
+		`SELECT COALESCE(SUM(calls), 0) FROM ledger_calls WHERE environment = 'e' AND day > 5`,
+	} {
+		rows, err := w.db.Read().QueryContext(t.Context(), "EXPLAIN QUERY PLAN "+query)
+		must(t, err)
+		plan := ""
+		for rows.Next() {
+			var id, parent, unused int
+			var detail string
+			must(t, rows.Scan(&id, &parent, &unused, &detail))
+			plan += detail + "\n"
+		}
+		must(t, rows.Err())
+		must(t, rows.Close())
+		if !strings.Contains(plan, "SEARCH ledger") || strings.Contains(plan, "SCAN ledger") {
+			t.Errorf("%s\nis done by\n%s", query, plan)
+		}
+	}
+}

@@ -206,11 +206,8 @@ type Line struct {
 func (b *Book) Lines(ctx context.Context, clientID string, limit, offset int) (list []Line, total int, err error) {
 	const of = ` FROM ledger WHERE environment = $1 AND client_id = $2 AND day > $3 GROUP BY kind, method, route, status, refused`
 	args := []any{b.environment, clientID, int64(dayOf(b.now())) - TrendDays}
-	if err := b.db.Read().QueryRowContext(ctx, `SELECT COUNT(*) FROM (SELECT 1`+of+`) AS counted`, args...).Scan(&total); err != nil {
-		return nil, 0, fmt.Errorf("read the ledger: %w", err)
-	}
-	rows, err := b.db.Read().QueryContext(ctx, `SELECT kind, method, route, status, refused, COUNT(DISTINCT NULLIF(company_id, 0)), SUM(count), MAX(day)`+of+
-		` ORDER BY 7 DESC, kind, method, route, status, refused LIMIT $4 OFFSET $5`, append(args, limit, offset)...)
+	rows, err := b.db.Read().QueryContext(ctx, `SELECT kind, method, route, status, refused, COUNT(DISTINCT NULLIF(company_id, 0)), SUM(count), MAX(day), COUNT(*) OVER ()`+of+
+		` ORDER BY 7 DESC, kind, method, route, status, refused LIMIT $4 OFFSET $5`, append(slices.Clone(args), limit, offset)...)
 	if err != nil {
 		return nil, 0, fmt.Errorf("read the ledger: %w", err)
 	}
@@ -220,13 +217,22 @@ func (b *Book) Lines(ctx context.Context, clientID string, limit, offset int) (l
 		var l Line
 		var refused int64
 		var last day
-		if err := rows.Scan(&l.Kind, &l.Method, &l.Route, &l.Status, &refused, &l.Companies, &l.Calls, &last); err != nil {
+		if err := rows.Scan(&l.Kind, &l.Method, &l.Route, &l.Status, &refused, &l.Companies, &l.Calls, &last, &total); err != nil {
 			return nil, 0, fmt.Errorf("read the ledger: %w", err)
 		}
 		l.Refused, l.Last = refused != 0, last.String()
 		list = append(list, l)
 	}
-	return list, total, rows.Err()
+	if err := rows.Err(); err != nil {
+		return nil, 0, fmt.Errorf("read the ledger: %w", err)
+	}
+	if len(list) == 0 && offset > 0 { // behind the end nothing tells of the total
+		err = b.db.Read().QueryRowContext(ctx, `SELECT COUNT(*) FROM (SELECT 1`+of+`) AS counted`, args...).Scan(&total)
+	}
+	if err != nil {
+		return nil, 0, fmt.Errorf("read the ledger: %w", err)
+	}
+	return list, total, nil
 }
 
 // Impact is an app that would lose companies.

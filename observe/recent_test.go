@@ -74,3 +74,23 @@ func TestQuantile(t *testing.T) {
 		t.Errorf("%v", got)
 	}
 }
+
+// What a gateway tells may come from another version, or be damaged.
+func FuzzFigures(f *testing.F) {
+	f.Add([]byte(`{"regions":{"US01":{"calls":3,"errors":1,"times":[1,2],"course":[1]},"EU01":null},"seconds":10}`))
+	f.Add([]byte(`{"regions":{"US01":{"calls":-3,"times":[-1,9223372036854775807,1]}}}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var said, sum observe.Figures
+		if json.Unmarshal(data, &said) != nil {
+			return
+		}
+		sum.Add(&said)
+		sum.Add(&said)
+		for _, r := range sum.Regions {
+			if len(r.Times) != len(observe.Bounds)+1 || len(r.Course) != observe.CourseSteps {
+				t.Errorf("%+v", r)
+			}
+			r.Quantile(.99)
+		}
+	})
+}

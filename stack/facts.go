@@ -95,6 +95,7 @@ func (f *Facts) writeText(w io.Writer, header string) error {
 		}
 	}
 	fmt.Fprintf(t, "  admin API\t\t%s\ttoken in %s\n", f.Admin.URL, f.Admin.TokenFile)
+	fmt.Fprintf(t, "  console\t\t%s/console/\tfor developers %s/developers/\n", f.Admin.URL, f.Admin.URL)
 	_ = t.Flush() // a strings.Builder takes everything
 
 	b.WriteString("\nCOMPANIES\n")

@@ -353,6 +353,7 @@ func (s *system) controlled(ctx context.Context, db *store.DB) ([]*control.Envir
 		}
 		book := ledger.OpenBook(db, e.Name, s.ledgerStream(e), s.rulesNow)
 		s.add(book)
+		book.Prepare(v.edition().inForce())
 		books[e.Name] = book
 		all = append(all, &control.Environment{
 			Name: e.Name, DefaultRegion: company.Region(s.config.DefaultRegion), Placements: d, Regions: d, Pages: d, Signs: d, Registry: d,

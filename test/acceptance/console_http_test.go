@@ -181,7 +181,19 @@ func TestConsoleRoles(t *testing.T) {
 	d.mpr(t, "app", "owner", "remove", machine, bob.Login)
 	other.get(t, "/developers/apps/"+machine).want(t, 404)
 
-	// A viewer sees, and changes nothing.
+	d.viewersChangeNothing(t, admin, other, bob)
+	for _, path := range []string{"/console/nowhere/", "/console/production/companies/0x1", "/console/production/companies/99999999", "/console/production/apps/nobody", "/developers/x"} {
+		wantText(t, admin.get(t, path).want(t, 404), "not_found", "request id")
+	}
+	admin.get(t, "/console/production/moves?page=0").want(t, 400)
+	admin.get(t, "/console/production/audit?since=yesterday").want(t, 400)
+	admin.get(t, "/console/production/companies?after=x").want(t, 400)
+}
+
+// viewersChangeNothing: a viewer sees all, and changes nothing.
+func (d *dev) viewersChangeNothing(t *testing.T, admin, other *visitor, bob user) {
+	t.Helper()
+	machine, company := d.app(t, "developer_managed").ClientID, fmt.Sprintf("/console/production/companies/%d", d.in(t, "US01").ID)
 	d.mpr(t, "operator", "grant", bob.Login, "--role", "viewer")
 	csrf := url.Values{"csrf": {admin.form(t, "/console/production/keys", "/keys").fields.Get("csrf")}}
 	own := ""
@@ -207,12 +219,6 @@ func TestConsoleRoles(t *testing.T) {
 		call{Client: admin.client, Method: "POST", URL: d.Admin.URL + path, Form: url.Values{}}.send(t).want(t, 403)
 		call{Client: admin.client, Method: "POST", URL: d.Admin.URL + path, Form: csrf, Header: map[string]string{"Sec-Fetch-Site": "cross-site"}}.send(t).want(t, 403)
 	}
-	for _, path := range []string{"/console/nowhere/", "/console/production/companies/0x1", "/console/production/companies/99999999", "/console/production/apps/nobody", "/developers/x"} {
-		wantText(t, admin.get(t, path).want(t, 404), "not_found", "request id")
-	}
-	admin.get(t, "/console/production/moves?page=0").want(t, 400)
-	admin.get(t, "/console/production/audit?since=yesterday").want(t, 400)
-	admin.get(t, "/console/production/companies?after=x").want(t, 400)
 }
 
 // Every page is locked down, assets are cached for ever, and nothing of it may be framed.

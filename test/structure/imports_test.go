@@ -50,6 +50,7 @@ var mayImport = map[string]struct {
 	"stack":           {slices.Concat(roleNeeds, roles, []string{"config", "console", "move", "operator", "pki", "sandbox", "webhook"}), "the one place where roles are wired to one another"},
 	"cmd":             {append(slices.Clone(words), "config", "conform", "control", "pki", "stack"), "commands make certificates, start a stack, call the admin API by control's client, or hold a region to its contract"},
 	"bench":           {slices.Concat(roleNeeds, []string{"gateway"}), "it measures a role as its operators run it, without the stack around it"},
+	"bench/console":   {[]string{"company", "control", "directory", "ledger", "login", "operator", "store"}, "it stands outside, as operators do, and opens stores only to make a million companies in them"},
 	"bench/directory": {[]string{"company", "directory"}, "it stands outside, and opens the directory as control does and a replica as gateways do"},
 	"bench/gateway":   {[]string{"company", "config", "control", "directory", "stack"}, "it stands outside, as clients and operators do, and runs the gateway itself only to profile it"},
 	"bench/machine":   {nil, "it starts processes, whatever they are"},
