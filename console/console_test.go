@@ -2,6 +2,7 @@ package console
 
 import (
 	"encoding/xml"
+	"errors"
 	"io"
 	"regexp"
 	"slices"
@@ -187,7 +188,7 @@ func TestDiagramsAreWellFormed(t *testing.T) {
 			break
 		}
 		for in := xml.NewDecoder(strings.NewReader(text[begin : end+6])); ; {
-			if _, err := in.Token(); err == io.EOF {
+			if _, err := in.Token(); errors.Is(err, io.EOF) {
 				break
 			} else if err != nil {
 				t.Fatalf("%v in %s", err, text[begin:end+6])

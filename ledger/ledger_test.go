@@ -532,6 +532,7 @@ func TestOneAppIsLookedUp(t *testing.T) {
 	} {
 		rows, err := w.db.Read().QueryContext(t.Context(), "EXPLAIN QUERY PLAN "+query)
 		must(t, err)
+		defer rows.Close() //nolint:errcheck // all rows are read
 		plan := ""
 		for rows.Next() {
 			var id, parent, unused int
@@ -540,7 +541,6 @@ func TestOneAppIsLookedUp(t *testing.T) {
 			plan += detail + "\n"
 		}
 		must(t, rows.Err())
-		must(t, rows.Close())
 		if !strings.Contains(plan, "SEARCH ledger") || strings.Contains(plan, "SCAN ledger") {
 			t.Errorf("%s\nis done by\n%s", query, plan)
 		}

@@ -315,9 +315,10 @@ func TestNoFallBackToPlainHTTP(t *testing.T) {
 		a := s.projects(t.Context(), token, at)
 		return a.Status == 503, a.String()
 	})
-	if said := s.processes["gateway"].log.since(0); !strings.Contains(said, "is a process of ours on plain HTTP") {
-		t.Errorf("the gateway says\n%s", said)
-	}
+	eventually(t, readyWithin, func() (bool, string) {
+		said := s.processes["gateway"].log.since(0)
+		return strings.Contains(said, "is a process of ours on plain HTTP"), "the gateway says\n" + said
+	})
 	// It starts, and mends what the directory says.
 	s.stop(t, "control")
 	s.start(t, "control")
