@@ -2,7 +2,7 @@
 
 GOLANGCI_VERSION := 2.15.0
 # of one package; the slowest needs some 400 seconds of processor time, and has others beside it
-TEST_TIMEOUT     := 15m
+TEST_TIMEOUT     := 30m
 
 .PHONY: all build test lint fmt check-deploy bench-console screenshots bench-gateway bench-ledger bench-move bench-move-postgres bench-move-large soak clean help bench-directory bench-directory-large
 

@@ -106,8 +106,8 @@ run_on_postgres() {
 	return $status
 }
 
-# What runs beside the rest.
-run_beside() {
+# What runs once the rest has: side by side they would take each other's time.
+run_after() {
 	local status=0
 	echo "Without the race detector: a large company moves, and regions break the contract"
 	(unset MPR_TEST_POSTGRES && MPR_TEST_LARGE=220000 run_plain -run "$plain" ./stack) || status=1
@@ -128,14 +128,8 @@ run_all() {
 	CGO_ENABLED=0 go build -trimpath -o bin/mpr ./cmd/mpr || return
 	go build "${race[@]}" -o bin/mpr-race ./cmd/mpr || return
 	export MPR_TEST_BINARY=$PWD/bin/mpr-race
-	local beside pid
-	beside=$(mktemp)
-	run_beside >"$beside" &
-	pid=$!
 	(unset MPR_TEST_POSTGRES && run -p 3 -skip "$plain" "${long[@]}" ./...) || status=1
-	wait "$pid" || status=1
-	cat "$beside"
-	rm "$beside"
+	run_after || status=1
 	return $status
 }
 
