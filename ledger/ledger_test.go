@@ -532,7 +532,7 @@ func TestOneAppIsLookedUp(t *testing.T) {
 	} {
 		rows, err := w.db.Read().QueryContext(t.Context(), "EXPLAIN QUERY PLAN "+query)
 		must(t, err)
-		defer rows.Close() //nolint:errcheck // all rows are read
+		defer rows.Close()
 		plan := ""
 		for rows.Next() {
 			var id, parent, unused int
