@@ -216,7 +216,8 @@ func TestRolesGoOverToAFreshCopy(t *testing.T) {
 	machine, c := s.app(t, "developer_managed"), s.in(t, "EU01").ID
 	token := s.machineToken(t, machine)
 	box := s.at(t, monthly)
-	state := func() (now sandboxState) { s.runEventually(t, &now, "sandbox", "show"); return now }
+	// Asked at the door, since a copy may be over in the time that a command takes to start.
+	state := func() (now sandboxState) { s.admin(t, "GET", "/sandboxes/monthly", nil).into(t, &now); return now }
 	var set any
 	s.run(t, &set, "company", "sandbox", strconv.FormatInt(c, 10), "--enable")
 	s.run(t, &set, "sandbox", "refresh", "monthly")
