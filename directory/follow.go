@@ -165,6 +165,31 @@ func (f *Follower) open(ctx context.Context, bucket string) (jetstream.KeyValue,
 	return s.kv, s, err
 }
 
+// each has visit see what a bucket holds now, until it answers an error, which is answered then.
+func each(ctx context.Context, kv jetstream.KeyValue, visit func(jetstream.KeyValueEntry) error, opts ...jetstream.WatchOpt) error {
+	w, err := kv.WatchAll(ctx, opts...)
+	if err != nil {
+		return Unavailable(err)
+	}
+	defer stop(w)
+	for {
+		select {
+		case <-ctx.Done():
+			return Unavailable(context.Cause(ctx))
+		case entry, ok := <-w.Updates():
+			if !ok {
+				return Unavailable(nats.ErrConnectionClosed)
+			}
+			if entry == nil { // that was all
+				return nil
+			}
+			if err := visit(entry); err != nil {
+				return err
+			}
+		}
+	}
+}
+
 // stopWithin is how long the end of a watch is waited for.
 const stopWithin = time.Second
 

@@ -193,7 +193,7 @@ type Sign struct {
 	Said []byte
 }
 
-// maxSigns bounds what is read of signs of life, and maxSaid what a gateway may tell.
+// maxSigns bounds what is kept of signs of life, and maxSaid what a gateway may tell.
 const (
 	maxSigns = 1000
 	maxSaid  = 64 << 10
@@ -203,27 +203,18 @@ const (
 func (d *Directory) Signs(ctx context.Context) ([]Sign, error) {
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()
-	w, err := d.gateways.WatchAll(ctx, jetstream.IgnoreDeletes())
-	if err != nil {
-		return nil, Unavailable(err)
-	}
-	defer stop(w)
 	var all []Sign
-	for {
-		select {
-		case <-ctx.Done():
-			return nil, Unavailable(context.Cause(ctx))
-		case entry, ok := <-w.Updates():
-			if !ok {
-				return nil, Unavailable(nats.ErrConnectionClosed)
-			}
-			if entry == nil || len(all) == maxSigns {
-				slices.SortFunc(all, func(a, b Sign) int { return strings.Compare(a.Name, b.Name) })
-				return all, nil
-			}
+	err := each(ctx, d.gateways, func(entry jetstream.KeyValueEntry) error {
+		if len(all) < maxSigns {
 			all = append(all, Sign{entry.Key(), entry.Created(), entry.Value()})
 		}
+		return nil
+	}, jetstream.IgnoreDeletes())
+	if err != nil {
+		return nil, err
 	}
+	slices.SortFunc(all, func(a, b Sign) int { return strings.Compare(a.Name, b.Name) })
+	return all, nil
 }
 
 // Gate makes the replica that of a gateway: it tells movers that it is there, and that it

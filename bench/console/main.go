@@ -5,22 +5,12 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"os"
-	"os/signal"
-	"syscall"
 	"time"
 
 	"mpr/bench/machine"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
-	defer stop()
-	if err := run(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, "bench/console:", err)
-		os.Exit(1)
-	}
-}
+func main() { machine.Main("bench/console", run) }
 
 // options are what a run is told.
 type options struct {
