@@ -40,11 +40,7 @@ func readBody(w http.ResponseWriter, r *http.Request, most int64) (object, error
 
 // readAll reads the request's body, of at most so many bytes.
 func readAll(w http.ResponseWriter, r *http.Request, most int64) ([]byte, error) {
-	// Twice as large each time that it is full: io.ReadAll grows by a quarter and leaves five times as
-	// much behind. Whoever only says that much will come gets little room for it.
-	var data bytes.Buffer
-	data.Grow(int(min(max(r.ContentLength, 0), mostAhead)) + bytes.MinRead)
-	_, err := data.ReadFrom(http.MaxBytesReader(w, r.Body, most))
+	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, most))
 	var limit *http.MaxBytesError
 	if errors.As(err, &limit) {
 		return nil, problem.New(problem.BodyTooLarge, "The body is larger than %d bytes.", most)
@@ -52,11 +48,8 @@ func readAll(w http.ResponseWriter, r *http.Request, most int64) ([]byte, error)
 	if err != nil {
 		return nil, problem.New(problem.BadRequest, "The body could not be read to its end.").Because(err)
 	}
-	return data.Bytes(), nil
+	return data, nil
 }
-
-// mostAhead is for how much of a body there is room before it comes.
-const mostAhead = 64 << 10
 
 func malformed(why string) *problem.Problem {
 	return problem.New(problem.MalformedJSON, "The body is not a JSON object: %s.", why)
