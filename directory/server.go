@@ -1,15 +1,18 @@
 package directory
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"strconv"
+	"strings"
 	"time"
 
 	natsserver "github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
+	"golang.org/x/time/rate"
 )
 
 // ServerOptions say how the embedded NATS server runs.
@@ -20,6 +23,8 @@ type ServerOptions struct {
 	Listen string
 	// Secret is what other processes must show.
 	Secret string
+	// TLS is how others are spoken to, from the first byte on; nil for plain TCP.
+	TLS *tls.Config
 }
 
 // Server is an embedded NATS server with JetStream. Every write is synced to disk before
@@ -30,7 +35,11 @@ type Server struct {
 	secret string
 }
 
-const startTimeout = 10 * time.Second
+const (
+	startTimeout = 10 * time.Second
+	// handshakeTimeout bounds a handshake with somebody who connects.
+	handshakeTimeout = 10 * time.Second
+)
 
 // StartServer starts the embedded server. It returns once the server takes connections.
 func StartServer(o ServerOptions) (*Server, error) {
@@ -58,12 +67,13 @@ func StartServer(o ServerOptions) (*Server, error) {
 			return nil, errors.New("start the directory server: it would listen without a secret")
 		}
 		options.Host, options.Authorization = host, o.Secret
+		options.TLSConfig, options.TLSHandshakeFirst, options.TLSTimeout = o.TLS, o.TLS != nil, handshakeTimeout.Seconds()
 	}
 	s, err := natsserver.NewServer(options)
 	if err != nil {
 		return nil, fmt.Errorf("start the directory server: %w", err)
 	}
-	s.SetLoggerV2(serverLog{}, false, false, false)
+	s.SetLoggerV2(&serverLog{strangers: rate.NewLimiter(1, 20)}, false, false, false)
 	s.Start()
 	if !s.ReadyForConnections(startTimeout) {
 		s.Shutdown()
@@ -100,20 +110,30 @@ func (s *Server) Close() {
 	s.server.WaitForShutdown()
 }
 
-// serverLog passes the server's warnings and errors to our log.
-type serverLog struct{}
+// serverLog passes the server's warnings and errors to our log: of those that anybody who connects
+// can cause, a few each second.
+type serverLog struct{ strangers *rate.Limiter }
 
-func (serverLog) Noticef(format string, v ...any) {
+func (*serverLog) Noticef(format string, v ...any) {
 	slog.Debug("directory server: " + fmt.Sprintf(format, v...))
 }
-func (serverLog) Warnf(format string, v ...any) {
+func (*serverLog) Warnf(format string, v ...any) {
 	slog.Warn("directory server: " + fmt.Sprintf(format, v...))
 }
-func (serverLog) Fatalf(format string, v ...any) {
+func (*serverLog) Fatalf(format string, v ...any) {
 	slog.Error("directory server: " + fmt.Sprintf(format, v...))
 }
-func (serverLog) Errorf(format string, v ...any) {
-	slog.Error("directory server: " + fmt.Sprintf(format, v...))
+func (l *serverLog) Errorf(format string, v ...any) {
+	text := "directory server: " + fmt.Sprintf(format, v...)
+	if strings.Contains(text, "handshake error") || strings.Contains(text, "authentication error") {
+		if !l.strangers.Allow() {
+			slog.Debug(text)
+			return
+		}
+		slog.Warn(text)
+		return
+	}
+	slog.Error(text)
 }
-func (serverLog) Debugf(string, ...any) {}
-func (serverLog) Tracef(string, ...any) {}
+func (*serverLog) Debugf(string, ...any) {}
+func (*serverLog) Tracef(string, ...any) {}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/netip"
 	"sync"
@@ -53,10 +54,14 @@ type Options struct {
 	// IdentityURL is the base URL of the login service's internal listener, which answers
 	// the calls that have no company.
 	IdentityURL string
-	// LoginURL is the base URL of the login door, for authentication requests of clients
+	// LoginURL is the base URL of what answers as the login door, for authentication requests of clients
 	// that know only one host.
 	LoginURL string
-	Limits   Limits
+	// Secure makes connections to processes of ours secure; nil where those are plain HTTP.
+	Secure Secure
+	// Own are regions that are processes of ours, whatever the directory says of them.
+	Own    []company.Region
+	Limits Limits
 	// Now is the clock of the rules.
 	Now func() time.Time
 	// Ledger may be nil: then nothing is counted.
@@ -66,6 +71,10 @@ type Options struct {
 	// Limiter may be nil: then no app has a limit.
 	Limiter Limiter
 }
+
+// Secure makes a connection to an address one to a process of ours with this role. It closes
+// the connection where it fails.
+type Secure func(ctx context.Context, conn net.Conn, address, role string) (net.Conn, error)
 
 // Limits bound what a call may cost.
 type Limits struct {
@@ -134,15 +143,10 @@ func New(o Options) (*Service, error) {
 		return nil, err
 	}
 	clock := http1.NewWatch()
-	identity, err := newGroup("identity", []string{o.IdentityURL}, "", o.Limits, clock)
+	identity, login, err := loginGroups(&o, clock)
 	if err != nil {
 		clock.Close()
-		return nil, fmt.Errorf("start the gateway: identity: %w", err)
-	}
-	login, err := newGroup("login", []string{o.LoginURL}, "", o.Limits, clock)
-	if err != nil {
-		clock.Close()
-		return nil, fmt.Errorf("start the gateway: login: %w", err)
+		return nil, err
 	}
 	s := &Service{
 		policy:     o.Policy,
@@ -153,7 +157,7 @@ func New(o Options) (*Service, error) {
 		ledger:     o.Ledger,
 		doors:      o.Doors,
 		limiter:    o.Limiter,
-		regions:    newPool(o.Limits, clock),
+		regions:    newPool(o.Limits, o.Secure, o.Own, clock),
 		identity:   identity,
 		login:      login,
 		clock:      clock,
@@ -165,6 +169,20 @@ func New(o Options) (*Service, error) {
 		return &b
 	}
 	return s, nil
+}
+
+// loginGroups are what stands for the login service: its internal listener, and its door.
+func loginGroups(o *Options, clock *http1.Watch) (identity, login *group, err error) {
+	if identity, err = newGroup("identity", []string{o.IdentityURL}, "", o.Limits, clock); err != nil {
+		return nil, nil, fmt.Errorf("start the gateway: identity: %w", err)
+	}
+	if login, err = newGroup("login", []string{o.LoginURL}, "", o.Limits, clock); err != nil {
+		return nil, nil, fmt.Errorf("start the gateway: login: %w", err)
+	}
+	if o.Secure != nil {
+		err = errors.Join(identity.require(o.Secure, loginRole), login.require(o.Secure, loginRole))
+	}
+	return identity, login, err
 }
 
 // Handler answers a door, [rules.DoorAPI] or [rules.DoorLegacy].

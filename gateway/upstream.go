@@ -41,13 +41,15 @@ var (
 // are all in use can't hold up another.
 type pool struct {
 	limits Limits
+	secure Secure
+	own    []company.Region // always secure where secure isn't nil
 	clock  *http1.Watch
 	mu     sync.Mutex // for changes
 	groups atomic.Pointer[map[company.Region]*group]
 }
 
-func newPool(limits Limits, clock *http1.Watch) *pool {
-	p := &pool{limits: limits, clock: clock}
+func newPool(limits Limits, secure Secure, own []company.Region, clock *http1.Watch) *pool {
+	p := &pool{limits: limits, secure: secure, own: own, clock: clock}
 	p.groups.Store(&map[company.Region]*group{})
 	return p
 }
@@ -55,6 +57,7 @@ func newPool(limits Limits, clock *http1.Watch) *pool {
 // of returns the upstreams of a region, built anew where they have changed. What is known
 // of those that stay is kept.
 func (p *pool) of(info company.RegionInfo) (*group, error) {
+	info.Ours = info.Ours || p.secure != nil && slices.Contains(p.own, info.Code)
 	if g := (*p.groups.Load())[info.Code]; g != nil && g.serves(&info) {
 		return g, nil
 	}
@@ -66,6 +69,9 @@ func (p *pool) of(info company.RegionInfo) (*group, error) {
 		return before, nil // somebody else was quicker
 	}
 	g, err := newGroup(string(info.Code), info.Upstreams, info.HealthPath, p.limits, p.clock)
+	if err == nil && info.Ours {
+		err = g.require(p.secure, regionRole)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -108,6 +114,8 @@ type group struct {
 	born       time.Time
 	dialer     *net.Dialer
 	patience   time.Duration
+	secure     Secure // where they are processes of ours, of this role
+	role       string
 	// slots bounds the calls in flight, and with it the connections; queue bounds the
 	// calls that wait for one of them.
 	slots, queue chan struct{}
@@ -148,7 +156,7 @@ func newGroup(name string, urls []string, healthPath string, limits Limits, cloc
 	}
 	g.fleet = newFleet(len(urls), limits.UpstreamConns, g.report)
 	g.checks = &http.Transport{
-		DialContext: g.dialer.DialContext, DisableKeepAlives: true, DisableCompression: true,
+		DialContext: g.dialer.DialContext, DialTLSContext: g.dialTLS, DisableKeepAlives: true, DisableCompression: true,
 		TLSNextProto: map[string]func(string, *tls.Conn) http.RoundTripper{}, MaxResponseHeaderBytes: maxCheckHeader,
 	}
 	return g, nil
@@ -156,23 +164,35 @@ func newGroup(name string, urls []string, healthPath string, limits Limits, cloc
 
 func (g *group) newUpstream(base *url.URL, limits Limits, clock *http1.Watch) *upstream {
 	u := &upstream{scheme: base.Scheme, host: base.Host, prefix: strings.TrimRight(base.EscapedPath(), "/")}
+	dial, address := g.dialer.DialContext, u.address()
+	if u.scheme == "https" {
+		dial = g.dialTLS
+	}
 	u.client = http1.Client{
-		Dial: func(ctx context.Context) (net.Conn, error) { return g.dial(ctx, u) }, Watch: clock,
+		Dial: func(ctx context.Context) (net.Conn, error) { return dial(ctx, "tcp", address) }, Watch: clock,
 		MaxIdle: limits.UpstreamConns, IdleTime: upstreamIdle, MaxHeader: maxAnswerHeader,
 		AnswerTimeout: limits.AnswerTimeout, StallTimeout: limits.StallTimeout, ContinueTimeout: continueTimeout,
 	}
 	return u
 }
 
-// dial connects to an upstream.
-func (g *group) dial(ctx context.Context, u *upstream) (net.Conn, error) {
-	conn, err := g.dialer.DialContext(ctx, "tcp", u.address())
-	if err != nil || u.scheme != "https" {
-		return conn, err
+// dialTLS connects to an upstream over TLS: to a process of ours by our CA, to any other as the
+// system trusts it.
+func (g *group) dialTLS(ctx context.Context, network, address string) (net.Conn, error) {
+	conn, err := g.dialer.DialContext(ctx, network, address)
+	if err != nil {
+		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, g.patience)
 	defer cancel()
-	secure := tls.Client(conn, &tls.Config{ServerName: base(u.host), MinVersion: tls.VersionTLS12})
+	if g.secure != nil {
+		return g.secure(ctx, conn, address, g.role)
+	}
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	secure := tls.Client(conn, &tls.Config{ServerName: host, MinVersion: tls.VersionTLS12})
 	if err := secure.HandshakeContext(ctx); err != nil {
 		_ = conn.Close()
 		return nil, err
@@ -180,16 +200,28 @@ func (g *group) dial(ctx context.Context, u *upstream) (net.Conn, error) {
 	return secure, nil
 }
 
-// base is a host without its port.
-func base(host string) string {
-	if name, _, err := net.SplitHostPort(host); err == nil {
-		return name
+// The roles of our processes behind a gateway.
+const (
+	regionRole = "region"
+	loginRole  = "login"
+)
+
+// require has the upstreams be processes of ours with a role. None is spoken to in the clear.
+func (g *group) require(secure Secure, role string) error {
+	if secure == nil {
+		return fmt.Errorf("the upstreams of %s want certificates of our processes: set internal_tls for this gateway", g.name)
 	}
-	return trimBrackets(host)
+	for _, u := range g.upstreams {
+		if u.scheme != "https" {
+			return fmt.Errorf("%s is a process of ours on plain HTTP, and this gateway has internal_tls: set it for the control role, and start that again", u.host)
+		}
+	}
+	g.secure, g.role = secure, role
+	return nil
 }
 
 func (g *group) serves(info *company.RegionInfo) bool {
-	return g.healthPath == info.HealthPath && slices.Equal(g.urls, info.Upstreams)
+	return (g.secure != nil) == info.Ours && g.healthPath == info.HealthPath && slices.Equal(g.urls, info.Upstreams)
 }
 
 // inherit takes over what a group before knows of the upstreams that both have. The other
