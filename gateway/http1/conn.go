@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -108,15 +109,8 @@ func (c *conn) serve() {
 	s := c.server
 	defer s.forget(c)
 	c.readBy(clock() + int64(s.HeaderTimeout))
-	if t, ok := c.Conn.(*tls.Conn); ok {
-		if err := t.HandshakeContext(context.Background()); err != nil {
-			return
-		}
-		state := t.ConnectionState()
-		c.base.TLS = &state
-		if c.isHTTP2() {
-			return
-		}
+	if c.isHTTP2() {
+		return
 	}
 	for c.next() {
 		c.readBy(clock() + int64(s.IdleTimeout))
@@ -125,6 +119,35 @@ func (c *conn) serve() {
 			return
 		}
 	}
+}
+
+// handshake makes the handshake of TLS. It answers false where no call may follow.
+func (c *conn) handshake() bool {
+	t, ok := c.Conn.(*tls.Conn)
+	if !ok {
+		return false
+	}
+	c.readBy(clock() + int64(c.server.HeaderTimeout))
+	c.writeBy(clock() + int64(c.server.HeaderTimeout))
+	err := t.HandshakeContext(context.Background())
+	if err != nil {
+		var notTLS tls.RecordHeaderError
+		if errors.As(err, &notTLS) && notTLS.Conn != nil && isMethod(strings.TrimRight(string(notTLS.RecordHeader[:]), " /")) {
+			_, _ = io.WriteString(notTLS.Conn, "HTTP/1.0 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plain\r\n\r\nThis is HTTP, and TLS is spoken here: the URL begins with https.\n")
+		}
+		slog.Debug("no handshake of TLS", "from", c.base.RemoteAddr, "error", err)
+		return false
+	}
+	c.writeBy(0)
+	state := t.ConnectionState()
+	c.base.TLS = &state
+	switch state.NegotiatedProtocol {
+	case "h2":
+		return c.server.HTTP2 != nil
+	case "", "http/1.1", "http/1.0":
+		return true
+	}
+	return false // a CA's look at a certificate, which is over (RFC 8737)
 }
 
 // isHTTP2 says whether the client has agreed to speak HTTP/2.

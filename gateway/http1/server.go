@@ -109,15 +109,42 @@ func (s *Server) take(nc net.Conn) {
 	}
 	s.conns[c] = struct{}{}
 	s.watch.add(c)
+	if s.TLS != nil {
+		go s.secure(c)
+		return
+	}
 	s.serving.Go(c.serve)
+}
+
+// secure serves a connection once its handshake is made. Shutdown doesn't wait for that: a
+// configuration may ask somebody else for a certificate. It ends the connection, and with it this.
+func (s *Server) secure(c *conn) {
+	secured := c.handshake()
+	s.mu.Lock()
+	if secured = secured && !s.closing.Load(); secured {
+		s.serving.Add(1)
+		defer s.serving.Done()
+	}
+	s.mu.Unlock()
+	if !secured {
+		_ = c.Close()
+		s.drop(c)
+		return
+	}
+	c.serve()
+}
+
+// drop looks after a connection no more.
+func (s *Server) drop(c *conn) {
+	s.watch.remove(c)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.conns, c)
 }
 
 // forget forgets a connection, and closes it unless it was given away.
 func (s *Server) forget(c *conn) {
-	s.watch.remove(c)
-	s.mu.Lock()
-	delete(s.conns, c)
-	s.mu.Unlock()
+	s.drop(c)
 	switch {
 	case c.res.hijacked:
 	case c.isHTTP2() && s.h2 != nil:

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -23,6 +24,7 @@ func secure(t *testing.T, h http.Handler) (string, *http.Client) {
 	borrowed.EnableHTTP2 = true
 	borrowed.StartTLS()
 	config := borrowed.TLS.Clone()
+	config.NextProtos = append(config.NextProtos, challenge)
 	client := borrowed.Client()
 	borrowed.Close()
 	s := &Server{
@@ -44,6 +46,36 @@ func secure(t *testing.T, h http.Handler) (string, *http.Client) {
 		}
 	})
 	return l.Addr().String(), client
+}
+
+// challenge is what a CA speaks that looks whether a host is ours.
+const challenge = "acme-tls/1"
+
+// Whoever speaks no HTTP over TLS is told, or left. Who says nothing at all holds up no shutdown.
+func TestOthersThanHTTPOverTLS(t *testing.T) {
+	address, client := secure(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("called") }))
+	silent, err := net.Dial("tcp", address)
+	must(t, err)
+	t.Cleanup(func() { _ = silent.Close() })
+	plain, err := http.Get("http://" + address + "/")
+	must(t, err)
+	must(t, plain.Body.Close())
+	if plain.StatusCode != http.StatusBadRequest {
+		t.Errorf("HTTP: %s", plain.Status)
+	}
+	transport, ok := client.Transport.(*http.Transport)
+	if !ok {
+		t.Fatal("another transport")
+	}
+	config := transport.TLSClientConfig.Clone()
+	config.NextProtos = []string{challenge}
+	conn, err := tls.Dial("tcp", address, config)
+	must(t, err)
+	defer func() { _ = conn.Close() }()
+	_, _ = io.WriteString(conn, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+	if got, err := io.ReadAll(conn); len(got) > 0 || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("%q, %v", got, err)
+	}
 }
 
 // Clients that want HTTP/2 have it, and those that don't have HTTP/1.1, by the same handler.
