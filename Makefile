@@ -2,9 +2,9 @@
 
 GOLANGCI_VERSION := 2.15.0
 # of one package; the slowest needs some 400 seconds of processor time, and has others beside it
-TEST_TIMEOUT     := 15m
+TEST_TIMEOUT     := 30m
 
-.PHONY: all build test lint fmt check-deploy bench-gateway bench-ledger bench-move bench-move-postgres bench-move-large soak clean help bench-directory bench-directory-large
+.PHONY: all build test lint fmt check-deploy bench-console screenshots bench-gateway bench-ledger bench-move bench-move-postgres bench-move-large soak clean help bench-directory bench-directory-large
 
 all: lint build test ## everything that CI does
 
@@ -48,6 +48,12 @@ bench-gateway: build ## what a call costs the gateway, beside nginx and HAProxy 
 	scripts/install.sh haproxy:haproxy nginx:nginx-light wrk:wrk
 	go build -o bin/bench-gateway ./bench/gateway && bin/bench-gateway $(BENCH)
 
+bench-console: build ## how fast the pages are with a million companies and ten thousand apps (fifteen minutes, 2 GB of disk)
+	go build -o bin/bench-console ./bench/console && bin/bench-console $(BENCH)
+
+screenshots: build ## take the pictures of the README anew, in docs/screenshots (five minutes)
+	MPR_SCREENSHOTS=$(CURDIR)/docs/screenshots MPR_TEST_BINARY=$(CURDIR)/bin/mpr go test -tags screenshots -count=1 -timeout 15m -run '^TestScreenshots$$' ./test/acceptance
+
 MOVES ?= 300
 SEED  ?= 0
 
@@ -55,7 +61,7 @@ soak: ## move companies to and fro under load while faults strike; MOVES=300, SE
 	go test -race -count=1 -v -timeout 0 -run '^TestSoak$$' ./test/faults -args -soak.moves $(MOVES) -soak.seed $(SEED)
 
 clean: ## remove what was built; the data of `mpr dev` stays
-	rm -rf bin dist coverage.out test/acceptance/jssdk/node_modules
+	rm -rf bin dist coverage.out test/acceptance/jssdk/node_modules test/acceptance/axe/node_modules
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-22s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

@@ -107,6 +107,9 @@ type RegionInfo struct {
 	// Internal is the base URL of the region's internal listener, for the control
 	// role. Empty where a foreign service stands in for the region.
 	Internal string `json:"internal,omitempty"`
+	// Ours says that the upstreams are processes of ours that want, and show, certificates of
+	// the CA of our processes.
+	Ours bool `json:"ours,omitempty"`
 	// Draining says that the region is being emptied: no company is made there or moved there.
 	Draining bool `json:"draining,omitempty"`
 }

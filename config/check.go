@@ -16,11 +16,13 @@ import (
 // filled.
 func (f *findings) check(c *Config) {
 	f.checkNames(c)
+	f.checkTLS(c)
 	f.checkTokens(c)
 	f.checkLimits(c)
 	f.checkDirectory(c)
 	f.checkOperations(c)
 	f.checkStores(c)
+	f.checkControl(c)
 	f.checkEnvironments(c)
 	f.checkShared(c)
 }
@@ -155,7 +157,6 @@ func (f *findings) checkDirectory(c *Config) {
 	if len(d.Near.URLs) > 0 && len(d.URLs) == 0 {
 		f.add("directory.near.urls", "mirrors need a cluster to mirror: name its servers in directory.urls")
 	}
-	f.dsn("control.store", c.Control.Store)
 }
 
 func (f *findings) checkOperations(c *Config) {

@@ -31,6 +31,8 @@ type Config struct {
 	// first start where it is missing.
 	Secret string `yaml:"secret_file"`
 
+	TLS          TLS           `yaml:"tls"`
+	InternalTLS  InternalTLS   `yaml:"internal_tls"`
 	Tokens       Tokens        `yaml:"tokens"`
 	Login        Login         `yaml:"login"`
 	Gateway      Gateway       `yaml:"gateway"`
@@ -193,9 +195,32 @@ type Control struct {
 	Listen string `yaml:"listen"`
 	// TokenFile holds the admin API's token. Made at first start where it is missing.
 	TokenFile string `yaml:"token_file"`
+	// AdminToken says whether the token is taken at all: "on", or "off" where operators sign in.
+	AdminToken string `yaml:"admin_token"`
+	// URL is the base URL at which operators' browsers find the admin API, LoginURL that of the login
+	// door where they sign in. Empty: the addresses, where those are on this machine.
+	URL      string `yaml:"url"`
+	LoginURL string `yaml:"login_url"`
+	// Operators is the environment whose users are operators; empty for the first one.
+	Operators string `yaml:"operators"`
+	// SessionLifetime is how long an operator stays signed in, SessionIdle how long without a request.
+	SessionLifetime time.Duration `yaml:"session_lifetime"`
+	SessionIdle     time.Duration `yaml:"session_idle"`
+	// AuditRetention is how long entries of the audit log are kept.
+	AuditRetention time.Duration `yaml:"audit_retention"`
+	// Certificate and Key are files, by which the admin API speaks TLS; empty: plain HTTP. The key
+	// may stand in the file of the certificate.
+	Certificate string `yaml:"certificate_file"`
+	Key         string `yaml:"key_file"`
 	// Store is the DSN of the control role's database.
 	Store string `yaml:"store"`
 }
+
+// What [Control].AdminToken may be.
+const (
+	TokenOn  = "on"
+	TokenOff = "off"
+)
 
 // Operations sets what operators see of a process, and how it stops.
 type Operations struct {
@@ -225,8 +250,11 @@ type Tracing struct {
 	Share float64 `yaml:"share"`
 }
 
-// Stores sets how the databases are opened.
+// Stores sets where databases are, and how they are opened.
 type Stores struct {
+	// DSN is the PostgreSQL database of all stores that name none of their own, each in a schema of
+	// its own; empty: they are SQLite files in the data folder.
+	DSN string `yaml:"dsn"`
 	// Migrate says what becomes of a schema that is older than the binary needs: "auto" has
 	// whoever starts migrate it, "check" has it refuse to start.
 	Migrate  string   `yaml:"migrate"`
@@ -331,160 +359,6 @@ func (d *Day) UnmarshalText(text []byte) error {
 	}
 	d.Time = t
 	return nil
-}
-
-// DefaultPort is the first port of the block that the defaults use.
-const DefaultPort = 4000
-
-// Offsets of the addresses within the block of ports that starts at the first port.
-const (
-	OffsetLogin          = 0
-	OffsetAPI            = 1
-	OffsetLegacy         = 2
-	OffsetControl        = 90
-	OffsetDirectory      = 91
-	OffsetOperations     = 92
-	OffsetIdentity       = 100
-	OffsetRegion         = 101 // and one more for each further region
-	OffsetRegionInternal = 131
-	OffsetTLS            = 443
-	OffsetProxy          = 480
-	environmentStride    = 10 // doors
-	environmentBackends  = 70 // identity and regions
-)
-
-// DefaultData is the folder of everything that is kept, where nobody says otherwise.
-const DefaultData = "mpr-data"
-
-// Default is the seed's system on this machine, on the block of ports that starts at
-// port (0: every address gets a free port), with its data below dir.
-func Default(port int, dir string) *Config {
-	c := seedSystem()
-	c.Data = dir
-	c.fill(port)
-	return c
-}
-
-// seedSystem is the seed's system with all open that follows from other settings.
-func seedSystem() *Config {
-	seed := rules.Seed()
-	exempt := make([]string, len(seed.Exempt))
-	for i, r := range seed.Exempt {
-		exempt[i] = r.String()
-	}
-	return &Config{
-		Product:                   seed.Product,
-		CompanyHeader:             seed.CompanyHeader,
-		DefaultRegion:             string(seed.DefaultRegion),
-		ExemptRoutes:              exempt,
-		ServiceAccountsNeedHeader: seed.ServiceAccountsNeedHeader,
-		Dates:                     Dates{Day{seed.RegionsLive}, Day{seed.LegacySunset}},
-		Data:                      DefaultData,
-		Tokens: Tokens{
-			Algorithm:      "ES256",
-			AccessLifetime: 5400 * time.Second,
-			CodeLifetime:   10 * time.Minute,
-			KeyDelay:       5 * time.Second,
-		},
-		Login: Login{SessionLifetime: 12 * time.Hour, AttemptsPerMinute: 10},
-		Gateway: Gateway{
-			MaxHeader:        32 << 10,
-			MaxBody:          10 << 30,
-			HeaderTimeout:    10 * time.Second,
-			IdleTimeout:      2 * time.Minute,
-			StallTimeout:     30 * time.Second,
-			ConnectTimeout:   3 * time.Second,
-			HoldTimeout:      10 * time.Second,
-			HoldCalls:        1000,
-			AnswerTimeout:    60 * time.Second,
-			UpstreamConns:    512,
-			HealthInterval:   5 * time.Second,
-			MaxConns:         10_000,
-			RememberedTokens: 100_000,
-			// A thousand calls a second: more than a healthy app makes, and less than harms others.
-			RateLimits: RateLimits{Hour: 3_600_000, Spike: 20_000},
-			// Many people may sit behind one address, but one of them must not take all.
-			MaxConnsPerClient: 2_500,
-		},
-		Region:     Region{MaxBody: 1 << 20, MaxPerPage: 1000, Reserve: 256 << 20},
-		Moves:      Moves{AtOnce: 4, Retention: 14 * 24 * time.Hour, LongestDelay: time.Hour, Notice: 10 * time.Second},
-		Directory:  Directory{Replicas: 1, Near: Near{Replicas: 1}},
-		Operations: Operations{DrainTime: 10 * time.Second},
-		AccessLog:  AccessLog{Share: 1},
-		Tracing:    Tracing{Share: 0.01},
-		Stores: Stores{Migrate: MigrateAuto, Postgres: Postgres{
-			MaxConns: 16, IdleConns: 4, IdleTime: 5 * time.Minute, Lifetime: time.Hour, ConnectTimeout: 5 * time.Second,
-			StatementTimeout: 30 * time.Second, LongTimeout: time.Hour, LockTimeout: 10 * time.Second, IdleTransaction: time.Minute,
-			Patience: 5 * time.Second,
-		}},
-		Environments: seedEnvironments(seed),
-	}
-}
-
-// seedEnvironments are production and its two sandboxes.
-func seedEnvironments(seed rules.Policy) []Environment {
-	const production = "production"
-	// "Monthly Sandbox - use the https://login-sandbox-monthly.procore.com/oauth base URL.
-	// Development Sandbox - use the https://login-sandbox.procore.com/oauth base URL."
-	return []Environment{{
-		Name:    production,
-		Login:   Door{Host: seed.LoginHost},
-		API:     Door{Host: seed.APIHost},
-		Legacy:  Door{Host: "app.procore.com"},
-		Regions: seedRegions(),
-	}, {
-		Name: "monthly sandbox", Sandbox: SandboxMonthly, SandboxOf: production,
-		Login:   Door{Host: "login-sandbox-monthly.procore.com"},
-		API:     Door{Host: "api-monthly.procore.com"},
-		Regions: seedRegions(),
-	}, {
-		Name: "development sandbox", Sandbox: SandboxDevelopment, SandboxOf: production,
-		Login:   Door{Host: "login-sandbox.procore.com"},
-		API:     Door{Host: "sandbox.procore.com"},
-		Regions: seedRegions()[:1],
-	}}
-}
-
-func seedRegions() []RegionConfig {
-	return []RegionConfig{{Code: "US01", Number: 0}, {Code: "US02", Number: 16}, {Code: "EU01", Number: 17}}
-}
-
-// fill sets what follows from other settings where the operator left it open.
-func (c *Config) fill(port int) {
-	set := func(s *string, v string) {
-		if *s == "" {
-			*s = v
-		}
-	}
-	set(&c.Directory.Listen, address(port, OffsetDirectory))
-	set(&c.Control.Listen, address(port, OffsetControl))
-	set(&c.Secret, filepath.Join(c.Data, "internal.secret"))
-	set(&c.Control.TokenFile, filepath.Join(c.Data, "admin.token"))
-	set(&c.Control.Store, "sqlite:"+filepath.Join(c.Data, "control.db"))
-	for i := range c.Environments {
-		e := &c.Environments[i]
-		doors, backends := i*environmentStride, i*environmentBackends
-		set(&e.Login.Listen, address(port, doors+OffsetLogin))
-		set(&e.API.Listen, address(port, doors+OffsetAPI))
-		if e.Legacy.Host != "" {
-			set(&e.Legacy.Listen, address(port, doors+OffsetLegacy))
-		}
-		set(&e.Identity.Internal, address(port, backends+OffsetIdentity))
-		set(&e.Identity.Store, "sqlite:"+filepath.Join(c.Folder(e), "identity.db"))
-		for j := range e.Regions {
-			r := &e.Regions[j]
-			set(&r.Listen, address(port, backends+OffsetRegion+j))
-			set(&r.Internal, address(port, backends+OffsetRegionInternal+j))
-			set(&r.Store, "sqlite:"+filepath.Join(c.Folder(e), "region-"+r.Code+".db"))
-		}
-	}
-}
-
-func address(port, offset int) string {
-	if port == 0 {
-		return "127.0.0.1:0"
-	}
-	return fmt.Sprintf("127.0.0.1:%d", port+offset)
 }
 
 // Policy is the part of the configuration that the rules of an environment need. The

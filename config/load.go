@@ -20,8 +20,8 @@ import (
 // the block of ports that starts at port (0: free ports).
 //
 // An empty path means the defaults. A dir that isn't empty wins over the file's data
-// folder. What is wrong with the file is told at once, in an error of type [*Mistakes].
-func Load(path string, port int, dir string) (*Config, error) {
+// folder, and a database for stores over its stores.dsn. What is wrong with the file is told at once, in an error of type [*Mistakes].
+func Load(path string, port int, dir, stores string) (*Config, error) {
 	c, f := seedSystem(), newFindings()
 	if path != "" {
 		data, err := os.ReadFile(path)
@@ -34,6 +34,9 @@ func Load(path string, port int, dir string) (*Config, error) {
 	}
 	if dir != "" {
 		c.Data = dir
+	}
+	if stores != "" {
+		c.Stores.DSN = stores
 	}
 	c.fill(port)
 	f.check(c)

@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -23,7 +24,7 @@ func TestMistakes(t *testing.T) {
 	}
 	for _, file := range files {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".yaml"), func(t *testing.T) {
-			_, err := Load(file, DefaultPort, "")
+			_, err := Load(file, DefaultPort, "", "")
 			var mistakes *Mistakes
 			if !errors.As(err, &mistakes) {
 				t.Fatalf("Load: %v", err)
@@ -56,7 +57,7 @@ func TestNoTokenNeedsToBeRemembered(t *testing.T) {
 	if err := os.WriteFile(file, []byte("gateway:\n  remembered_tokens: 0\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c, err := Load(file, DefaultPort, "")
+	c, err := Load(file, DefaultPort, "", "")
 	if err != nil || c.Gateway.RememberedTokens != 0 {
 		t.Errorf("%v", err)
 	}
@@ -65,7 +66,7 @@ func TestNoTokenNeedsToBeRemembered(t *testing.T) {
 func TestExampleIsTheDefault(t *testing.T) {
 	for _, port := range []int{DefaultPort, 0, 7000} {
 		for _, dir := range []string{DefaultData, "elsewhere"} {
-			got, err := Load(example, port, dir)
+			got, err := Load(example, port, dir, "")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -115,6 +116,10 @@ func expectSettings(t *testing.T, f *findings, path string, typ reflect.Type) {
 		}
 		if field.Kind() == reflect.Slice {
 			setting, field = setting+"[0]", field.Elem()
+			if _, ok := f.lines[setting]; !ok && field.Kind() == reflect.Struct {
+				expectExplained(t, setting, field) // the list is empty by default
+				continue
+			}
 		}
 		if field.Kind() == reflect.Struct && field != reflect.TypeFor[Day]() {
 			expectSettings(t, f, setting, field)
@@ -122,9 +127,23 @@ func expectSettings(t *testing.T, f *findings, path string, typ reflect.Type) {
 	}
 }
 
+// expectExplained wants the settings of the type's entries to stand in a comment.
+func expectExplained(t *testing.T, setting string, typ reflect.Type) {
+	t.Helper()
+	data, err := os.ReadFile(example)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range settings(typ) {
+		if !strings.Contains(string(data), name) {
+			t.Errorf("%s doesn't say what %s.%s is", example, setting, name)
+		}
+	}
+}
+
 func TestNoFileIsTheDefault(t *testing.T) {
 	dir := t.TempDir()
-	got, err := Load("", 0, dir)
+	got, err := Load("", 0, dir, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,10 +154,10 @@ func TestNoFileIsTheDefault(t *testing.T) {
 	if err := os.WriteFile(empty, []byte("# nothing yet\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if got, err = Load(empty, 0, ""); err != nil || got.Data != DefaultData {
+	if got, err = Load(empty, 0, "", ""); err != nil || got.Data != DefaultData {
 		t.Errorf("empty file: %+v, %v", got, err)
 	}
-	if _, err := Load(filepath.Join(dir, "missing.yaml"), 0, ""); !errors.Is(err, os.ErrNotExist) {
+	if _, err := Load(filepath.Join(dir, "missing.yaml"), 0, "", ""); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("missing file: %v", err)
 	}
 }
@@ -162,7 +181,7 @@ func TestListsReplaceTheDefaultOnes(t *testing.T) {
 	if err := os.WriteFile(file, []byte(federal), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c, err := Load(file, DefaultPort, "")
+	c, err := Load(file, DefaultPort, "", "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -175,7 +194,7 @@ func TestListsReplaceTheDefaultOnes(t *testing.T) {
 	if len(c.ExemptRoutes) != 2 || c.Tokens.Algorithm != "ES256" {
 		t.Errorf("settings that the file leaves out: %+v", c)
 	}
-	if c, err = Load(file, DefaultPort, "flag"); err != nil || c.Data != "flag" {
+	if c, err = Load(file, DefaultPort, "flag", ""); err != nil || c.Data != "flag" {
 		t.Errorf("the folder of the command line: %v, %v", c.Data, err)
 	}
 	shown, err := c.Show()
@@ -194,9 +213,44 @@ func TestWhatIsShownLoads(t *testing.T) {
 	if err := os.WriteFile(file, shown, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	got, err := Load(file, 0, "")
+	got, err := Load(file, 0, "", "")
 	if err != nil {
 		t.Fatal(err)
 	}
 	showSame(t, got, want)
+}
+
+// One database serves all stores that name no place of their own, each in a schema of its own.
+func TestOneDatabaseForAllStores(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "mpr.yaml")
+	const text = `
+stores: {dsn: "postgres://u:hunter2@db/all?sslmode=disable&search_path=acme"}
+control: {store: "sqlite:control.db"}
+`
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, err := Load(file, DefaultPort, "", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const dsn = "postgres://u:hunter2@db/all?search_path=acme_%s&sslmode=disable"
+	for name, got := range map[string]string{
+		"production_identity":             c.Environments[0].Identity.Store,
+		"production_region_eu01":          c.Environments[0].Regions[2].Store,
+		"development_sandbox_region_us01": c.Environments[2].Regions[0].Store,
+	} {
+		if want := fmt.Sprintf(dsn, name); got != want {
+			t.Errorf("%s is at %s, want %s", name, got, want)
+		}
+	}
+	if c.Control.Store != "sqlite:control.db" {
+		t.Errorf("the control store, which names its place, is at %s", c.Control.Store)
+	}
+	if shown, err := c.Show(); err != nil || strings.Contains(string(shown), "hunter2") {
+		t.Errorf("Show: %s, %v", shown, err)
+	}
+	if c, err = Load(file, DefaultPort, "", "postgres://v@other/all"); err != nil || c.Environments[0].Identity.Store != "postgres://v@other/all?search_path=mpr_production_identity" {
+		t.Errorf("the database of the command line: %+v, %v", c, err)
+	}
 }

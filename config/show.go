@@ -11,6 +11,7 @@ import (
 // passwords in DSNs are replaced.
 func (c *Config) Show() ([]byte, error) {
 	shown := *c
+	shown.Stores.DSN = withoutPassword(c.Stores.DSN)
 	shown.Control.Store = withoutPassword(c.Control.Store)
 	shown.Environments = slices.Clone(c.Environments)
 	for i := range shown.Environments {

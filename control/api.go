@@ -48,6 +48,8 @@ type CompanyDetails struct {
 	Fence *Fence `json:"fence,omitempty"`
 	// Unknown says why the region wasn't asked, or didn't answer.
 	Unknown string `json:"unknown,omitempty"`
+	// History is where the company lived, the newest first.
+	History []Stay `json:"history"`
 }
 
 // Fence is a region's own note of a company: it owns it at that epoch, has frozen it,
@@ -158,6 +160,10 @@ type App struct {
 	Listed    bool         `json:"listed,omitempty"`
 	// Sandbox is what the app has in the development sandbox, where there is one.
 	Sandbox *Sandbox `json:"sandbox,omitempty"`
+	// State is how it stands: compliant, at risk or breaking; "" where that isn't known.
+	State string `json:"state,omitempty"`
+	// Owned says that it belongs to whoever has registered it.
+	Owned bool `json:"owned,omitempty"`
 }
 
 // Sandbox is an app's part of the development sandbox: credentials of its own and a
@@ -187,6 +193,9 @@ type SandboxUser struct {
 type AppPage struct {
 	Apps  []App `json:"apps"`
 	Total int   `json:"total"`
+	// Next, where it isn't 0, is the value of "after" for the next part of a search, which has no
+	// total.
+	Next int64 `json:"next,omitempty"`
 }
 
 // SecretRotation asks for a new client secret.
@@ -200,6 +209,25 @@ type NewInstallation struct {
 	// PermittedProjects limits a developer-managed service account to these projects;
 	// nil permits all.
 	PermittedProjects *[]int64 `json:"permitted_projects,omitempty"`
+}
+
+// RedirectURIs are where an app's users are sent back to.
+type RedirectURIs struct {
+	RedirectURIs []string `json:"redirect_uris"`
+}
+
+// InstalledIn is a company in which an app is installed.
+type InstalledIn struct {
+	Company company.ID     `json:"company"`
+	Name    string         `json:"name"`
+	Region  company.Region `json:"region"`
+}
+
+// InstallationPage is a part of the list of companies in which an app is installed.
+type InstallationPage struct {
+	ClientID      string        `json:"client_id"`
+	Installations []InstalledIn `json:"installations"`
+	Total         int           `json:"total"`
 }
 
 // Installation is an app that is connected to a company.

@@ -8,11 +8,13 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
 
 	"mpr/company"
+	"mpr/operator"
 	"mpr/paging"
 	"mpr/problem"
 )
@@ -25,7 +27,7 @@ func (s *Service) createApp(r *http.Request, e *Environment) (int, any, error) {
 	if !slices.Contains([]string{KindWeb, KindInstalled}, in.Kind) {
 		return 0, nil, invalid("kind", "expected web, or installed for a program on desktops or phones that can keep no secret; service accounts are made at service-accounts")
 	}
-	return s.makeApp(r.Context(), e, newIdentityApp{Name: in.Name, Kind: in.Kind, RedirectURIs: in.RedirectURIs}, in.IdempotencyKey, in.Companies)
+	return s.makeApp(r, e, newIdentityApp{Name: in.Name, Kind: in.Kind, RedirectURIs: in.RedirectURIs}, in.IdempotencyKey, in.Companies)
 }
 
 func (s *Service) createServiceAccount(r *http.Request, e *Environment) (int, any, error) {
@@ -46,7 +48,7 @@ func (s *Service) createServiceAccount(r *http.Request, e *Environment) (int, an
 	default:
 		return 0, nil, invalid("kind", "expected developer_managed, or traditional for an account of one company")
 	}
-	return s.makeApp(r.Context(), e, newIdentityApp{Name: in.Name, Kind: in.Kind, Company: in.Company}, in.IdempotencyKey, in.Companies)
+	return s.makeApp(r, e, newIdentityApp{Name: in.Name, Kind: in.Kind, Company: in.Company}, in.IdempotencyKey, in.Companies)
 }
 
 // newIdentityApp is what the login service is asked for.
@@ -66,9 +68,20 @@ func (e *Environment) clientID(key string) string {
 }
 
 // makeApp has the login service make an app and the regions connect it to companies.
-func (s *Service) makeApp(ctx context.Context, e *Environment, in newIdentityApp, key string, companies []company.ID) (int, any, error) {
+func (s *Service) makeApp(r *http.Request, e *Environment, in newIdentityApp, key string, companies []company.ID) (int, any, error) {
+	ctx := r.Context()
+	own, err := s.registers(r, e)
+	if err != nil {
+		return 0, nil, err
+	}
+	if own && (len(companies) > 0 || in.Kind == KindTraditional) {
+		return 0, nil, problem.New(problem.Forbidden, "Only a company's administrators and operators connect apps to it, and make service accounts of one company. Leave the companies out.")
+	}
 	if err := e.reachable(ctx, companies); err != nil {
 		return 0, nil, err
+	}
+	if own && key != "" {
+		key = askedBy(r).by + "\n" + key // nobody finds the app of somebody else by its key
 	}
 	if key != "" {
 		in.ClientID = e.clientID(key)
@@ -76,6 +89,14 @@ func (s *Service) makeApp(ctx context.Context, e *Environment, in newIdentityApp
 	var app App
 	if err := s.identity(ctx, e, http.MethodPost, "/internal/apps?ensure=1", in, &app); err != nil {
 		return 0, nil, err
+	}
+	noted(r).Object, noted(r).After = app.ClientID, in
+	if own {
+		n := askedBy(r).session
+		if err := s.operators.AddOwner(ctx, nil, app.ClientID, operator.User{ID: n.UserID, Login: n.Login, Name: n.Name}, n.Login); err != nil {
+			return 0, nil, half(err, "App %s was made, but isn't yours yet. Ask an operator for it: `mpr app owner add %s %s`.", app.ClientID, app.ClientID, n.Login)
+		}
+		app.Owned = true
 	}
 	app.Listed = true
 	for _, id := range companies {
@@ -157,6 +178,7 @@ func (s *Service) showApp(r *http.Request, e *Environment) (int, any, error) {
 	}
 	one := []App{*app}
 	s.showSandboxes(r.Context(), e, one)
+	s.showStates(r.Context(), e, one)
 	return http.StatusOK, one[0], nil
 }
 
@@ -165,12 +187,89 @@ func (s *Service) listApps(r *http.Request, e *Environment) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
+	if text := r.URL.Query().Get("q"); text != "" {
+		return s.searchApps(r.Context(), e, text, r.URL.Query().Get("after"), p.Size)
+	}
 	out := AppPage{Apps: []App{}}
 	err = s.identity(r.Context(), e, http.MethodGet, "/internal/apps?page="+strconv.Itoa(p.Number)+"&per_page="+strconv.Itoa(p.Size), nil, &out)
 	if err == nil {
 		s.showSandboxes(r.Context(), e, out.Apps)
+		s.showStates(r.Context(), e, out.Apps)
 	}
 	return http.StatusOK, out, err
+}
+
+// searchApps lists apps, by id, in whose name each word of the text begins a word, or whose client id
+// it begins.
+func (s *Service) searchApps(ctx context.Context, e *Environment, text, after string, limit int) (int, any, error) {
+	if after == "" {
+		after = "0"
+	}
+	out := AppPage{Apps: []App{}}
+	err := s.identity(ctx, e, http.MethodGet, "/internal/apps?"+url.Values{"q": {text}, "after": {after}, "limit": {strconv.Itoa(limit)}}.Encode(), nil, &out)
+	if err == nil {
+		s.showSandboxes(ctx, e, out.Apps)
+		s.showStates(ctx, e, out.Apps)
+	}
+	return http.StatusOK, out, err
+}
+
+// setRedirectURIs gives an app other redirect URIs, and its part of the development sandbox as well.
+func (s *Service) setRedirectURIs(r *http.Request, e *Environment) (int, any, error) {
+	var in RedirectURIs
+	if err := readJSON(r, &in); err != nil {
+		return 0, nil, err
+	}
+	app, err := s.app(r, e)
+	if err != nil {
+		return 0, nil, err
+	}
+	noted(r).Before, noted(r).After = RedirectURIs{app.RedirectURIs}, in
+	body := newIdentityApp{Name: app.Name, Kind: app.Kind, RedirectURIs: in.RedirectURIs}
+	if err := s.identity(r.Context(), e, http.MethodPut, "/internal/apps/"+app.ClientID, body, app); err != nil {
+		return 0, nil, err
+	}
+	if e.Sandbox != nil && hasSandbox(app.Kind) {
+		twin := "/internal/apps/" + e.sandboxClient(app)
+		err := s.identity(r.Context(), e.Sandbox, http.MethodGet, twin, nil, &App{})
+		if err == nil {
+			err = s.identity(r.Context(), e.Sandbox, http.MethodPut, twin, body, &App{})
+		}
+		if err != nil && !errors.Is(err, problem.New(problem.NotFound, "")) { // it may have none yet
+			return 0, nil, half(err, "The redirect URIs of %s were changed, but not those of its part of the development sandbox. Repeat it.", app.ClientID)
+		}
+	}
+	return http.StatusOK, app, nil
+}
+
+// listInstallations lists the companies in which an app is installed, by the global index.
+func (s *Service) listInstallations(r *http.Request, e *Environment) (int, any, error) {
+	p, err := paging.Read(r.URL.Query(), maxPerPage)
+	if err != nil {
+		return 0, nil, err
+	}
+	app, err := s.app(r, e)
+	if err != nil {
+		return 0, nil, err
+	}
+	out := InstallationPage{ClientID: app.ClientID, Installations: []InstalledIn{}}
+	var found struct {
+		Companies []struct {
+			ID   company.ID `json:"id"`
+			Name string     `json:"name"`
+		} `json:"companies"`
+		Total int `json:"total"`
+	}
+	path := fmt.Sprintf("/internal/apps/%d/installations?page=%d&per_page=%d", app.ID, p.Number, p.Size)
+	if err := s.identity(r.Context(), e, http.MethodGet, path, nil, &found); err != nil {
+		return 0, nil, err
+	}
+	out.Total = found.Total
+	for _, c := range found.Companies {
+		at, _ := e.Pages.Placement(c.ID)
+		out.Installations = append(out.Installations, InstalledIn{Company: c.ID, Name: c.Name, Region: at.Region})
+	}
+	return http.StatusOK, out, nil
 }
 
 func (s *Service) rotateSecret(r *http.Request, e *Environment) (int, any, error) {
@@ -198,5 +297,6 @@ func (s *Service) listKeys(r *http.Request, e *Environment) (int, any, error) {
 func (s *Service) rotateKey(r *http.Request, e *Environment) (int, any, error) {
 	var out RotatedKey
 	err := s.identity(r.Context(), e, http.MethodPost, "/internal/keys/rotate", nil, &out)
+	noted(r).Object = out.KID
 	return http.StatusOK, out, err
 }

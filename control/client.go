@@ -10,9 +10,11 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 
 	"mpr/company"
 	"mpr/intercom"
+	"mpr/operator"
 	"mpr/problem"
 )
 
@@ -22,15 +24,18 @@ type Client struct {
 	caller *intercom.Caller
 	admin  string
 	base   string
+	// session says that what is shown is the secret of a session.
+	session bool
 }
 
 // NewClient makes a client for the admin API at a base URL, such as
-// http://127.0.0.1:4090.
+// http://127.0.0.1:4090. The token is the admin API's, or the secret of a session.
 func NewClient(admin, token, environment string) *Client {
 	return &Client{
-		caller: intercom.NewCaller(http.DefaultTransport, token),
-		admin:  admin,
-		base:   admin + prefix + "/" + url.PathEscape(environment),
+		caller:  intercom.NewCaller(http.DefaultTransport, token),
+		admin:   admin,
+		base:    admin + prefix + "/" + url.PathEscape(environment),
+		session: strings.HasPrefix(token, operator.SecretPrefix),
 	}
 }
 
@@ -44,6 +49,8 @@ func (c *Client) explain(err error) error {
 	switch {
 	case err == nil || errors.As(err, &p) && p.Code != problem.Unauthorized:
 		return err
+	case p != nil && c.session:
+		return fmt.Errorf("your session at %s has ended: sign in again with `mpr signin`, or give the admin token with --token-file FILE: %w", c.admin, err)
 	case p != nil:
 		return fmt.Errorf("the admin API at %s refuses the token: give the content of its token file: %w", c.admin, err)
 	}
@@ -70,7 +77,7 @@ type CompanyQuery struct {
 	PerPage int
 	// Region is "" for all.
 	Region company.Region
-	// Text stands in the name, in any case.
+	// Text has words, each of which begins a word of the name, in any case.
 	Text string
 }
 
@@ -149,6 +156,12 @@ func (c *Client) CreateServiceAccount(ctx context.Context, in NewServiceAccount)
 // Apps lists a page of apps and service accounts.
 func (c *Client) Apps(ctx context.Context, page, perPage int) (out AppPage, err error) {
 	err = c.do(ctx, http.MethodGet, fmt.Sprintf("/apps?page=%d&per_page=%d", page, perPage), nil, &out)
+	return out, err
+}
+
+// SearchApps lists apps by words of their names, or the beginning of their client ids, behind an id.
+func (c *Client) SearchApps(ctx context.Context, text string, after int64, perPage int) (out AppPage, err error) {
+	err = c.do(ctx, http.MethodGet, "/apps?"+url.Values{"q": {text}, "after": {strconv.FormatInt(after, 10)}, "per_page": {strconv.Itoa(perPage)}}.Encode(), nil, &out)
 	return out, err
 }
 
@@ -232,6 +245,22 @@ func (c *Client) Ledger(ctx context.Context, app string) (out LedgerReport, err 
 		path += "?" + url.Values{"client_id": {app}}.Encode()
 	}
 	err = c.do(ctx, http.MethodGet, path, nil, &out)
+	return out, err
+}
+
+// LedgerPage says how a page of the apps stand, of one state where that isn't "".
+func (c *Client) LedgerPage(ctx context.Context, state string, page, perPage int) (out LedgerReport, err error) {
+	v := url.Values{"page": {strconv.Itoa(page)}, "per_page": {strconv.Itoa(perPage)}}
+	if state != "" {
+		v.Set("state", state)
+	}
+	err = c.do(ctx, http.MethodGet, "/ledger?"+v.Encode(), nil, &out)
+	return out, err
+}
+
+// AppCalls lists the calls that an app has to change.
+func (c *Client) AppCalls(ctx context.Context, app string, page, perPage int) (out LedgerLines, err error) {
+	err = c.do(ctx, http.MethodGet, fmt.Sprintf("/apps/%s/calls?page=%d&per_page=%d", url.PathEscape(app), page, perPage), nil, &out)
 	return out, err
 }
 

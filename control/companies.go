@@ -7,6 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -18,8 +21,8 @@ import (
 // Limits of the list of companies.
 const (
 	maxPerPage = 1000
-	// maxSearched bounds how many companies one request looks through.
-	maxSearched = 5000
+	// searchesAtOnce bounds how often one request asks for companies of a name.
+	searchesAtOnce = 4
 	// namesAtOnce is how many names are asked for at once: their ids stand in a URL.
 	namesAtOnce = 200
 )
@@ -61,6 +64,7 @@ func (s *Service) createCompany(r *http.Request, e *Environment) (int, any, erro
 	if info.Internal != "" { // a foreign service publishes no changes: there is nothing to wait for
 		s.awaitIndex(r.Context(), e, made.ID, made.Version)
 	}
+	noted(r).Object, noted(r).After = p.Company.String(), describe(p, in.Name)
 	return http.StatusCreated, describe(p, in.Name), nil
 }
 
@@ -145,6 +149,9 @@ func (s *Service) showCompany(r *http.Request, e *Environment) (int, any, error)
 		return 0, nil, err
 	}
 	details := CompanyDetails{Company: describe(p, "")}
+	if details.History, err = s.stays(r.Context(), e, p); err != nil {
+		return 0, nil, err
+	}
 	info, err := e.region(r.Context(), p.Region)
 	if err == nil {
 		err = s.inspect(r.Context(), info, &details)
@@ -196,36 +203,67 @@ func (s *Service) listCompanies(r *http.Request, e *Environment) (int, any, erro
 			return 0, nil, err
 		}
 	}
-	page, err := s.search(r.Context(), e, after, part.Size, region, strings.ToLower(q.Get("q")))
+	text := strings.TrimSpace(q.Get("q"))
+	if text == "" {
+		page, err := s.list(r.Context(), e, after, part.Size, region)
+		return http.StatusOK, page, err
+	}
+	page, err := s.search(r.Context(), e, after, part.Size, region, text)
 	return http.StatusOK, page, err
 }
 
-// search goes through the placements until it has limit companies whose name contains
-// the text, or has seen enough for one request.
-func (s *Service) search(ctx context.Context, e *Environment, after company.ID, limit int, region company.Region, text string) (CompanyPage, error) {
+// list lists placements by id, with their names.
+func (s *Service) list(ctx context.Context, e *Environment, after company.ID, limit int, region company.Region) (CompanyPage, error) {
 	page := CompanyPage{Companies: []Company{}}
-	for seen := 0; seen < maxSearched; {
-		placements := e.Pages.Page(after, namesAtOnce, region)
-		names, err := s.names(ctx, e, placements)
+	placements := e.Pages.Page(after, limit+1, region)
+	if len(placements) > limit {
+		placements = placements[:limit]
+		page.Next = placements[limit-1].Company
+	}
+	for part := range slices.Chunk(placements, namesAtOnce) {
+		names, err := s.names(ctx, e, part)
 		if err != nil {
 			return page, err
 		}
-		for _, p := range placements {
+		for _, p := range part {
+			page.Companies = append(page.Companies, describe(p, names[p.Company]))
+		}
+	}
+	return page, nil
+}
+
+// search lists companies, by id, in whose name each word of the text begins a word. It asks the
+// global index, a few times at the most: a page may be short and not be the last one.
+func (s *Service) search(ctx context.Context, e *Environment, after company.ID, limit int, region company.Region, text string) (CompanyPage, error) {
+	page := CompanyPage{Companies: []Company{}}
+	for range searchesAtOnce {
+		var found struct {
+			Companies []struct {
+				ID   company.ID `json:"id"`
+				Name string     `json:"name"`
+			} `json:"companies"`
+			Next company.ID `json:"next"`
+		}
+		path := "/internal/companies?" + url.Values{"q": {text}, "after": {after.String()}, "limit": {strconv.Itoa(limit)}}.Encode()
+		if err := s.identity(ctx, e, http.MethodGet, path, nil, &found); err != nil {
+			return page, err
+		}
+		for _, one := range found.Companies {
+			p, placed := e.Pages.Placement(one.ID)
+			if !placed || region != "" && p.Region != region {
+				continue
+			}
 			if len(page.Companies) == limit {
 				page.Next = after
 				return page, nil
 			}
-			after = p.Company
-			if name := names[p.Company]; strings.Contains(strings.ToLower(name), text) {
-				page.Companies = append(page.Companies, describe(p, name))
-			}
+			page.Companies, after = append(page.Companies, describe(p, one.Name)), one.ID
 		}
-		if len(placements) < namesAtOnce {
+		if page.Next = found.Next; found.Next == 0 || len(page.Companies) == limit {
 			return page, nil
 		}
-		seen += len(placements)
+		after = found.Next
 	}
-	page.Next = after
 	return page, nil
 }
 

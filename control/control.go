@@ -5,18 +5,18 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"mpr/company"
 	"mpr/intercom"
 	"mpr/limit"
 	"mpr/move"
+	"mpr/operator"
 	"mpr/problem"
 	"mpr/rules"
-	"mpr/store"
 	"mpr/webhook"
 )
 
@@ -45,6 +45,10 @@ type Pages interface {
 	// Page answers up to limit placements with ids above after, of one region, or of
 	// all where the region is "".
 	Page(after company.ID, limit int, region company.Region) []company.Placement
+	// Companies counts the placements in each region.
+	Companies() map[company.Region]int
+	// Placement answers where a company lives, as far as is known here.
+	Placement(company.ID) (company.Placement, bool)
 }
 
 // Environment is what control needs to know of an environment.
@@ -54,6 +58,7 @@ type Environment struct {
 	Placements    Placements
 	Regions       Regions
 	Pages         Pages
+	Signs         Signs
 	// Registry is the directory as a whole; nil where it can't be verified.
 	Registry Registry
 	Policies Policies
@@ -79,6 +84,9 @@ type Environment struct {
 	Sandbox *Environment
 	// Monthly refreshes the monthly sandbox of the environment; nil where it has none.
 	Monthly Refresher
+
+	seen     overviews
+	verified verifications
 }
 
 // Options are what a [Service] needs.
@@ -86,8 +94,13 @@ type Options struct {
 	Environments []*Environment
 	// Secret is the secret that our processes show one another.
 	Secret string
-	// AdminToken is what requests to the admin API must show.
+	// Transport carries calls to our processes; nil for plain HTTP, and https as the system trusts it.
+	Transport http.RoundTripper
+	// AdminToken is what requests to the admin API may show in place of a session; "" where it is
+	// turned off.
 	AdminToken string
+	// SignIn is how operators sign in.
+	SignIn SignIn
 	// Now is the clock, time.Now where it is nil.
 	Now func() time.Time
 	// Backup writes the records of the directory, of all environments; nil where there is none.
@@ -106,17 +119,27 @@ type Service struct {
 	secret       string // of our processes
 	now          func() time.Time
 	internal     *intercom.Caller
+	oauth        *intercom.Caller // shows no secret: what apps may ask
 	moves        *move.Queue
 	wakeMover    func()
 	webhooks     *webhook.Service
 	backup       func(context.Context, io.Writer) (int, error)
 	mux          *http.ServeMux
+	open         *http.ServeMux // for those who haven't signed in
+	operators    *operator.Service
+	signIn       SignIn
+	crossOrigin  *http.CrossOriginProtection
+	registered   registration
+
+	background context.Context // of what goes on when its request is over
+	stop       context.CancelFunc
+	loops      sync.WaitGroup
 }
 
 // New makes the service. It starts nothing.
 func New(_ context.Context, o Options) (*Service, error) {
-	if o.AdminToken == "" || o.Secret == "" {
-		return nil, errors.New("control needs an admin token and the internal secret")
+	if o.SignIn.Operators == nil || o.Secret == "" {
+		return nil, errors.New("control needs its operators and the internal secret")
 	}
 	if o.Now == nil {
 		o.Now = time.Now
@@ -126,77 +149,45 @@ func New(_ context.Context, o Options) (*Service, error) {
 		token:        o.AdminToken,
 		secret:       o.Secret,
 		now:          o.Now,
-		internal:     intercom.NewCaller(nil, o.Secret),
+		internal:     intercom.NewCaller(o.Transport, o.Secret),
+		oauth:        intercom.NewCaller(o.Transport, ""),
 		moves:        o.Moves,
 		wakeMover:    o.WakeMover,
 		webhooks:     o.Webhooks,
 		backup:       o.Backup,
 		mux:          http.NewServeMux(),
+		open:         http.NewServeMux(),
+		operators:    o.SignIn.Operators,
+		signIn:       o.SignIn,
+		crossOrigin:  http.NewCrossOriginProtection(),
 	}
+	if o.SignIn.URL != "" {
+		if err := s.crossOrigin.AddTrustedOrigin(o.SignIn.URL); err != nil {
+			return nil, fmt.Errorf("control.url: %w", err)
+		}
+	}
+	s.background, s.stop = context.WithCancel(context.Background())
 	s.routes()
+	s.openRoutes()
 	return s, nil
 }
 
-// Close ends idle connections.
-func (s *Service) Close() error { return s.internal.Close() }
+// Close ends what goes on in the background.
+func (s *Service) Close() error {
+	s.stop()
+	s.loops.Wait()
+	return errors.Join(s.internal.Close(), s.oauth.Close())
+}
 
-const prefix = "/admin/v1/environments"
-
+// routes puts the table into the mux. What isn't in the table isn't there.
 func (s *Service) routes() {
-	s.mux.HandleFunc("GET "+prefix, s.listEnvironments)
-	s.mux.HandleFunc("GET "+backupPath, s.backUpDirectory)
-	for pattern, h := range map[string]handler{
-		"POST /companies":                             s.createCompany,
-		"GET /companies":                              s.listCompanies,
-		"GET /companies/{company}":                    s.showCompany,
-		"PUT /companies/{company}/users":              s.addUser,
-		"PUT /companies/{company}/sandbox":            s.setSandbox,
-		"GET /sandboxes/monthly":                      s.showMonthly,
-		"GET /sandboxes/monthly/plan":                 s.planMonthly,
-		"POST /sandboxes/monthly/refresh":             s.refreshMonthly,
-		"GET /regions":                                s.listRegions,
-		"POST /regions":                               s.addRegion,
-		"POST /regions/{region}/drain":                drainRegion(true),
-		"POST /regions/{region}/open":                 drainRegion(false),
-		"POST /users":                                 s.createUser,
-		"POST /apps":                                  s.createApp,
-		"GET /apps":                                   s.listApps,
-		"GET /apps/{app}":                             s.showApp,
-		"POST /apps/{app}/rotate-secret":              s.rotateSecret,
-		"PUT /apps/{app}/installations/{company}":     s.installApp,
-		"PUT /apps/{app}/sandbox":                     s.completeSandbox,
-		"GET /apps/{app}/limits":                      s.showLimits,
-		"PATCH /apps/{app}/limits":                    s.setLimits,
-		"DELETE /apps/{app}/limits":                   s.resetLimits,
-		"POST /service-accounts":                      s.createServiceAccount,
-		"GET /apps/{app}/webhook":                     s.showWebhook,
-		"PUT /apps/{app}/webhook":                     s.setWebhook,
-		"DELETE /apps/{app}/webhook":                  s.removeWebhook,
-		"POST /apps/{app}/webhook/rotate":             s.rotateWebhook,
-		"POST /apps/{app}/webhook/test":               s.testWebhook,
-		"GET /apps/{app}/webhook/deliveries":          s.listDeliveries,
-		"POST /apps/{app}/webhook/deliveries/{event}": s.redeliver,
-		"GET /keys":                                   s.listKeys,
-		"POST /keys/rotate":                           s.rotateKey,
-		"GET /policy":                                 s.showPolicy,
-		"PUT /policy":                                 s.setPolicy,
-		"POST /moves":                                 s.startMove,
-		"GET /moves":                                  s.listMoves,
-		"GET /moves/{move}":                           s.showMove,
-		"GET /moves/{move}/events":                    s.watchMove,
-		"POST /moves/{move}/pause":                    s.steer(s.pause),
-		"POST /moves/{move}/resume":                   s.steer(s.resume),
-		"POST /moves/{move}/abort":                    s.steer(s.abort),
-		"GET /companies/{company}/moves":              s.proveMoves,
-		"GET /ledger":                                 s.showLedger,
-		"GET /ledger/impact":                          s.showImpact,
-	} {
+	for pattern, rt := range s.table() {
 		method, path, _ := strings.Cut(pattern, " ")
-		s.mux.Handle(method+" "+prefix+"/{environment}"+path, s.in(h))
+		if !strings.HasPrefix(path, systemPath) {
+			path = prefix + "/{environment}" + path
+		}
+		s.mux.Handle(method+" "+path, s.guard(pattern, rt))
 	}
-	s.mux.HandleFunc("GET "+prefix+"/{environment}/ledger.csv", s.ledgerCSV)
-	s.mux.HandleFunc("GET "+prefix+"/{environment}/directory/verify", s.verifyDirectory)
-	s.mux.HandleFunc("POST "+prefix+"/{environment}/directory/rebuild", s.rebuildDirectory)
 }
 
 // handler answers a request in an environment: it returns the status and what to
@@ -205,32 +196,29 @@ type handler func(*http.Request, *Environment) (int, any, error)
 
 // in finds the environment of a request and writes what the handler answers.
 func (s *Service) in(h handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return s.system(func(r *http.Request) (int, any, error) {
 		env, err := s.environment(r.PathValue("environment"))
 		if err != nil {
-			problem.Write(w, r, err)
-			return
+			return 0, nil, err
 		}
-		status, v, err := h(r, env)
-		err = store.Explain(err)
-		if r.Method != http.MethodGet {
-			s.log(r, w, err)
-		}
-		if err != nil {
-			problem.Write(w, r, err)
-			return
-		}
-		writeJSON(w, status, v)
+		return h(r, env)
 	})
 }
 
-// log notes who changes what. Paths hold no secrets.
-func (s *Service) log(r *http.Request, w http.ResponseWriter, err error) {
-	attrs := []any{"request_id", w.Header().Get(problem.RequestIDHeader), "method", r.Method, "path", r.URL.Path}
-	if err != nil {
-		attrs = append(attrs, "refused", problem.From(err).Code) // its cause is logged with the answer
-	}
-	slog.InfoContext(r.Context(), "admin request", attrs...)
+// systemHandler answers a request that concerns the system as a whole.
+type systemHandler func(*http.Request) (int, any, error)
+
+// system writes what the handler answers, once the audit log has it.
+func (s *Service) system(h systemHandler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		status, v, err := h(r)
+		if err != nil {
+			s.refuse(w, r, err)
+			return
+		}
+		s.end(r, askedBy(r), operator.Done)
+		writeJSON(w, status, v)
+	})
 }
 
 func (s *Service) environment(name string) (*Environment, error) {
@@ -244,17 +232,20 @@ func (s *Service) environment(name string) (*Environment, error) {
 	return nil, problem.New(problem.NotFound, "There is no environment %q. There are: %s.", name, strings.Join(names, ", "))
 }
 
-// Handler answers the admin API.
+// Handler answers the admin API, and the pages by which operators sign in.
 func (s *Service) Handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "no-store")
-		if !intercom.Shows(r, s.token) {
-			w.Header().Set("WWW-Authenticate", `Bearer realm="mpr admin"`)
-			problem.Write(w, r, problem.New(problem.Unauthorized,
-				`The admin API needs its token. Send "Authorization: Bearer ..." with the content of the control role's token file.`))
+		if _, pattern := s.open.Handler(r); pattern != "" {
+			s.open.ServeHTTP(w, r)
 			return
 		}
 		if h, pattern := s.mux.Handler(r); pattern == "" {
+			// Strangers don't learn what is there and what isn't.
+			if _, err := s.who(w, r); err != nil {
+				problem.Write(w, r, err)
+				return
+			}
 			err := problem.Unrouted(w, r, h)
 			if errors.Is(err, problem.New(problem.NotFound, "")) {
 				err = problem.New(problem.NotFound, "There is nothing at %s. The admin API starts at %s.", r.URL.Path, prefix)

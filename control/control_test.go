@@ -2,6 +2,7 @@ package control
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -12,17 +13,61 @@ import (
 	"time"
 
 	"mpr/move"
+	"mpr/operator"
 	"mpr/problem"
+	"mpr/store"
+	"mpr/test/engine"
 )
 
 const adminToken = "an-admin-token-for-tests"
 
+// identity is a login service with users that tests change.
+type identity map[int64]operator.User
+
+func (i identity) User(_ context.Context, id int64) (operator.User, error) {
+	u, ok := i[id]
+	if !ok {
+		return u, problem.New(problem.NotFound, "There is no user with this id.")
+	}
+	return u, nil
+}
+
+// newOperators keeps operators in a database of the test.
+func newOperators(t *testing.T) *operator.Service {
+	t.Helper()
+	return operatorsOf(t)
+}
+
+func operatorsOf(t testing.TB) *operator.Service {
+	t.Helper()
+	db, err := store.Open(context.Background(), engine.Store(t), operator.Migrations())
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := operator.New(operator.Options{
+		DB: db, Environment: "production", Identity: identity{}, Lifetime: time.Hour, Idle: time.Hour, Kept: 24 * time.Hour, Now: time.Now,
+	})
+	t.Cleanup(func() {
+		if err := errors.Join(o.Close(), db.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	return o
+}
+
 // serve starts an admin API whose environment has nothing behind it.
 func serve(t *testing.T) string {
 	t.Helper()
+	return serveWith(t, newOperators(t), adminToken)
+}
+
+const ownURL = "http://127.0.0.1:4090"
+
+func serveWith(t *testing.T, o *operator.Service, token string) string {
+	t.Helper()
 	s, err := New(t.Context(), Options{
 		Environments: []*Environment{{Name: "production", LoginURL: "http://login.test"}, {Name: "monthly sandbox"}},
-		Secret:       "internal-secret", AdminToken: adminToken, Moves: &move.Queue{Now: time.Now},
+		Secret:       "internal-secret", AdminToken: token, SignIn: SignIn{Operators: o, URL: ownURL, LoginURL: "http://127.0.0.1:4000"}, Moves: &move.Queue{Now: time.Now},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -163,7 +208,7 @@ func TestClientTellsWhoIsToBlame(t *testing.T) {
 }
 
 func TestServiceNeedsItsSecrets(t *testing.T) {
-	for _, o := range []Options{{Secret: "x"}, {AdminToken: "x"}} {
+	for _, o := range []Options{{Secret: "x"}, {AdminToken: "x"}, {SignIn: SignIn{Operators: newOperators(t)}}} {
 		if _, err := New(t.Context(), o); err == nil {
 			t.Errorf("New(%+v) worked", o)
 		}

@@ -1,6 +1,7 @@
 package control_test
 
 import (
+	"errors"
 	"net/http/httptest"
 	"path/filepath"
 	"testing"
@@ -9,7 +10,11 @@ import (
 	"mpr/company"
 	"mpr/control"
 	"mpr/directory"
+	"mpr/move"
+	"mpr/operator"
 	"mpr/problem"
+	"mpr/store"
+	"mpr/test/engine"
 )
 
 const adminToken = "an-admin-token-for-tests"
@@ -46,11 +51,21 @@ func start(t *testing.T) *system {
 			t.Error(err)
 		}
 	})
+	db, err := store.Open(t.Context(), engine.Store(t), operator.Migrations())
+	if err != nil {
+		t.Fatal(err)
+	}
+	operators := operator.New(operator.Options{DB: db, Environment: "production", Lifetime: time.Hour, Idle: time.Hour, Kept: 24 * time.Hour, Now: time.Now})
+	t.Cleanup(func() {
+		if err := errors.Join(operators.Close(), db.Close()); err != nil {
+			t.Error(err)
+		}
+	})
 	service, err := control.New(t.Context(), control.Options{
 		Environments: []*control.Environment{{
 			Name: "production", DefaultRegion: "US01", Placements: d, Regions: d, Pages: replica,
 		}},
-		Secret: "internal-secret", AdminToken: adminToken,
+		Secret: "internal-secret", AdminToken: adminToken, SignIn: control.SignIn{Operators: operators}, Moves: openMoves(t),
 		Now: func() time.Time { return time.Date(2018, 11, 1, 12, 0, 0, 0, time.UTC) },
 	})
 	if err != nil {
@@ -64,6 +79,21 @@ func start(t *testing.T) *system {
 		}
 	})
 	return &system{directory: d, replica: replica, client: control.NewClient(doors.URL, adminToken, "production")}
+}
+
+// openMoves opens an empty queue.
+func openMoves(t *testing.T) *move.Queue {
+	t.Helper()
+	db, err := store.Open(t.Context(), "sqlite:"+filepath.Join(t.TempDir(), "moves.db"), move.Migrations())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return &move.Queue{DB: db, Now: time.Now}
 }
 
 func want(t *testing.T, err error, code problem.Code) {

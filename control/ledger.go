@@ -3,22 +3,30 @@ package control
 import (
 	"context"
 	"encoding/csv"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"mpr/company"
 	"mpr/ledger"
+	"mpr/paging"
 	"mpr/problem"
 	"mpr/rules"
 )
 
 // Ledger says which apps make non-compliant calls.
 type Ledger interface {
-	Report(context.Context, *rules.Policy) (*ledger.Report, error)
+	// Report is of one app, by its client id, or of all where that is "".
+	Report(ctx context.Context, policy *rules.Policy, clientID string) (*ledger.Report, error)
+	// Latest is the report of all apps, which may have been made a while ago.
+	Latest(context.Context, *rules.Policy) (*ledger.Report, error)
+	// Lines lists what an app has to change.
+	Lines(ctx context.Context, clientID string, limit, offset int) ([]ledger.Line, int, error)
 	// Each calls the function for each line, the oldest first.
 	Each(context.Context, ledger.Query, func(ledger.Entry) error) error
 	ImpactOn(ctx context.Context, policy *rules.Policy, date time.Time) ([]ledger.Impact, error)
@@ -28,6 +36,8 @@ type Ledger interface {
 // LedgerReport says how all apps stand, and what each must change.
 type LedgerReport struct {
 	*ledger.Report
+	// Total is how many apps there are, where only a page of them is listed.
+	Total int `json:"total,omitempty"`
 	// Names are the apps' names by their client ids, as far as they are known.
 	Names map[string]string `json:"names"`
 }
@@ -39,54 +49,189 @@ type LedgerImpact struct {
 }
 
 func (s *Service) showLedger(r *http.Request, e *Environment) (int, any, error) {
-	report, err := e.Ledger.Report(r.Context(), e.InForce())
+	q := r.URL.Query()
+	if ref := q.Get("client_id"); ref != "" {
+		return s.showLedgerOf(r.Context(), e, ref)
+	}
+	if q.Has("page") || q.Has("per_page") || q.Has("state") {
+		return s.pageLedger(r.Context(), e, q)
+	}
+	report, err := e.Ledger.Report(r.Context(), e.InForce(), "")
 	if err != nil {
 		return 0, nil, err
 	}
-	out := LedgerReport{Report: report, Names: map[string]string{}}
-	if ref := r.URL.Query().Get("client_id"); ref != "" {
-		if err := s.onlyOf(r.Context(), e, report, ref); err != nil {
-			return 0, nil, err
-		}
+	return s.namedLedger(r.Context(), e, report, 0)
+}
+
+// namedLedger adds the names of apps to a report.
+func (s *Service) namedLedger(ctx context.Context, e *Environment, report *ledger.Report, total int) (int, any, error) {
+	out := LedgerReport{Report: report, Total: total, Names: map[string]string{}}
+	ids := make([]string, len(report.Apps))
+	for i := range report.Apps {
+		ids[i] = report.Apps[i].ClientID
 	}
-	for _, a := range report.Apps {
-		s.name(r.Context(), e, out.Names, a.ClientID)
-	}
+	s.nameAll(ctx, e, out.Names, ids)
 	return http.StatusOK, out, nil
 }
 
-// onlyOf leaves one app in a report, found by its client id or its id. An app that the ledger
-// has never heard of makes no non-compliant calls.
-func (s *Service) onlyOf(ctx context.Context, e *Environment, report *ledger.Report, ref string) error {
-	report.Strangers = []ledger.Stranger{}
+// pageLedger answers a page of the apps of the last report, of one state where that is named.
+func (s *Service) pageLedger(ctx context.Context, e *Environment, q url.Values) (int, any, error) {
+	p, err := paging.Read(q, maxPerPage)
+	if err != nil {
+		return 0, nil, err
+	}
+	state := ledger.State(q.Get("state"))
+	if state != "" && !slices.Contains([]ledger.State{ledger.Compliant, ledger.AtRisk, ledger.Breaking}, state) {
+		return 0, nil, problem.New(problem.BadRequest, "The parameter state must be compliant, at risk or breaking.")
+	}
+	all, err := e.Ledger.Latest(ctx, e.InForce())
+	if err != nil {
+		return 0, nil, err
+	}
+	report := *all
+	report.Apps = []ledger.AppReport{}
+	total := 0
+	for i := range all.Apps {
+		if state != "" && all.Apps[i].State != state {
+			continue
+		}
+		if total++; total > p.Offset() && len(report.Apps) < p.Size {
+			report.Apps = append(report.Apps, all.Apps[i])
+		}
+	}
+	return s.namedLedger(ctx, e, &report, total)
+}
+
+// showLedgerOf answers one app, by its client id or its id. An app that the ledger has never heard
+// of makes no non-compliant calls.
+func (s *Service) showLedgerOf(ctx context.Context, e *Environment, ref string) (int, any, error) {
 	clientID := ref
 	var app App
 	unknown := s.identity(ctx, e, http.MethodGet, "/internal/apps/"+url.PathEscape(ref), nil, &app)
 	if unknown == nil {
 		clientID = app.ClientID
 	}
-	report.Apps = slices.DeleteFunc(report.Apps, func(a ledger.AppReport) bool { return a.ClientID != clientID })
-	switch {
-	case len(report.Apps) > 0: // it needn't exist any more
-	case unknown != nil:
-		return unknown
-	default:
-		report.Apps = append(report.Apps, ledger.AppReport{ClientID: clientID, App: app.ID, State: ledger.Compliant, Kinds: []ledger.KindReport{}, Companies: []company.ID{}})
+	report, err := e.Ledger.Report(ctx, e.InForce(), clientID)
+	if err != nil {
+		return 0, nil, err
 	}
-	return nil
+	out := LedgerReport{Report: report, Names: map[string]string{}}
+	switch {
+	case unknown == nil && len(report.Apps) == 0:
+		report.Apps = append(report.Apps, ledger.AppReport{ClientID: clientID, App: app.ID, State: ledger.Compliant, Kinds: []ledger.KindReport{}, Companies: []company.ID{}})
+	case len(report.Apps) == 0:
+		return 0, nil, unknown
+	}
+	if unknown == nil {
+		out.Names[clientID] = app.Name
+	}
+	return http.StatusOK, out, nil
+}
+
+// showCompliance answers how an app stands.
+func (s *Service) showCompliance(r *http.Request, e *Environment) (int, any, error) {
+	app, err := s.app(r, e)
+	if err != nil {
+		return 0, nil, err
+	}
+	return s.showLedgerOf(r.Context(), e, app.ClientID)
+}
+
+// showRehearsals answers the campaign in force, with no brownouts and rehearsals but those of an app.
+func (s *Service) showRehearsals(r *http.Request, e *Environment) (int, any, error) {
+	app, err := s.app(r, e)
+	if err != nil {
+		return 0, nil, err
+	}
+	record, err := e.campaign(r.Context())
+	if err != nil {
+		return 0, nil, err
+	}
+	c := &record.Campaign
+	c.Rehearsals = slices.DeleteFunc(slices.Clone(c.Rehearsals), func(one rules.Rehearsal) bool { return one.App != app.ClientID })
+	var own []rules.Brownout
+	for _, b := range c.Brownouts {
+		if len(b.Apps) == 0 || slices.Contains(b.Apps, app.ClientID) {
+			b.Apps = nil // whom else it is for is none of theirs
+			own = append(own, b)
+		}
+	}
+	c.Brownouts = own
+	return http.StatusOK, AppCampaign{ClientID: app.ClientID, Campaign: *c, HasLegacyDoor: e.HasLegacyDoor, Now: s.now().UTC()}, nil
+}
+
+// AppCampaign is the campaign as it is for one app.
+type AppCampaign struct {
+	ClientID      string         `json:"client_id"`
+	Campaign      rules.Campaign `json:"campaign"`
+	HasLegacyDoor bool           `json:"has_legacy_door"`
+	Now           time.Time      `json:"now"`
+}
+
+// Compliance answers how an app stands.
+func (c *Client) Compliance(ctx context.Context, app string) (out LedgerReport, err error) {
+	err = c.do(ctx, http.MethodGet, "/apps/"+url.PathEscape(app)+"/compliance", nil, &out)
+	return out, err
+}
+
+// AppCampaign answers the campaign as it is for an app.
+func (c *Client) AppCampaign(ctx context.Context, app string) (out AppCampaign, err error) {
+	err = c.do(ctx, http.MethodGet, "/apps/"+url.PathEscape(app)+"/rehearsal", nil, &out)
+	return out, err
+}
+
+// Installations lists a page of the companies in which an app is installed.
+func (c *Client) Installations(ctx context.Context, app string, page, perPage int) (out InstallationPage, err error) {
+	err = c.do(ctx, http.MethodGet, fmt.Sprintf("/apps/%s/installations?page=%d&per_page=%d", url.PathEscape(app), page, perPage), nil, &out)
+	return out, err
+}
+
+// SetRedirectURIs gives an app other redirect URIs.
+func (c *Client) SetRedirectURIs(ctx context.Context, app string, in RedirectURIs) (out App, err error) {
+	err = c.do(ctx, http.MethodPut, "/apps/"+url.PathEscape(app)+"/redirect-uris", in, &out)
+	return out, err
+}
+
+// LedgerLines are calls that an app has to change.
+type LedgerLines struct {
+	ClientID string        `json:"client_id"`
+	Lines    []ledger.Line `json:"lines"`
+	Total    int           `json:"total"`
+}
+
+// listLines answers what an app has to change, page by page.
+func (s *Service) listLines(r *http.Request, e *Environment) (int, any, error) {
+	p, err := paging.Read(r.URL.Query(), maxPerPage)
+	if err != nil {
+		return 0, nil, err
+	}
+	app, err := s.app(r, e)
+	if err != nil {
+		return 0, nil, err
+	}
+	out := LedgerLines{ClientID: app.ClientID}
+	out.Lines, out.Total, err = e.Ledger.Lines(r.Context(), app.ClientID, p.Size, p.Offset())
+	return http.StatusOK, out, err
 }
 
 // maxNamed bounds the names that are looked up for one answer.
-const maxNamed = 200
+const maxNamed = 1000
 
-// name looks up an app's name. A list without names is better than none.
-func (s *Service) name(ctx context.Context, e *Environment, names map[string]string, clientID string) {
-	if _, known := names[clientID]; known || len(names) >= maxNamed {
-		return
-	}
-	var app App
-	if err := s.identity(ctx, e, http.MethodGet, "/internal/apps/"+url.PathEscape(clientID), nil, &app); err == nil {
-		names[clientID] = app.Name
+// nameAll looks up names of apps. A list without names is better than none.
+func (s *Service) nameAll(ctx context.Context, e *Environment, names map[string]string, clientIDs []string) {
+	for part := range slices.Chunk(clientIDs[:min(len(clientIDs), maxNamed)], namesAtOnce) {
+		part = slices.DeleteFunc(slices.Clone(part), func(id string) bool { return !isName(id) }) // anybody can make up others
+		if len(part) == 0 {
+			continue
+		}
+		var found AppPage
+		if err := s.identity(ctx, e, http.MethodGet, "/internal/apps?client_ids="+url.QueryEscape(strings.Join(part, ",")), nil, &found); err != nil {
+			slog.WarnContext(ctx, "apps stay without their names", "error", err)
+			return
+		}
+		for _, app := range found.Apps {
+			names[app.ClientID] = app.Name
+		}
 	}
 }
 
@@ -97,10 +242,16 @@ func (s *Service) showImpact(r *http.Request, e *Environment) (int, any, error) 
 		return 0, nil, err
 	}
 	out := LedgerImpact{Apps: apps, Names: map[string]string{}}
-	for _, a := range apps {
-		s.name(r.Context(), e, out.Names, a.ClientID)
-	}
+	s.nameImpact(r.Context(), e, out.Names, apps)
 	return http.StatusOK, out, nil
+}
+
+func (s *Service) nameImpact(ctx context.Context, e *Environment, names map[string]string, apps []ledger.Impact) {
+	ids := make([]string, len(apps))
+	for i, a := range apps {
+		ids[i] = a.ClientID
+	}
+	s.nameAll(ctx, e, names, ids)
 }
 
 func impact(ctx context.Context, e *Environment, q url.Values) ([]ledger.Impact, error) {
@@ -139,6 +290,14 @@ func (s *Service) ledgerCSV(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	q := r.URL.Query()
+	if r.PathValue("app") != "" {
+		app, err := s.app(r, e)
+		if err != nil {
+			problem.Write(w, r, err)
+			return
+		}
+		q.Set("client_id", app.ClientID)
+	}
 	days, err := count(q, "days", ledger.TrendDays, maxLedgerDays)
 	if err != nil {
 		problem.Write(w, r, err)

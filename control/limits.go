@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"unicode/utf8"
 
 	"mpr/limit"
 	"mpr/problem"
@@ -55,6 +54,7 @@ func (s *Service) setLimits(r *http.Request, e *Environment) (int, any, error) {
 	if err := readJSON(r, &in); err != nil {
 		return 0, nil, err
 	}
+	in.By = by(r, in.By)
 	wrong := map[string][]string{}
 	for name, n := range map[string]*int64{"hour": in.Hour, "spike": in.Spike} {
 		if n != nil && (*n < 0 || *n > limit.MaxLimit) {
@@ -64,7 +64,7 @@ func (s *Service) setLimits(r *http.Request, e *Environment) (int, any, error) {
 	if in.Hour == nil && in.Spike == nil {
 		wrong["hour"] = []string{"must be set, or spike, or both"}
 	}
-	if strings.TrimSpace(in.By) == "" || !utf8.ValidString(in.By) || len(in.By) > maxPolicyText || strings.ContainsFunc(in.By, func(c rune) bool { return c < ' ' }) {
+	if strings.TrimSpace(in.By) == "" || !isLine(in.By) {
 		wrong["by"] = []string{"must say who changes the limits, on one line of at most 500 bytes"}
 	}
 	if len(wrong) > 0 {
@@ -76,13 +76,20 @@ func (s *Service) setLimits(r *http.Request, e *Environment) (int, any, error) {
 	if err != nil {
 		return 0, nil, err
 	}
+	if noted(r).Before, err = e.Limits.Setting(r.Context(), app.ClientID); err != nil {
+		return 0, nil, err
+	}
 	set, err := e.Limits.Change(r.Context(), app.ClientID, limit.Setting{Hour: in.Hour, Spike: in.Spike, By: in.By, At: s.now().UTC()})
+	noted(r).After = set
 	return http.StatusOK, e.limitsOf(app, set), err
 }
 
 func (s *Service) resetLimits(r *http.Request, e *Environment) (int, any, error) {
 	app, err := s.app(r, e)
 	if err != nil {
+		return 0, nil, err
+	}
+	if noted(r).Before, err = e.Limits.Setting(r.Context(), app.ClientID); err != nil {
 		return 0, nil, err
 	}
 	return http.StatusOK, e.limitsOf(app, limit.Setting{}), e.Limits.Reset(r.Context(), app.ClientID)

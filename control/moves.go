@@ -15,6 +15,7 @@ import (
 	"mpr/company"
 	"mpr/ledger"
 	"mpr/move"
+	"mpr/paging"
 	"mpr/problem"
 )
 
@@ -35,6 +36,8 @@ type (
 	// MoveList lists moves, the newest first.
 	MoveList struct {
 		Moves []*move.Move `json:"moves"`
+		// Total is how many there are, where a page was asked for.
+		Total int `json:"total,omitempty"`
 	}
 	// MovePlan is what a move would do.
 	MovePlan struct {
@@ -140,13 +143,15 @@ func (s *Service) startMove(r *http.Request, e *Environment) (int, any, error) {
 		return 0, nil, err
 	}
 	if in.DryRun {
+		noted(r).Object, noted(r).After = in.Company.String(), map[string]bool{"dry_run": true}
 		plan, err := s.planMove(r.Context(), e, placement, in.Request)
 		return http.StatusOK, plan, err
 	}
-	if err := checkBy(in.By); err != nil {
-		return 0, nil, err
+	if in.By = by(r, in.By); checkBy(in.By) != nil {
+		return 0, nil, checkBy(in.By)
 	}
-	m, err := s.moves.Add(r.Context(), e.Name, placement.Region, in.Request)
+	noted(r).Object, noted(r).After = in.Company.String(), in.Request
+	m, err := s.moves.Add(noted(r).With(r.Context()), e.Name, placement.Region, in.Request)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -245,9 +250,7 @@ func (s *Service) planMove(ctx context.Context, e *Environment, p company.Placem
 	if plan.Breaking, err = e.Ledger.ImpactOfMove(ctx, e.InForce(), p.Company, to); err != nil {
 		return nil, err
 	}
-	for _, a := range plan.Breaking {
-		s.name(ctx, e, plan.Names, a.ClientID)
-	}
+	s.nameImpact(ctx, e, plan.Names, plan.Breaking)
 	return plan, nil
 }
 
@@ -276,8 +279,18 @@ func (s *Service) planRoom(ctx context.Context, e *Environment, info company.Reg
 }
 
 func (s *Service) listMoves(r *http.Request, e *Environment) (int, any, error) {
-	list, err := s.moves.List(r.Context(), e.Name, r.URL.Query().Get("active") == "1", movesListed)
-	return http.StatusOK, MoveList{list}, err
+	q := r.URL.Query()
+	if q.Has("page") || q.Has("per_page") {
+		p, err := paging.Read(q, movesListed)
+		if err != nil {
+			return 0, nil, err
+		}
+		var out MoveList
+		out.Moves, out.Total, err = s.moves.Page(r.Context(), e.Name, p.Size, p.Offset())
+		return http.StatusOK, out, err
+	}
+	list, err := s.moves.List(r.Context(), e.Name, q.Get("active") == "1", movesListed)
+	return http.StatusOK, MoveList{Moves: list}, err
 }
 
 // ofMove finds the move in the path: by its id, or a company's last one.
@@ -321,14 +334,15 @@ func (s *Service) steer(do func(context.Context, *move.Move, Steering) error) ha
 		if err := readJSON(r, &in); err != nil {
 			return 0, nil, err
 		}
-		if err := checkBy(in.By); err != nil {
-			return 0, nil, err
+		if in.By = by(r, in.By); checkBy(in.By) != nil {
+			return 0, nil, checkBy(in.By)
 		}
 		m, err := s.ofMove(r, e)
 		if err != nil {
 			return 0, nil, err
 		}
-		if err := do(r.Context(), m, in); err != nil {
+		noted(r).Object, noted(r).After = m.Company.String(), in
+		if err := do(noted(r).With(r.Context()), m, in); err != nil {
 			return 0, nil, err
 		}
 		s.wakeMover()
@@ -438,6 +452,12 @@ func (c *Client) Moves(ctx context.Context, active bool) (out MoveList, err erro
 		path += "?active=1"
 	}
 	err = c.do(ctx, http.MethodGet, path, nil, &out)
+	return out, err
+}
+
+// MovePage lists a page of all moves.
+func (c *Client) MovePage(ctx context.Context, page, perPage int) (out MoveList, err error) {
+	err = c.do(ctx, http.MethodGet, fmt.Sprintf("/moves?page=%d&per_page=%d", page, perPage), nil, &out)
 	return out, err
 }
 

@@ -30,6 +30,15 @@ type Policy struct {
 	History []directory.PolicyRecord `json:"history,omitempty"`
 	// Now is the time by which the rules decide.
 	Now time.Time `json:"now"`
+	// HasLegacyDoor says whether there is anything that the campaign changes.
+	HasLegacyDoor bool `json:"has_legacy_door"`
+}
+
+// PolicyChange is what the audit log keeps of a campaign before and after a change.
+type PolicyChange struct {
+	Revision uint64          `json:"revision"`
+	Campaign *rules.Campaign `json:"campaign"`
+	Note     string          `json:"note,omitempty"`
 }
 
 // NewPolicy asks for a campaign in place of the one of a revision.
@@ -42,14 +51,11 @@ type NewPolicy struct {
 }
 
 func (s *Service) showPolicy(r *http.Request, e *Environment) (int, any, error) {
-	record, err := e.Policies.Policy(r.Context())
+	record, err := e.campaign(r.Context())
 	if err != nil {
 		return 0, nil, err
 	}
-	if record.Revision == 0 {
-		record.Campaign = e.Campaign
-	}
-	p := Policy{PolicyRecord: record, Now: s.now().UTC()}
+	p := Policy{PolicyRecord: record, Now: s.now().UTC(), HasLegacyDoor: e.HasLegacyDoor}
 	if r.URL.Query().Get("history") == "true" {
 		if p.History, err = e.Policies.PolicyHistory(r.Context()); err != nil {
 			return 0, nil, err
@@ -59,9 +65,6 @@ func (s *Service) showPolicy(r *http.Request, e *Environment) (int, any, error) 
 }
 
 func (s *Service) setPolicy(r *http.Request, e *Environment) (int, any, error) {
-	if !e.HasLegacyDoor {
-		return 0, nil, problem.New(problem.Conflict, "The environment %s has no legacy door: dates, brownouts and rehearsals would change nothing there.", e.Name)
-	}
 	var in struct {
 		NewPolicy
 		Campaign json.RawMessage `json:"campaign"`
@@ -73,16 +76,25 @@ func (s *Service) setPolicy(r *http.Request, e *Environment) (int, any, error) {
 	if err != nil {
 		return 0, nil, invalid("campaign", err.Error())
 	}
-	before, err := e.Policies.Policy(r.Context())
+	in.By, in.NewPolicy.Campaign = by(r, in.By), campaign
+	before, err := e.campaign(r.Context())
 	if err != nil {
 		return 0, nil, err
 	}
-	wrong := campaign.Check()
-	for field, why := range campaign.Past(&before.Campaign, s.now()) {
+	return s.putPolicy(r, e, before, in.NewPolicy)
+}
+
+// putPolicy checks a campaign and puts it in force in place of the one before.
+func (s *Service) putPolicy(r *http.Request, e *Environment, before directory.PolicyRecord, in NewPolicy) (int, any, error) {
+	if !e.HasLegacyDoor {
+		return 0, nil, problem.New(problem.Conflict, "The environment %s has no legacy door: dates, brownouts and rehearsals would change nothing there.", e.Name)
+	}
+	wrong := in.Campaign.Check()
+	for field, why := range in.Campaign.Past(&before.Campaign, s.now()) {
 		wrong[field] = append(wrong[field], why...)
 	}
 	for name, text := range map[string]string{"by": in.By, "note": in.Note} {
-		if !utf8.ValidString(text) || len(text) > maxPolicyText || strings.ContainsFunc(text, func(c rune) bool { return c < ' ' }) {
+		if !isLine(text) {
 			wrong[name] = []string{"must be one line of at most 500 bytes"}
 		}
 	}
@@ -94,13 +106,20 @@ func (s *Service) setPolicy(r *http.Request, e *Environment) (int, any, error) {
 		p.Fields = wrong
 		return 0, nil, p
 	}
+	noted(r).Before = PolicyChange{before.Revision, &before.Campaign, before.Note}
 	record, err := e.Policies.SetPolicy(r.Context(), directory.PolicyRecord{
-		Campaign: *campaign, By: in.By, Note: in.Note, At: s.now().UTC(),
+		Campaign: *in.Campaign, By: in.By, Note: in.Note, At: s.now().UTC(),
 	}, in.Revision)
 	if err != nil {
 		return 0, nil, err
 	}
-	return http.StatusOK, Policy{PolicyRecord: record, Now: s.now().UTC()}, nil
+	noted(r).After = PolicyChange{record.Revision, &record.Campaign, record.Note}
+	return http.StatusOK, Policy{PolicyRecord: record, Now: s.now().UTC(), HasLegacyDoor: e.HasLegacyDoor}, nil
 }
 
 const maxPolicyText = 500
+
+// isLine says whether a text is one line that isn't too long.
+func isLine(text string) bool {
+	return utf8.ValidString(text) && len(text) <= maxPolicyText && !strings.ContainsFunc(text, func(c rune) bool { return c < ' ' })
+}

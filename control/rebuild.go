@@ -61,10 +61,10 @@ type SurveyLine struct {
 	Message string       `json:"message,omitempty"`
 }
 
-// surveyor writes the answer of a survey as it comes.
+// surveyor tells of a survey as it goes on.
 type surveyor struct {
 	survey *survey
-	w      http.ResponseWriter
+	tell   func(SurveyLine) error
 	now    Survey
 	told   time.Time
 	// rebuild is what was asked for; nil where the directory is only verified.
@@ -94,6 +94,7 @@ func (s *Service) rebuildDirectory(w http.ResponseWriter, r *http.Request) {
 		problem.Write(w, r, err)
 		return
 	}
+	noted(r).After = in
 	s.surveyDirectory(w, r, &in)
 }
 
@@ -110,18 +111,11 @@ func (s *Service) surveyDirectory(w http.ResponseWriter, r *http.Request, rebuil
 		err = problem.New(problem.Conflict, "The directory of %s has %d placements. Where some are missing, or a rebuild was cut off, repeat it with --force: it makes what is missing, raises what is behind the regions, and changes nothing else.",
 			e.Name, v.census.Len())
 	}
-	if rebuild != nil {
-		s.log(r, w, err)
-	}
 	if err != nil {
 		problem.Write(w, r, store.Explain(err))
 		return
 	}
-	y := &surveyor{survey: v, w: w, rebuild: rebuild, now: Survey{Differences: map[string]int{}, Placed: v.census.Len(), DryRun: rebuild != nil && rebuild.DryRun}}
-	for code := range v.foreign {
-		y.now.Unasked = append(y.now.Unasked, code)
-	}
-	slices.Sort(y.now.Unasked)
+	y := newSurveyor(v, rebuild, lineWriter{w}.write)
 	w.Header().Set("Content-Type", "application/jsonl; charset=utf-8")
 	err = y.run(r.Context())
 	if err == nil {
@@ -135,6 +129,15 @@ func (s *Service) surveyDirectory(w http.ResponseWriter, r *http.Request, rebuil
 	if y.write(SurveyLine{Code: p.Code, Message: p.Message}) != nil {
 		panic(http.ErrAbortHandler) // nobody is there any longer
 	}
+}
+
+func newSurveyor(v *survey, rebuild *NewRebuild, tell func(SurveyLine) error) *surveyor {
+	y := &surveyor{survey: v, tell: tell, rebuild: rebuild, now: Survey{Differences: map[string]int{}, Placed: v.census.Len(), DryRun: rebuild != nil && rebuild.DryRun}}
+	for code := range v.foreign {
+		y.now.Unasked = append(y.now.Unasked, code)
+	}
+	slices.Sort(y.now.Unasked)
+	return y
 }
 
 func (y *surveyor) run(ctx context.Context) error {
@@ -278,11 +281,18 @@ func (y *surveyor) write(line SurveyLine) error {
 	if line.Progress != nil {
 		y.told = time.Now()
 	}
-	control := http.NewResponseController(y.w)
+	return y.tell(line)
+}
+
+// lineWriter writes an answer line by line.
+type lineWriter struct{ w http.ResponseWriter }
+
+func (l lineWriter) write(line SurveyLine) error {
+	control := http.NewResponseController(l.w)
 	if err := control.SetWriteDeadline(time.Now().Add(lineStall)); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return err
 	}
-	enc := json.NewEncoder(y.w)
+	enc := json.NewEncoder(l.w)
 	enc.SetEscapeHTML(false)
 	if err := enc.Encode(line); err != nil {
 		return err
@@ -299,7 +309,6 @@ func (s *Service) backUpDirectory(w http.ResponseWriter, r *http.Request) {
 		problem.Write(w, r, problem.New(problem.NotFound, "There is no directory here."))
 		return
 	}
-	s.log(r, w, nil)
 	w.Header().Set("Content-Type", "application/jsonl; charset=utf-8")
 	control := http.NewResponseController(w)
 	begun := false

@@ -90,5 +90,6 @@ func (s *Service) setSandbox(r *http.Request, e *Environment) (int, any, error) 
 	if err := s.atCompany(r.Context(), e, id, http.MethodPut, "/monthly_sandbox", map[string]bool{"enabled": in.Enabled}, nil); err != nil {
 		return 0, nil, err
 	}
+	noted(r).After = in
 	return http.StatusOK, in, nil
 }

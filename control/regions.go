@@ -33,13 +33,16 @@ func (s *Service) addRegion(r *http.Request, e *Environment) (int, any, error) {
 		return 0, nil, err
 	}
 	status := http.StatusCreated
-	if slices.ContainsFunc(all, func(other company.RegionInfo) bool { return other.Code == in.Code }) {
+	noted(r).Object = string(in.Code)
+	if i := slices.IndexFunc(all, func(other company.RegionInfo) bool { return other.Code == in.Code }); i >= 0 {
 		status = http.StatusOK // new addresses of a region that is there
+		noted(r).Before = all[i]
 	}
 	info := company.RegionInfo{Code: in.Code, Number: in.Number, Upstreams: in.Upstreams, HealthPath: in.HealthPath, Internal: in.Internal}
 	if err := e.Regions.PutRegion(r.Context(), info); err != nil {
 		return 0, nil, err
 	}
+	noted(r).After = info
 	return status, info, nil
 }
 

@@ -44,6 +44,7 @@ func (s *Service) createUser(r *http.Request, e *Environment) (int, any, error) 
 	if err := s.identity(r.Context(), e, http.MethodPost, "/internal/users", body, &user); err != nil {
 		return 0, nil, err
 	}
+	noted(r).Object = user.Login
 	user.Listed = true
 	for _, id := range in.Companies {
 		listed, err := s.join(r.Context(), e, id, &user)
@@ -80,6 +81,7 @@ func (s *Service) addUser(r *http.Request, e *Environment) (int, any, error) {
 		return 0, nil, err
 	}
 	user.Companies = []company.ID{id}
+	noted(r).Object = user.Login
 	return http.StatusOK, user, nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"time"
 
+	"mpr/operator"
 	"mpr/problem"
 	"mpr/webhook"
 )
@@ -22,8 +23,8 @@ type (
 	Webhook struct {
 		ClientID string `json:"client_id"`
 		URL      string `json:"url,omitempty"`
-		// Secret is derived, and so it can be told whenever an operator asks; "" where the webhook
-		// was removed.
+		// Secret is derived, and so it can be told whenever an operator asks; "" for viewers, and
+		// where the webhook was removed.
 		Secret string `json:"secret,omitempty"`
 		// PreviousUntil is until when the secret before signs as well.
 		PreviousUntil time.Time `json:"previous_until,omitzero"`
@@ -64,6 +65,9 @@ func (s *Service) askWebhook(r *http.Request, e *Environment, method, verb strin
 	if hook.PreviousUntil.After(s.now()) {
 		out.PreviousUntil = hook.PreviousUntil
 	}
+	if a := askedBy(r); !a.owner && !a.role.Covers(operator.Operator) {
+		return http.StatusOK, out, nil
+	}
 	out.Secret, err = webhook.SecretOf(s.secret, e.Name, hook.ClientID, hook.Generation)
 	return http.StatusOK, out, err
 }
@@ -80,6 +84,7 @@ func (s *Service) setWebhook(r *http.Request, e *Environment) (int, any, error) 
 		}
 		return 0, nil, invalid("url", why)
 	}
+	noted(r).After = in
 	return s.askWebhook(r, e, http.MethodPut, "", in)
 }
 

@@ -69,28 +69,11 @@ func backupBucket(ctx context.Context, js jetstream.JetStream, bucket string, ou
 	if err != nil {
 		return 0, err
 	}
-	w, err := kv.WatchAll(ctx, jetstream.IgnoreDeletes(), jetstream.IncludeHistory())
-	if err != nil {
-		return 0, err
-	}
-	defer stop(w)
-	for {
-		select {
-		case <-ctx.Done():
-			return n, context.Cause(ctx)
-		case entry, ok := <-w.Updates():
-			if !ok {
-				return n, nats.ErrConnectionClosed
-			}
-			if entry == nil { // that was all
-				return n, nil
-			}
-			if err := out.Encode(backupLine{bucket, entry.Key(), entry.Value()}); err != nil {
-				return n, err
-			}
-			n++
-		}
-	}
+	err = each(ctx, kv, func(entry jetstream.KeyValueEntry) error {
+		n++
+		return out.Encode(backupLine{bucket, entry.Key(), entry.Value()})
+	}, jetstream.IgnoreDeletes(), jetstream.IncludeHistory())
+	return n, err
 }
 
 // Restore writes the records of a backup into buckets that have none, and answers how many.

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"mpr/company"
@@ -21,29 +20,12 @@ type Census struct {
 
 // Census reads all placements.
 func (d *Directory) Census(ctx context.Context) (*Census, error) {
-	w, err := d.placements.WatchAll(ctx, jetstream.IgnoreDeletes())
-	if err != nil {
-		return nil, Unavailable(err)
-	}
-	defer stop(w)
 	c := &Census{packed: newTable(0)}
-	for {
-		select {
-		case <-ctx.Done():
-			return nil, Unavailable(context.Cause(ctx))
-		case entry, ok := <-w.Updates():
-			if !ok {
-				return nil, Unavailable(nats.ErrConnectionClosed)
-			}
-			if entry == nil { // that was all
-				slices.Sort(c.ids)
-				return c, nil
-			}
-			if err := c.add(entry); err != nil {
-				return nil, err
-			}
-		}
+	if err := each(ctx, d.placements, c.add, jetstream.IgnoreDeletes()); err != nil {
+		return nil, err
 	}
+	slices.Sort(c.ids)
+	return c, nil
 }
 
 func (c *Census) add(entry jetstream.KeyValueEntry) error {

@@ -26,6 +26,8 @@ type Servers struct {
 	// CA is a file with the certificates that those of the servers are signed by, Certificate
 	// and Key are our own.
 	CA, Certificate, Key string
+	// Dialer makes connections in another way, which are secure already; nil for the usual one.
+	Dialer nats.CustomDialer
 }
 
 // Connect is [Servers.Connect] to servers that take the secret.
@@ -73,6 +75,9 @@ func (s Servers) options() ([]nats.Option, error) {
 		options = append(options, nats.UserInfoHandler(s.userInfo))
 	case s.Secret != "":
 		options = append(options, nats.Token(s.Secret))
+	}
+	if s.Dialer != nil { // it is to know the names that certificates are for
+		options = append(options, nats.SetCustomDialer(s.Dialer), nats.SkipHostLookup())
 	}
 	if s.CA != "" {
 		options = append(options, nats.RootCAs(s.CA))

@@ -193,6 +193,26 @@ func WriteFile(path string, mode fs.FileMode, write func(io.Writer) error) (err 
 	return syncFolder(filepath.Dir(path))
 }
 
+// ReadCopy reads a copy on disk, JSON, of what an environment has in a bucket. One of another environment
+// is refused: it names its own in "environment".
+func ReadCopy(path, environment string, into any) error {
+	data, err := os.ReadFile(path) //nolint:gosec // the operator names the folder
+	if err != nil {
+		return err
+	}
+	var of struct{ Environment string }
+	if err = json.Unmarshal(data, &of); err == nil {
+		err = json.Unmarshal(data, into)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", errDamaged, err)
+	}
+	if of.Environment != environment {
+		return fmt.Errorf("the file is a copy of environment %q, not of %q", of.Environment, environment)
+	}
+	return nil
+}
+
 // syncFolder makes the new name survive a loss of power. Not every system can do that.
 func syncFolder(path string) error {
 	d, err := os.Open(path)

@@ -96,7 +96,7 @@ func OpenBucket(ctx context.Context, js jetstream.JetStream, cfg jetstream.KeyVa
 		if errors.Is(err, jetstream.ErrBucketNotFound) {
 			kv, err = js.CreateKeyValue(ctx, cfg)
 		}
-		if errors.Is(err, jetstream.ErrBucketExists) && pause(ctx, createRetry) == nil {
+		if errors.Is(err, jetstream.ErrBucketExists) && Pause(ctx, createRetry) == nil {
 			continue
 		}
 		if err == nil {
@@ -175,7 +175,7 @@ func (d *Directory) Create(ctx context.Context, p company.Placement) error {
 		switch {
 		case errors.Is(err, problem.New(problem.NotFound, "")):
 			// A cluster refuses for a record that is still on its way. It may fail yet.
-			if err := pause(ctx, createRetry); err != nil {
+			if err := Pause(ctx, createRetry); err != nil {
 				return Unavailable(err)
 			}
 			continue
@@ -190,8 +190,8 @@ func (d *Directory) Create(ctx context.Context, p company.Placement) error {
 
 const createRetry = 10 * time.Millisecond
 
-// pause waits, unless the context ends before.
-func pause(ctx context.Context, d time.Duration) error {
+// Pause waits, unless the context ends before.
+func Pause(ctx context.Context, d time.Duration) error {
 	wait := time.NewTimer(d)
 	defer wait.Stop()
 	select {

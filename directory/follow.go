@@ -85,7 +85,7 @@ func (f *Follower) start(bucket string, apply func(Entry)) {
 				return
 			}
 			slog.Debug("watch ended", "bucket", bucket, "error", err)
-			_ = pause(ctx, followRetry)
+			_ = Pause(ctx, followRetry)
 		}
 	})
 }
@@ -163,6 +163,31 @@ func (f *Follower) open(ctx context.Context, bucket string) (jetstream.KeyValue,
 	slog.DebugContext(ctx, "the mirror can't be followed yet; following the bucket itself", "bucket", bucket, "error", mirrorErr)
 	s.far = true
 	return s.kv, s, err
+}
+
+// each has visit see what a bucket holds now, until it answers an error, which is answered then.
+func each(ctx context.Context, kv jetstream.KeyValue, visit func(jetstream.KeyValueEntry) error, opts ...jetstream.WatchOpt) error {
+	w, err := kv.WatchAll(ctx, opts...)
+	if err != nil {
+		return Unavailable(err)
+	}
+	defer stop(w)
+	for {
+		select {
+		case <-ctx.Done():
+			return Unavailable(context.Cause(ctx))
+		case entry, ok := <-w.Updates():
+			if !ok {
+				return Unavailable(nats.ErrConnectionClosed)
+			}
+			if entry == nil { // that was all
+				return nil
+			}
+			if err := visit(entry); err != nil {
+				return err
+			}
+		}
+	}
 }
 
 // stopWithin is how long the end of a watch is waited for.

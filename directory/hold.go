@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -181,21 +183,64 @@ func (r *Replica) endHold(id company.ID, move string) {
 	r.held.Store(&held)
 }
 
+// Sign is a gateway's sign of life.
+type Sign struct {
+	// Name tells gateways apart; it is another one after each start.
+	Name string
+	// At is when it came, by the clock of the directory's server.
+	At time.Time
+	// Said is what the gateway tells of itself.
+	Said []byte
+}
+
+// maxSigns bounds what is kept of signs of life, and maxSaid what a gateway may tell.
+const (
+	maxSigns = 1000
+	maxSaid  = 64 << 10
+)
+
+// Signs are the last signs of life of the gateways that are alive, by name.
+func (d *Directory) Signs(ctx context.Context) ([]Sign, error) {
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
+	var all []Sign
+	err := each(ctx, d.gateways, func(entry jetstream.KeyValueEntry) error {
+		if len(all) < maxSigns {
+			all = append(all, Sign{entry.Key(), entry.Created(), entry.Value()})
+		}
+		return nil
+	}, jetstream.IgnoreDeletes())
+	if err != nil {
+		return nil, err
+	}
+	slices.SortFunc(all, func(a, b Sign) int { return strings.Compare(a.Name, b.Name) })
+	return all, nil
+}
+
 // Gate makes the replica that of a gateway: it tells movers that it is there, and that it
-// holds what they ask it to. name is that of the process.
-func (r *Replica) Gate(name string) {
+// holds what they ask it to. name is that of the process; say, which may be nil, answers what it
+// tells of itself with each sign of life, about every second.
+func (r *Replica) Gate(name string, say func() []byte) {
 	r.gateway.Store(&name)
-	r.saving.Go(func() { r.beat(name) })
+	r.saving.Go(func() { r.beat(name, say) })
 }
 
 // beat gives signs of life until the replica is closed.
-func (r *Replica) beat(name string) {
+func (r *Replica) beat(name string, say func() []byte) {
 	beat := time.NewTicker(leaseBeat)
 	defer beat.Stop()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	for {
-		if err := r.signOfLife(ctx, name); err != nil {
+		var said []byte
+		if say != nil {
+			said = say()
+		}
+		if len(said) > maxSaid {
+			slog.Warn("a gateway tells too much of itself", "bytes", len(said))
+			said = nil
+		}
+		if err := r.signOfLife(ctx, name, said); err != nil {
 			slog.Debug("no sign of life", "error", err) // movers won't wait for it
 		}
 		select {
@@ -206,7 +251,7 @@ func (r *Replica) beat(name string) {
 	}
 }
 
-func (r *Replica) signOfLife(ctx context.Context, name string) error {
+func (r *Replica) signOfLife(ctx context.Context, name string, said []byte) error {
 	ctx, cancel := context.WithTimeout(ctx, leaseBeat)
 	defer cancel()
 	js, err := jetstream.New(r.nc)
@@ -214,6 +259,6 @@ func (r *Replica) signOfLife(ctx context.Context, name string) error {
 		return err
 	}
 	// A message to the bucket's subject is a record of it, and opening the bucket is spared.
-	_, err = js.Publish(ctx, "$KV."+BucketName("gateways", r.environment)+"."+name, nil)
+	_, err = js.Publish(ctx, "$KV."+BucketName("gateways", r.environment)+"."+name, said)
 	return err
 }

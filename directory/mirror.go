@@ -50,7 +50,7 @@ func (n *Near) bucketOf(ctx context.Context, name string, origin *jetstream.Stre
 				return nil, fmt.Errorf("make the mirror of %s: %w", name, err)
 			}
 		}
-		if err := pause(ctx, mirrorPause); err != nil {
+		if err := Pause(ctx, mirrorPause); err != nil {
 			return nil, fmt.Errorf("the mirror of %s is behind: %w", name, err)
 		}
 	}

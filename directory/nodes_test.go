@@ -55,7 +55,7 @@ func within(t *testing.T, what string, ok func() bool) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	for !ok() {
-		if pause(ctx, 20*time.Millisecond) != nil {
+		if Pause(ctx, 20*time.Millisecond) != nil {
 			t.Fatalf("waited in vain: %s", what)
 		}
 	}
@@ -114,7 +114,7 @@ func (m *movers) until(ctx context.Context, id company.ID, epoch company.Epoch, 
 			m.problems = append(m.problems, err)
 		}
 		m.mu.Unlock()
-		if err == nil || pause(ctx, 10*time.Millisecond) != nil {
+		if err == nil || Pause(ctx, 10*time.Millisecond) != nil {
 			return
 		}
 	}

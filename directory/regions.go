@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"mpr/company"
@@ -66,7 +65,7 @@ func (d *Directory) changeRegion(ctx context.Context, change func([]company.Regi
 		if !wrongSequence(err) {
 			return Unavailable(err)
 		}
-		if err := pause(ctx, createRetry); err != nil { // what was read may lag behind for a moment
+		if err := Pause(ctx, createRetry); err != nil { // what was read may lag behind for a moment
 			return Unavailable(err)
 		}
 	}
@@ -103,32 +102,21 @@ func (d *Directory) Regions(ctx context.Context) ([]company.RegionInfo, error) {
 
 // readRegions lists the regions by number, and answers the revision of the newest record.
 func (d *Directory) readRegions(ctx context.Context) (list []company.RegionInfo, revision uint64, err error) {
-	w, err := d.regions.WatchAll(ctx)
-	if err != nil {
-		return nil, 0, Unavailable(err)
-	}
-	defer stop(w)
-	for {
-		select {
-		case <-ctx.Done():
-			return nil, 0, Unavailable(ctx.Err())
-		case entry, ok := <-w.Updates():
-			if !ok {
-				return nil, 0, Unavailable(nats.ErrConnectionClosed)
-			}
-			if entry == nil { // that was all
-				slices.SortFunc(list, func(a, b company.RegionInfo) int { return a.Number - b.Number })
-				return list, revision, nil
-			}
-			revision = max(revision, entry.Revision())
-			if entry.Operation() != jetstream.KeyValuePut {
-				continue
-			}
-			var r company.RegionInfo
-			if err := json.Unmarshal(entry.Value(), &r); err != nil {
-				return nil, 0, fmt.Errorf("read region %s: %w", entry.Key(), err)
-			}
-			list = append(list, r)
+	err = each(ctx, d.regions, func(entry jetstream.KeyValueEntry) error {
+		revision = max(revision, entry.Revision())
+		if entry.Operation() != jetstream.KeyValuePut {
+			return nil
 		}
+		var r company.RegionInfo
+		if err := json.Unmarshal(entry.Value(), &r); err != nil {
+			return fmt.Errorf("read region %s: %w", entry.Key(), err)
+		}
+		list = append(list, r)
+		return nil
+	})
+	if err != nil {
+		return nil, 0, err
 	}
+	slices.SortFunc(list, func(a, b company.RegionInfo) int { return a.Number - b.Number })
+	return list, revision, nil
 }

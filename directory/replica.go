@@ -52,11 +52,11 @@ type regionList struct {
 	infos []company.RegionInfo // by index; Upstreams is nil where only the code is known
 }
 
-// saveEvery is how often a replica that has changed is written to its file.
-// A large one, which takes longer to write, is written less often: it takes one in saveShare
-// of the time at the most.
+// saveEvery is how often a replica that has changed is written to its file: what a gateway has heard of
+// before that it knows after a crash, with or without the directory. A large one, which takes longer to
+// write, is written less often: it takes one in saveShare of the time at the most.
 const (
-	saveEvery = 10 * time.Second
+	saveEvery = time.Second
 	saveShare = 20
 )
 
@@ -152,6 +152,23 @@ func (r *Replica) Age() time.Duration {
 		age = max(age, time.Since(w.InSync()))
 	}
 	return age
+}
+
+// Companies counts the placements in each region. It walks the whole replica: it is for people,
+// not for calls.
+func (r *Replica) Companies() map[company.Region]int {
+	var counts [maxRegions]int
+	r.placements.Load().each(func(_ company.ID, v uint64) bool {
+		counts[packedRegion(v)]++
+		return true
+	})
+	of := map[company.Region]int{}
+	for i, code := range r.regions.Load().codes {
+		if counts[i] > 0 {
+			of[code] = counts[i]
+		}
+	}
+	return of
 }
 
 // Page lists up to limit placements with ids above after, by id, of one region, or of all

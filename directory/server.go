@@ -1,6 +1,7 @@
 package directory
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -20,6 +21,8 @@ type ServerOptions struct {
 	Listen string
 	// Secret is what other processes must show.
 	Secret string
+	// TLS is how others are spoken to, from the first byte on; nil for plain TCP.
+	TLS *tls.Config
 }
 
 // Server is an embedded NATS server with JetStream. Every write is synced to disk before
@@ -30,7 +33,11 @@ type Server struct {
 	secret string
 }
 
-const startTimeout = 10 * time.Second
+const (
+	startTimeout = 10 * time.Second
+	// handshakeTimeout bounds a handshake with somebody who connects.
+	handshakeTimeout = 10 * time.Second
+)
 
 // StartServer starts the embedded server. It returns once the server takes connections.
 func StartServer(o ServerOptions) (*Server, error) {
@@ -58,6 +65,7 @@ func StartServer(o ServerOptions) (*Server, error) {
 			return nil, errors.New("start the directory server: it would listen without a secret")
 		}
 		options.Host, options.Authorization = host, o.Secret
+		options.TLSConfig, options.TLSHandshakeFirst, options.TLSTimeout = o.TLS, o.TLS != nil, handshakeTimeout.Seconds()
 	}
 	s, err := natsserver.NewServer(options)
 	if err != nil {

@@ -117,7 +117,7 @@ func (s *Stream) Consume(ctx context.Context, durable string, apply func(context
 			break
 		}
 		slog.Warn("reading a stream; trying again", "stream", s.name, "error", err)
-		_ = pause(ctx, consumeRetry)
+		_ = Pause(ctx, consumeRetry)
 	}
 	return ctx.Err()
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/netip"
 	"sync"
@@ -53,10 +54,14 @@ type Options struct {
 	// IdentityURL is the base URL of the login service's internal listener, which answers
 	// the calls that have no company.
 	IdentityURL string
-	// LoginURL is the base URL of the login door, for authentication requests of clients
+	// LoginURL is the base URL of what answers as the login door, for authentication requests of clients
 	// that know only one host.
 	LoginURL string
-	Limits   Limits
+	// Secure makes connections to processes of ours secure; nil where those are plain HTTP.
+	Secure Secure
+	// Own are regions that are processes of ours, whatever the directory says of them.
+	Own    []company.Region
+	Limits Limits
 	// Now is the clock of the rules.
 	Now func() time.Time
 	// Ledger may be nil: then nothing is counted.
@@ -66,6 +71,10 @@ type Options struct {
 	// Limiter may be nil: then no app has a limit.
 	Limiter Limiter
 }
+
+// Secure makes a connection to an address one to a process of ours with this role. It closes
+// the connection where it fails.
+type Secure func(ctx context.Context, conn net.Conn, address, role string) (net.Conn, error)
 
 // Limits bound what a call may cost.
 type Limits struct {
@@ -144,6 +153,12 @@ func New(o Options) (*Service, error) {
 		clock.Close()
 		return nil, fmt.Errorf("start the gateway: login: %w", err)
 	}
+	if o.Secure != nil {
+		if err := errors.Join(identity.require(o.Secure, loginRole), login.require(o.Secure, loginRole)); err != nil {
+			clock.Close()
+			return nil, err
+		}
+	}
 	s := &Service{
 		policy:     o.Policy,
 		placements: o.Placements,
@@ -153,7 +168,7 @@ func New(o Options) (*Service, error) {
 		ledger:     o.Ledger,
 		doors:      o.Doors,
 		limiter:    o.Limiter,
-		regions:    newPool(o.Limits, clock),
+		regions:    newPool(o.Limits, o.Secure, o.Own, clock),
 		identity:   identity,
 		login:      login,
 		clock:      clock,

@@ -9,7 +9,11 @@ import (
 )
 
 // Ledger counts calls that lack what the seed requires. Counting never waits.
-type Ledger interface{ Count(ledger.Call) }
+type Ledger interface {
+	Count(ledger.Call)
+	// Served counts a call of any kind.
+	Served()
+}
 
 // refusalHeader names the code of a refusal that the ledger counts and only a region can
 // tell: company_mismatch. Clients don't see it.
@@ -26,6 +30,9 @@ var kinds = map[problem.Code]ledger.Kind{
 
 // account tells the ledger of a call that was answered.
 func (c *call) account() {
+	if c.service.ledger != nil && c.refusal != problem.RateLimited {
+		c.service.ledger.Served()
+	}
 	legacy := c.door == rules.DoorLegacy
 	// What was too much says nothing of how an app calls, and comes again.
 	if c.service.ledger == nil || !legacy && c.refusal == "" || c.refusal == problem.RateLimited {

@@ -177,4 +177,6 @@ func TestRateLimitsEndWithTheCall(t *testing.T) {
 // counts is a ledger that keeps what it is told.
 type counts []ledger.Call
 
+func (c *counts) Served() {}
+
 func (c *counts) Count(call ledger.Call) { *c = append(*c, call) }

@@ -42,12 +42,14 @@ var (
 type pool struct {
 	limits Limits
 	clock  *http1.Watch
-	mu     sync.Mutex // for changes
+	secure Secure
+	own    []company.Region // always secure where secure isn't nil
+	mu     sync.Mutex       // for changes
 	groups atomic.Pointer[map[company.Region]*group]
 }
 
-func newPool(limits Limits, clock *http1.Watch) *pool {
-	p := &pool{limits: limits, clock: clock}
+func newPool(limits Limits, secure Secure, own []company.Region, clock *http1.Watch) *pool {
+	p := &pool{limits: limits, clock: clock, secure: secure, own: own}
 	p.groups.Store(&map[company.Region]*group{})
 	return p
 }
@@ -55,6 +57,7 @@ func newPool(limits Limits, clock *http1.Watch) *pool {
 // of returns the upstreams of a region, built anew where they have changed. What is known
 // of those that stay is kept.
 func (p *pool) of(info company.RegionInfo) (*group, error) {
+	info.Ours = info.Ours || p.secure != nil && slices.Contains(p.own, info.Code)
 	if g := (*p.groups.Load())[info.Code]; g != nil && g.serves(&info) {
 		return g, nil
 	}
@@ -66,6 +69,9 @@ func (p *pool) of(info company.RegionInfo) (*group, error) {
 		return before, nil // somebody else was quicker
 	}
 	g, err := newGroup(string(info.Code), info.Upstreams, info.HealthPath, p.limits, p.clock)
+	if err == nil && info.Ours {
+		err = g.require(p.secure, regionRole)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -108,6 +114,8 @@ type group struct {
 	born       time.Time
 	dialer     *net.Dialer
 	patience   time.Duration
+	secure     Secure // where the upstreams are processes of ours that have a certificate for role; or nil
+	role       string
 	// slots bounds the calls in flight, and with it the connections; queue bounds the
 	// calls that wait for one of them.
 	slots, queue chan struct{}
@@ -172,6 +180,9 @@ func (g *group) dial(ctx context.Context, u *upstream) (net.Conn, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, g.patience)
 	defer cancel()
+	if g.secure != nil {
+		return g.secure(ctx, conn, u.address(), g.role)
+	}
 	secure := tls.Client(conn, &tls.Config{ServerName: base(u.host), MinVersion: tls.VersionTLS12})
 	if err := secure.HandshakeContext(ctx); err != nil {
 		_ = conn.Close()
@@ -188,8 +199,37 @@ func base(host string) string {
 	return trimBrackets(host)
 }
 
+// The roles of our processes behind a gateway.
+const (
+	regionRole = "region"
+	loginRole  = "login"
+)
+
+// require has the upstreams be processes of ours with a role. None is spoken to in the clear.
+func (g *group) require(secure Secure, role string) error {
+	if secure == nil {
+		return fmt.Errorf("the upstreams of %s want certificates of our processes: set internal_tls for this gateway", g.name)
+	}
+	for _, u := range g.upstreams {
+		if u.scheme != "https" {
+			return fmt.Errorf("%s is a process of ours on plain HTTP, and this gateway has internal_tls: set it for the control role, and start that again", u.host)
+		}
+	}
+	g.secure, g.role = secure, role
+	g.checks.DialTLSContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := g.dialer.DialContext(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		ctx, cancel := context.WithTimeout(ctx, g.patience)
+		defer cancel()
+		return secure(ctx, conn, address, role)
+	}
+	return nil
+}
+
 func (g *group) serves(info *company.RegionInfo) bool {
-	return g.healthPath == info.HealthPath && slices.Equal(g.urls, info.Upstreams)
+	return (g.secure != nil) == info.Ours && g.healthPath == info.HealthPath && slices.Equal(g.urls, info.Upstreams)
 }
 
 // inherit takes over what a group before knows of the upstreams that both have. The other

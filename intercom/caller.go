@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"time"
 
@@ -31,8 +32,7 @@ type Caller struct {
 // given.
 func NewCaller(transport http.RoundTripper, secret string) *Caller {
 	if transport == nil {
-		// Who takes a body of any size says soon after its end what became of it.
-		transport = &http.Transport{MaxIdleConnsPerHost: 4, IdleConnTimeout: time.Minute, ResponseHeaderTimeout: 2 * time.Minute}
+		transport = NewTransport(nil)
 	}
 	header := http.Header{"Accept": {"application/json"}}
 	if secret != "" {
@@ -47,6 +47,12 @@ func NewCaller(transport http.RoundTripper, secret string) *Caller {
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 	}
+}
+
+// NewTransport makes connections for callers. Where dialTLS isn't nil, it makes those of https.
+func NewTransport(dialTLS func(ctx context.Context, network, address string) (net.Conn, error)) http.RoundTripper {
+	// Who takes a body of any size says soon after its end what became of it.
+	return &http.Transport{MaxIdleConnsPerHost: 4, IdleConnTimeout: time.Minute, ResponseHeaderTimeout: 2 * time.Minute, DialTLSContext: dialTLS}
 }
 
 // With returns a caller that also sends this header.

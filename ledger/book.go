@@ -46,15 +46,18 @@ type Book struct {
 	environment string
 	now         func() time.Time
 
+	ctx    context.Context // of what goes on in the background
 	cancel context.CancelFunc
 	loops  sync.WaitGroup
+
+	latest latest
 }
 
 // OpenBook starts to take what comes through the stream into the database, which has the
 // schema of [Migrations]. Several books, in several processes, may share both.
 func OpenBook(db *store.DB, environment string, stream Stream, now func() time.Time) *Book {
 	ctx, cancel := context.WithCancel(context.Background())
-	b := &Book{db: db, environment: environment, now: now, cancel: cancel}
+	b := &Book{db: db, environment: environment, now: now, ctx: ctx, cancel: cancel}
 	b.loops.Go(func() {
 		if err := stream.Consume(ctx, consumer, b.apply); err != nil && ctx.Err() == nil {
 			slog.Error("the ledger no longer reads its stream", "environment", environment, "error", err)
@@ -106,6 +109,13 @@ func (b *Book) applyOne(ctx context.Context, tx *sql.Tx, one batch) error {
 	if _, err := tx.ExecContext(ctx, `DELETE FROM ledger_applied WHERE boot = $1 AND seq < $2`, one.Boot, one.Seq-2*directory.MaxInFlight); err != nil {
 		return fmt.Errorf("forget old batches: %w", err)
 	}
+	if one.Calls > 0 {
+		_, err := tx.ExecContext(ctx, `INSERT INTO ledger_calls (environment, day, calls) VALUES ($1, $2, $3)
+			ON CONFLICT (environment, day) DO UPDATE SET calls = ledger_calls.calls + excluded.calls`, b.environment, int64(one.Day), one.Calls)
+		if err != nil {
+			return fmt.Errorf("count calls: %w", err)
+		}
+	}
 	add, err := tx.PrepareContext(ctx, `INSERT INTO ledger
 		(environment, day, kind, app, client_id, company_id, method, route, status, refused, also, host, agent, count)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
@@ -143,7 +153,8 @@ func (b *Book) prune(ctx context.Context) {
 		err := b.db.Write(ctx, func(tx *sql.Tx) error {
 			_, err1 := tx.ExecContext(ctx, `DELETE FROM ledger WHERE environment = $1 AND day < $2`, b.environment, int64(today)-kept)
 			_, err2 := tx.ExecContext(ctx, `DELETE FROM ledger_applied WHERE day < $1`, int64(today)-bootsKept)
-			return errors.Join(err1, err2)
+			_, err3 := tx.ExecContext(ctx, `DELETE FROM ledger_calls WHERE environment = $1 AND day < $2`, b.environment, int64(today)-kept)
+			return errors.Join(err1, err2, err3)
 		})
 		if err != nil && ctx.Err() == nil {
 			slog.Warn("old counts of the ledger stay for now", "error", err)

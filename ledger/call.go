@@ -106,4 +106,7 @@ type batch struct {
 	Boot string    `json:"boot"`
 	Seq  int64     `json:"seq"`
 	Rows []counted `json:"rows"`
+	// Calls are all calls since the batch before, compliant or not, and Day is theirs.
+	Calls int64 `json:"calls,omitempty"`
+	Day   day   `json:"day,omitempty"`
 }

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"mpr/directory"
@@ -37,6 +38,9 @@ const (
 	maxBatch = 2_000
 	// maxText bounds what clients say of themselves.
 	maxText = 80
+	// callsEvery is how often the number of all calls is shipped where there is nothing else to
+	// ship: a batch is written to disk in two places.
+	callsEvery = 10 * time.Second
 )
 
 // Counter counts calls in memory and ships the counts. It is safe for concurrent use.
@@ -46,6 +50,9 @@ type Counter struct {
 	boot string
 
 	maxRows, maxStrangers int
+
+	// calls are all calls since the last batch.
+	calls atomic.Int64
 
 	mu sync.Mutex
 	// rows are those of the day, shipped or not, and dirty those that have counts to be
@@ -60,6 +67,7 @@ type Counter struct {
 	// Only the shipping goroutine touches these. pending is the one batch that isn't known
 	// to be stored: it is sent again as it is until it is, so that it can't be applied twice.
 	seq     int64
+	taken   time.Time // when the last batch was made
 	pending *directory.Message
 	// file keeps what can't be shipped; left are batches that an earlier process has left there.
 	file string
@@ -103,7 +111,10 @@ func (c *Counter) begin(d day) {
 	c.today, c.strangers, c.rows, c.routes = d, 0, map[row]*tally{}, map[string]string{}
 }
 
-// Count counts a call. It never waits for anything but other calls that are counted.
+// Served counts a call of any kind, of which the non-compliant ones are a share. It takes no lock.
+func (c *Counter) Served() { c.calls.Add(1) }
+
+// Count counts a non-compliant call. It never waits for anything but other calls that are counted.
 func (c *Counter) Count(call Call) {
 	r := row{
 		Day: dayOf(c.now()), Kind: call.Kind, App: call.App, ClientID: call.ClientID, Company: call.Company,
@@ -202,7 +213,7 @@ func (c *Counter) run() {
 		case <-tick.C:
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), shipWithin)
-		err := c.ship(ctx)
+		err := c.ship(ctx, false)
 		cancel()
 		if err != nil && !told {
 			slog.Warn("the ledger's counts can't be shipped; they are kept until they can", "error", err)
@@ -250,33 +261,38 @@ func (c *Counter) keep(away bool) error {
 		rows[i] = counted{t.row, t.n}
 	}
 	c.mu.Unlock()
-	seq := c.seq
-	for some := range slices.Chunk(rows, maxBatch) {
-		seq++
-		m, err := c.message(seq, some)
+	calls := c.calls.Load() // they go with the first batch, as take has it
+	for seq := c.seq + 1; len(rows) > 0 || calls > 0; seq++ {
+		some := rows[:min(len(rows), maxBatch)]
+		m, err := c.message(seq, some, calls)
 		if err != nil {
 			return err
 		}
-		all = append(all, m)
+		all, rows, calls = append(all, m), rows[len(some):], 0
 	}
 	return directory.WriteFile(c.file, 0o600, func(w io.Writer) error { return json.NewEncoder(w).Encode(all) })
 }
 
 // message makes a batch.
-func (c *Counter) message(seq int64, rows []counted) (directory.Message, error) {
-	data, err := json.Marshal(batch{Boot: c.boot, Seq: seq, Rows: rows})
+func (c *Counter) message(seq int64, rows []counted, calls int64) (directory.Message, error) {
+	one := batch{Boot: c.boot, Seq: seq, Rows: rows, Calls: calls}
+	if calls > 0 {
+		one.Day = dayOf(c.now())
+	}
+	data, err := json.Marshal(one)
 	return directory.Message{ID: c.boot + "-" + strconv.FormatInt(seq, 10), Data: data}, err
 }
 
-// ship sends what waits, batch by batch.
-func (c *Counter) ship(ctx context.Context) error {
+// ship sends what waits, batch by batch; calls that nothing is wrong with only now and then, unless
+// all is to be sent.
+func (c *Counter) ship(ctx context.Context, all bool) error {
 	for ; len(c.left) > 0; c.left = c.left[1:] {
 		if err := c.to.Publish(ctx, c.left[0]); err != nil {
 			return err
 		}
 	}
 	for {
-		if c.pending == nil && !c.take() {
+		if c.pending == nil && !c.take(all) {
 			return nil
 		}
 		if err := c.to.Publish(ctx, *c.pending); err != nil {
@@ -287,7 +303,7 @@ func (c *Counter) ship(ctx context.Context) error {
 }
 
 // take makes the next batch the pending one; false if there is nothing to ship.
-func (c *Counter) take() bool {
+func (c *Counter) take(all bool) bool {
 	c.mu.Lock()
 	var rows []counted
 	taken := c.dirty[:min(len(c.dirty), maxBatch)]
@@ -297,10 +313,11 @@ func (c *Counter) take() bool {
 	}
 	c.dirty = slices.Delete(c.dirty, 0, len(taken)) // keeps its room, which a day's rows bound
 	c.mu.Unlock()
-	if len(rows) == 0 {
+	if len(rows) == 0 && (c.calls.Load() == 0 || !all && time.Since(c.taken) < callsEvery) {
 		return false
 	}
-	m, err := c.message(c.seq+1, rows)
+	c.taken = time.Now()
+	m, err := c.message(c.seq+1, rows, c.calls.Swap(0))
 	if err != nil {
 		slog.Error("the ledger's counts are lost", "error", err) // numbers and strings always marshal
 		return false
@@ -314,7 +331,7 @@ func (c *Counter) take() bool {
 func (c *Counter) Close(ctx context.Context) error {
 	c.once.Do(func() { close(c.stop) })
 	c.done.Wait()
-	err := c.ship(ctx)
+	err := c.ship(ctx, true)
 	if kept := c.keep(err != nil); kept != nil || err != nil && c.file == "" {
 		return fmt.Errorf("the ledger's last counts are lost: %w", errors.Join(err, kept))
 	}

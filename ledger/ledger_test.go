@@ -2,15 +2,13 @@ package ledger
 
 import (
 	"context"
-	"crypto/rand"
-	"database/sql"
 	"errors"
 	"fmt"
-	"net/url"
 	"os"
 	"path/filepath"
 	"reflect"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -21,6 +19,7 @@ import (
 	"mpr/directory"
 	"mpr/rules"
 	"mpr/store"
+	"mpr/test/engine"
 )
 
 // clock is a clock that a test moves.
@@ -82,24 +81,10 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
-// openStore opens a database of the test's own: on PostgreSQL where there is one.
+// openStore opens a database of the test's own.
 func openStore(t *testing.T) *store.DB {
 	t.Helper()
-	dsn := "sqlite:" + filepath.Join(t.TempDir(), "control.db")
-	if server := os.Getenv("MPR_TEST_POSTGRES"); server != "" {
-		schema := "ledger_" + strings.ToLower(rand.Text())
-		admin, err := store.Open(t.Context(), server, Migrations())
-		must(t, err)
-		must(t, admin.Write(t.Context(), execute("CREATE SCHEMA "+schema)))
-		must(t, admin.Close())
-		u, err := url.Parse(server)
-		must(t, err)
-		q := u.Query()
-		q.Set("search_path", schema)
-		u.RawQuery = q.Encode()
-		dsn = u.String()
-	}
-	db, err := store.Open(t.Context(), dsn, Migrations())
+	db, err := store.Open(t.Context(), engine.Store(t), Migrations())
 	must(t, err)
 	t.Cleanup(func() { must(t, db.Close()) })
 	return db
@@ -110,11 +95,6 @@ func must(t *testing.T, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-}
-
-// execute runs a statement.
-func execute(statement string) func(*sql.Tx) error {
-	return func(tx *sql.Tx) error { _, err := tx.Exec(statement); return err }
 }
 
 // counter starts a counter whose counts reach the book when flush is called.
@@ -285,7 +265,7 @@ func TestCountsSurviveWhileNobodyTakesThem(t *testing.T) {
 	}
 	tick := func(c *Counter) {
 		t.Helper()
-		must(t, c.keep(c.ship(t.Context()) != nil))
+		must(t, c.keep(c.ship(t.Context(), true) != nil))
 	}
 	w.wire.away.Store(true)
 	first := run(5)
@@ -305,7 +285,7 @@ func TestCountsSurviveWhileNobodyTakesThem(t *testing.T) {
 	if _, err := os.Stat(file); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the file is still there: %v", err)
 	}
-	must(t, run(0).ship(t.Context()))
+	must(t, run(0).ship(t.Context(), true))
 	w.total(11)
 	must(t, os.WriteFile(file, []byte("damaged"), 0o600))
 	c := NewCounter(w.wire, w.clock.now, file)
@@ -364,7 +344,7 @@ func TestReport(t *testing.T) {
 	w.clock.set(today)
 	flush()
 	w.total(21)
-	r, err := w.book.Report(t.Context(), &policy)
+	r, err := w.book.Report(t.Context(), &policy, "")
 	must(t, err)
 	if r.Days[0] != "2019-03-02" || r.Days[TrendDays-1] != "2019-03-15" {
 		t.Errorf("days: %v", r.Days)
@@ -372,11 +352,13 @@ func TestReport(t *testing.T) {
 	want := []AppReport{
 		{
 			ClientID: "broken", App: 3, State: Breaking, Since: "2019-03-12", Calls: 1, Refused: 1, Companies: []company.ID{4711},
-			Kinds: []KindReport{{RefusedForRegion, 1, RefusedForRegion.Change(&policy)}}, Trend: [TrendDays]int64{10: 1},
+			Kinds: []KindReport{{RefusedForRegion, 1, RefusedForRegion.Change(&policy), [TrendDays]int64{10: 1}}}, Trend: [TrendDays]int64{10: 1},
 		},
 		{
 			ClientID: "app", App: 3, State: AtRisk, Since: "2019-03-02", Calls: 6, Companies: []company.ID{4711, 4712},
-			Kinds: []KindReport{{LegacyAPIHost, 6, policy.RequiredChanges()[1]}, {MissingHeader, 4, policy.RequiredChanges()[2]}},
+			Kinds: []KindReport{
+				{LegacyAPIHost, 6, policy.RequiredChanges()[1], [TrendDays]int64{0: 2, TrendDays - 1: 4}}, {MissingHeader, 4, policy.RequiredChanges()[2], [TrendDays]int64{TrendDays - 1: 4}},
+			},
 			Trend: [TrendDays]int64{0: 2, TrendDays - 1: 4},
 		},
 		{ClientID: "was", State: Compliant, Since: "2019-03-01", Kinds: []KindReport{}, Companies: []company.ID{}},
@@ -391,6 +373,49 @@ func TestReport(t *testing.T) {
 		if k.Change(&policy) == "" {
 			t.Errorf("%s: nobody learns what to change", k)
 		}
+	}
+}
+
+// One app's report is that of all, and its lines add up days and companies.
+func TestOneApp(t *testing.T) {
+	w := newWorld(t)
+	c, flush := w.counter()
+	policy := rules.Seed()
+	other := legacyCall
+	other.ClientID = "other"
+	elsewhere := legacyCall
+	elsewhere.Company++
+	refused := legacyCall
+	refused.Kind, refused.Company, refused.Refused, refused.Status, refused.Method = MissingHeader, 0, true, 400, "POST"
+	for _, call := range []Call{legacyCall, elsewhere, refused, other, legacyCall} {
+		c.Count(call)
+		c.Served()
+	}
+	for range 5 {
+		c.Served() // nothing is wrong with these
+	}
+	flush()
+	w.total(5)
+	all, err := w.book.Latest(t.Context(), &policy)
+	must(t, err)
+	one, err := w.book.Report(t.Context(), &policy, "app")
+	must(t, err)
+	i := slices.IndexFunc(all.Apps, func(a AppReport) bool { return a.ClientID == "app" })
+	if len(all.Apps) != 2 || len(one.Apps) != 1 || !reflect.DeepEqual(one.Apps[0], all.Apps[i]) || all.AllCalls != 10 || one.AllCalls != 10 {
+		t.Errorf("of all %+v, %d; alone %+v, %d", all.Apps, all.AllCalls, one.Apps, one.AllCalls)
+	}
+	if again, err := w.book.Latest(t.Context(), &policy); err != nil || again != all && again.AllCalls != 10 {
+		t.Errorf("%+v, %v", again, err)
+	}
+	today := all.Days[TrendDays-1]
+	lines, total, err := w.book.Lines(t.Context(), "app", 10, 0)
+	must(t, err)
+	want := []Line{{Kind: LegacyAPIHost, Method: legacyCall.Method, Route: "/rest/v1.0/projects/{id}", Status: legacyCall.Status, Companies: 2, Calls: 3, Last: today}, {Kind: MissingHeader, Method: "POST", Route: "/rest/v1.0/projects/{id}", Status: 400, Refused: true, Calls: 1, Last: today}}
+	if total != 2 || !reflect.DeepEqual(lines, want) {
+		t.Errorf("%d lines\n got %+v\nwant %+v", total, lines, want)
+	}
+	if lines, total, err = w.book.Lines(t.Context(), "app", 1, 1); err != nil || total != 2 || len(lines) != 1 || lines[0] != want[1] {
+		t.Errorf("the second page: %+v, %d, %v", lines, total, err)
 	}
 }
 
@@ -492,4 +517,32 @@ func BenchmarkCount(b *testing.B) {
 			c.Count(legacyCall)
 		}
 	})
+}
+
+// One app's lines are found by an index, among those of ten thousand apps.
+func TestOneAppIsLookedUp(t *testing.T) {
+	if os.Getenv("MPR_TEST_POSTGRES") != "" {
+		return // its planner goes by how many rows there are
+	}
+	w := newWorld(t)
+	for _, query := range []string{
+		`SELECT kind, COUNT(*) OVER () FROM ledger WHERE environment = 'e' AND client_id = 'a' AND day > 5 GROUP BY kind, method, route, status, refused ORDER BY 2 DESC LIMIT 5 OFFSET 5`,
+		`SELECT client_id, MIN(day) FROM ledger WHERE environment = 'e' AND client_id = 'a' GROUP BY client_id`,
+		`SELECT COALESCE(SUM(calls), 0) FROM ledger_calls WHERE environment = 'e' AND day > 5`,
+	} {
+		rows, err := w.db.Read().QueryContext(t.Context(), "EXPLAIN QUERY PLAN "+query)
+		must(t, err)
+		defer rows.Close()
+		plan := ""
+		for rows.Next() {
+			var id, parent, unused int
+			var detail string
+			must(t, rows.Scan(&id, &parent, &unused, &detail))
+			plan += detail + "\n"
+		}
+		must(t, rows.Err())
+		if !strings.Contains(plan, "SEARCH ledger") || strings.Contains(plan, "SCAN ledger") {
+			t.Errorf("%s\nis done by\n%s", query, plan)
+		}
+	}
 }

@@ -51,6 +51,8 @@ type KindReport struct {
 	Kind   Kind   `json:"kind"`
 	Calls  int64  `json:"calls"`
 	Change string `json:"change"`
+	// Trend holds the calls of each day, the oldest first.
+	Trend [TrendDays]int64 `json:"trend"`
 }
 
 // Stranger is who calls without a valid token.
@@ -67,35 +69,47 @@ type Report struct {
 	Days      [TrendDays]string `json:"days"`
 	Apps      []AppReport       `json:"apps"`
 	Strangers []Stranger        `json:"strangers"`
+	// AllCalls are all calls of these days, compliant or not.
+	AllCalls int64 `json:"all_calls"`
+	// Counted is when the report was made.
+	Counted time.Time `json:"counted"`
 }
 
 // maxListed bounds the companies of an app's report, and the strangers.
 const maxListed = 100
 
-// Report says how apps stand.
-func (b *Book) Report(ctx context.Context, policy *rules.Policy) (*Report, error) {
+// Report says how apps stand: one, by its client id, or all where that is "".
+func (b *Book) Report(ctx context.Context, policy *rules.Policy, clientID string) (*Report, error) {
 	today := dayOf(b.now())
-	r := &Report{Apps: []AppReport{}, Strangers: []Stranger{}}
+	r := &Report{Apps: []AppReport{}, Strangers: []Stranger{}, Counted: time.Now().UTC()}
 	for i := range r.Days {
 		r.Days[i] = (today - day(TrendDays-1-i)).String()
 	}
-	since, err := b.since(ctx)
+	since, err := b.since(ctx, clientID)
 	if err != nil {
 		return nil, err
 	}
+	err = b.db.Read().QueryRowContext(ctx, `SELECT COALESCE(SUM(calls), 0) FROM ledger_calls WHERE environment = $1 AND day > $2`, b.environment, int64(today)-TrendDays).Scan(&r.AllCalls)
+	if err != nil {
+		return nil, fmt.Errorf("read the ledger: %w", err)
+	}
 	apps := map[string]*AppReport{}
 	strangers := map[Stranger]int64{}
-	err = b.Each(ctx, Query{Days: TrendDays}, func(e Entry) error {
+	err = b.Each(ctx, Query{ClientID: clientID, Days: TrendDays}, func(e Entry) error {
 		if e.ClientID == "" {
 			strangers[Stranger{Host: e.Host, UserAgent: e.UserAgent, Kind: e.Kind}] += e.Count
 			return nil
+		}
+		at := slices.Index(r.Days[:], e.Date)
+		if at < 0 {
+			return nil // of a day to come: a gateway's clock is ahead
 		}
 		a := apps[e.ClientID]
 		if a == nil {
 			a = &AppReport{ClientID: e.ClientID, State: AtRisk, Since: since[e.ClientID]}
 			apps[e.ClientID] = a
 		}
-		a.add(e, slices.Index(r.Days[:], e.Date), policy)
+		a.add(e, at, policy)
 		return nil
 	})
 	if err != nil {
@@ -142,6 +156,7 @@ func (a *AppReport) add(e Entry, at int, policy *rules.Policy) {
 		a.Kinds = append(a.Kinds, KindReport{Kind: e.Kind, Change: e.Kind.Change(policy)})
 	}
 	a.Kinds[i].Calls += e.Count
+	a.Kinds[i].Trend[at] += e.Count
 	if a.Companies == nil {
 		a.Companies = []company.ID{}
 	}
@@ -150,9 +165,13 @@ func (a *AppReport) add(e Entry, at int, policy *rules.Policy) {
 	}
 }
 
-// since is the first day of each app in the ledger.
-func (b *Book) since(ctx context.Context) (map[string]string, error) {
-	rows, err := b.db.Read().QueryContext(ctx, `SELECT client_id, MIN(day) FROM ledger WHERE environment = $1 AND client_id <> '' GROUP BY client_id`, b.environment)
+// since is the first day of an app in the ledger, or of all.
+func (b *Book) since(ctx context.Context, clientID string) (map[string]string, error) {
+	which, args := `client_id <> ''`, []any{b.environment}
+	if clientID != "" {
+		which, args = `client_id = $2`, append(args, clientID)
+	}
+	rows, err := b.db.Read().QueryContext(ctx, `SELECT client_id, MIN(day) FROM ledger WHERE environment = $1 AND `+which+` GROUP BY client_id`, args...)
 	if err != nil {
 		return nil, fmt.Errorf("read the ledger: %w", err)
 	}
@@ -167,6 +186,53 @@ func (b *Book) since(ctx context.Context) (map[string]string, error) {
 		since[id] = first.String()
 	}
 	return since, rows.Err()
+}
+
+// Line is what an app calls, added up over days and companies.
+type Line struct {
+	Kind      Kind   `json:"kind"`
+	Method    string `json:"method"`
+	Route     string `json:"route"`
+	Status    int    `json:"status"`
+	Refused   bool   `json:"refused"`
+	Companies int    `json:"companies"`
+	Calls     int64  `json:"calls"`
+	// Last is the last day on which there was such a call.
+	Last string `json:"last"`
+}
+
+// Lines lists the calls that an app makes and has to change, those that it makes most first, of
+// the days of the trend; and how many lines there are.
+func (b *Book) Lines(ctx context.Context, clientID string, limit, offset int) (list []Line, total int, err error) {
+	const of = ` FROM ledger WHERE environment = $1 AND client_id = $2 AND day > $3 GROUP BY kind, method, route, status, refused`
+	args := []any{b.environment, clientID, int64(dayOf(b.now())) - TrendDays}
+	rows, err := b.db.Read().QueryContext(ctx, `SELECT kind, method, route, status, refused, COUNT(DISTINCT NULLIF(company_id, 0)), SUM(count), MAX(day), COUNT(*) OVER ()`+of+
+		` ORDER BY 7 DESC, kind, method, route, status, refused LIMIT $4 OFFSET $5`, append(slices.Clone(args), limit, offset)...)
+	if err != nil {
+		return nil, 0, fmt.Errorf("read the ledger: %w", err)
+	}
+	defer rows.Close()
+	list = []Line{}
+	for rows.Next() {
+		var l Line
+		var refused int64
+		var last day
+		if err := rows.Scan(&l.Kind, &l.Method, &l.Route, &l.Status, &refused, &l.Companies, &l.Calls, &last, &total); err != nil {
+			return nil, 0, fmt.Errorf("read the ledger: %w", err)
+		}
+		l.Refused, l.Last = refused != 0, last.String()
+		list = append(list, l)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, 0, fmt.Errorf("read the ledger: %w", err)
+	}
+	if len(list) == 0 && offset > 0 { // behind the end nothing tells of the total
+		err = b.db.Read().QueryRowContext(ctx, `SELECT COUNT(*) FROM (SELECT 1`+of+`) AS counted`, args...).Scan(&total)
+	}
+	if err != nil {
+		return nil, 0, fmt.Errorf("read the ledger: %w", err)
+	}
+	return list, total, nil
 }
 
 // Impact is an app that would lose companies.

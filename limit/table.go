@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"maps"
-	"os"
 	"sync"
 	"sync/atomic"
 
@@ -127,16 +126,9 @@ func (t *Table) save() error {
 }
 
 func (t *Table) load() error {
-	data, err := os.ReadFile(t.file)
-	if err != nil {
-		return err
-	}
 	var c tableFile
-	if err := json.Unmarshal(data, &c); err != nil {
-		return fmt.Errorf("the file is damaged: %w", err)
-	}
-	if c.Environment != t.environment {
-		return fmt.Errorf("the file is a copy of environment %q, not of %q", c.Environment, t.environment)
+	if err := directory.ReadCopy(t.file, t.environment, &c); err != nil {
+		return err
 	}
 	for client, s := range c.Apps {
 		if !s.valid() {

@@ -174,7 +174,10 @@ func (s *Service) createApp(ctx context.Context, n newApp) (*app, error) {
 		_, err = tx.ExecContext(ctx, `INSERT INTO apps (id, client_id, name, kind, company_id, redirect_uris, secret_hash, old_secret_hash, old_secret_until, created)
 			VALUES ($1, $2, $3, $4, $5, $6, $7, '', 0, $8)`,
 			a.ID, a.ClientID, a.Name, a.Kind, int64(a.Company), string(uris), a.secretHash, store.Micros(s.Now()))
-		return err
+		if err != nil {
+			return err
+		}
+		return searchedApps.learn(ctx, tx, a.ID)
 	})
 	if store.IsDuplicate(err) {
 		return nil, problem.New(problem.Conflict, "There is an app with the client id %s already.", a.ClientID).Because(err)
@@ -182,6 +185,32 @@ func (s *Service) createApp(ctx context.Context, n newApp) (*app, error) {
 	if err != nil {
 		return nil, fmt.Errorf("create app: %w", err)
 	}
+	return a, nil
+}
+
+// redirectApp gives an app other redirect URIs.
+func (s *Service) redirectApp(ctx context.Context, n newApp) (*app, error) {
+	a, err := s.appByClientID(ctx, n.ClientID)
+	if err != nil {
+		return nil, err
+	}
+	if a == nil || a.Kind != n.Kind {
+		return nil, problem.New(problem.Conflict, "There is another kind of app with the client id %s.", n.ClientID)
+	}
+	if slices.Equal(a.RedirectURIs, n.RedirectURIs) {
+		return a, nil
+	}
+	uris, err := json.Marshal(n.RedirectURIs)
+	if err == nil {
+		err = s.DB.Write(ctx, func(tx *sql.Tx) error {
+			_, err := tx.ExecContext(ctx, `UPDATE apps SET redirect_uris = $2 WHERE id = $1`, a.ID, string(uris))
+			return err
+		})
+	}
+	if err != nil {
+		return nil, fmt.Errorf("change an app: %w", err)
+	}
+	a.RedirectURIs = n.RedirectURIs
 	return a, nil
 }
 

@@ -24,14 +24,18 @@ type identityHead struct {
 // with the hashes of their passwords and secrets. Sessions, grants, codes, refresh tokens
 // and signing keys stay: nothing that was granted in one environment holds in another.
 // The index isn't among them, because it follows the sandbox's own regions.
-var copied = []struct{ name, key string }{{"sequences", "name"}, {"users", "id"}, {"apps", "id"}}
+// Nor are the words by which apps are found, so that the copy says of none that they are there.
+var copied = []struct{ name, key, columns string }{
+	{"sequences", "name", "*"}, {"users", "id", "*"},
+	{"apps", "id", "id, client_id, name, kind, company_id, redirect_uris, secret_hash, old_secret_hash, old_secret_until, created, '' AS searched_name"},
+}
 
 // sendIdentity answers a snapshot of the users and apps.
 func (s *Service) sendIdentity(w http.ResponseWriter, r *http.Request) error {
 	return snapshot.Serve(r.Context(), w, s.DB, func(*sql.Tx) (any, []snapshot.Table, error) {
 		var tables []snapshot.Table
 		for _, t := range copied {
-			tables = append(tables, snapshot.Table{Name: t.name, Query: `SELECT * FROM ` + t.name + ` ORDER BY ` + t.key})
+			tables = append(tables, snapshot.Table{Name: t.name, Query: `SELECT ` + t.columns + ` FROM ` + t.name + ` ORDER BY ` + t.key})
 		}
 		return identityHead{identityFormat, true}, tables, nil
 	})
@@ -53,7 +57,7 @@ func (s *Service) takeIdentity(w http.ResponseWriter, r *http.Request) error {
 	}
 	var inserter snapshot.Inserter
 	err = in.Each(func(table string, batch []snapshot.Row) error {
-		if !slices.ContainsFunc(copied, func(t struct{ name, key string }) bool { return t.name == table }) {
+		if !slices.ContainsFunc(copied, func(t struct{ name, key, columns string }) bool { return t.name == table }) {
 			return snapshot.Broken(fmt.Sprintf("it has rows of %q", table), nil)
 		}
 		return s.DB.Write(r.Context(), func(tx *sql.Tx) error { return inserter.Insert(r.Context(), tx, table, batch, nil) })
@@ -79,6 +83,9 @@ func (s *Service) clearIdentity(ctx context.Context) error {
 			if _, err := tx.ExecContext(ctx, `DELETE FROM `+t.name); err != nil {
 				return fmt.Errorf("clear %s: %w", t.name, err)
 			}
+		}
+		if _, err := tx.ExecContext(ctx, `DELETE FROM search_words WHERE kind = $1`, searchedApps.kind); err != nil {
+			return fmt.Errorf("clear search_words: %w", err)
 		}
 		return nil
 	})

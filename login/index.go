@@ -71,6 +71,9 @@ func applyChange(ctx context.Context, tx *sql.Tx, c directory.Change) error {
 		_, err = tx.ExecContext(ctx, `INSERT INTO index_companies (company_id, name, deleted, version) VALUES ($1, $2, $3, $4)
 			ON CONFLICT (company_id) DO UPDATE SET name = excluded.name, deleted = excluded.deleted, version = excluded.version WHERE index_companies.version < excluded.version`,
 			int64(c.Company), name, flag(c.Deleted), c.Version)
+		if err == nil {
+			err = searchedCompanies.learn(ctx, tx, int64(c.Company))
+		}
 	case directory.ChangeMembership:
 		_, err = tx.ExecContext(ctx, `INSERT INTO index_memberships (user_id, company_id, deleted, version) VALUES ($1, $2, $3, $4)
 			ON CONFLICT (user_id, company_id) DO UPDATE SET deleted = excluded.deleted, version = excluded.version WHERE index_memberships.version < excluded.version`,

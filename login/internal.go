@@ -21,10 +21,13 @@ func (s *Service) internalRoutes(mux *http.ServeMux) {
 	for pattern, h := range map[string]func(http.ResponseWriter, *http.Request) error{
 		"POST /internal/users":                       s.addUser,
 		"GET /internal/users":                        s.findUser,
+		"GET /internal/users/{user}":                 s.showUser,
 		"POST /internal/apps":                        s.addApp,
+		"PUT /internal/apps/{app}":                   s.saveApp,
 		"GET /internal/apps":                         s.listApps,
 		"GET /internal/apps/{app}":                   s.showApp,
 		"POST /internal/apps/{app}/rotate-secret":    s.newSecretFor,
+		"GET /internal/apps/{app}/installations":     s.listInstallations,
 		"GET /internal/apps/{app}/webhook":           s.showWebhook,
 		"PUT /internal/apps/{app}/webhook":           s.setWebhook,
 		"DELETE /internal/apps/{app}/webhook":        s.removeWebhook,
@@ -95,6 +98,45 @@ func (s *Service) findUser(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
+// showUser answers a user as the control role sees its operators: with what tells a changed
+// password.
+func (s *Service) showUser(w http.ResponseWriter, r *http.Request) error {
+	id, err := strconv.ParseInt(r.PathValue("user"), 10, 64)
+	if err != nil {
+		return problem.New(problem.BadRequest, "The id of a user must be a number.").Because(err)
+	}
+	u, err := s.userByID(r.Context(), id)
+	if err != nil {
+		return err
+	}
+	if u == nil {
+		return problem.New(problem.NotFound, "There is no user with this id.")
+	}
+	writeJSON(w, http.StatusOK, struct {
+		*user
+		Credential string `json:"credential"`
+	}{u, u.credential()})
+	return nil
+}
+
+// saveApp makes an app of our own with that client id, or gives it these redirect URIs.
+func (s *Service) saveApp(w http.ResponseWriter, r *http.Request) error {
+	var n newApp
+	if err := readBody(w, r, &n); err != nil {
+		return err
+	}
+	n.ClientID = r.PathValue("app")
+	a, err := s.createApp(r.Context(), n)
+	if errors.Is(err, problem.New(problem.Conflict, "")) {
+		a, err = s.redirectApp(r.Context(), n)
+	}
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, a)
+	return nil
+}
+
 // addApp makes an app. With ?ensure=1 one that has the client id already is the answer,
 // without its secret, instead of a conflict.
 func (s *Service) addApp(w http.ResponseWriter, r *http.Request) error {
@@ -115,8 +157,12 @@ func (s *Service) addApp(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// listApps answers a page of apps, or those with the client ids that ?client_ids= names.
+// listApps answers a page of apps, those with the client ids that ?client_ids= names, or those that
+// ?q= finds.
 func (s *Service) listApps(w http.ResponseWriter, r *http.Request) error {
+	if r.URL.Query().Has("q") {
+		return s.searchApps(w, r)
+	}
 	if named := r.URL.Query().Get("client_ids"); named != "" {
 		list, err := s.appsByClientID(r.Context(), strings.Split(named, ","))
 		if err != nil {
@@ -162,6 +208,30 @@ func (s *Service) showApp(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
+// listInstallations answers a page of the companies in which an app is installed, as the index knows
+// them.
+func (s *Service) listInstallations(w http.ResponseWriter, r *http.Request) error {
+	a, err := s.pathApp(r)
+	if err != nil {
+		return err
+	}
+	p, err := paging.Read(r.URL.Query(), maxPageSize)
+	if err != nil {
+		return err
+	}
+	const from = `index_installations i LEFT JOIN index_companies c ON c.company_id = i.company_id WHERE i.app_id = $1 AND i.deleted = 0 AND COALESCE(c.deleted, 0) = 0`
+	var total int
+	if err := s.DB.Read().QueryRowContext(r.Context(), `SELECT COUNT(*) FROM `+from, a.ID).Scan(&total); err != nil {
+		return fmt.Errorf("count installations: %w", err)
+	}
+	list, err := s.listCompanies(r.Context(), `SELECT i.company_id, COALESCE(c.name, '') FROM `+from+` ORDER BY i.company_id LIMIT $2 OFFSET $3`, a.ID, p.Size, p.Offset())
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, map[string]any{"companies": list, "total": total})
+	return nil
+}
+
 func (s *Service) newSecretFor(w http.ResponseWriter, r *http.Request) error {
 	var in struct {
 		OverlapSeconds int64 `json:"overlap_seconds"`
@@ -196,8 +266,12 @@ func (s *Service) rotateKey(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// companyNames answers the names of companies, which regions keep and the index knows.
+// companyNames answers the names of companies, which regions keep and the index knows, or the
+// companies that ?q= finds.
 func (s *Service) companyNames(w http.ResponseWriter, r *http.Request) error {
+	if r.URL.Query().Has("q") {
+		return s.searchCompanies(w, r)
+	}
 	ids := strings.Split(r.URL.Query().Get("ids"), ",")
 	if len(ids) > maxPageSize {
 		return problem.New(problem.BadRequest, "At most %d companies at a time.", maxPageSize)

@@ -147,6 +147,7 @@ func New(ctx context.Context, o Options) (*Service, error) {
 	s.loops.Go(func() { s.publishRevocations(background) })
 	s.loops.Go(func() { s.republish(background) })
 	s.loops.Go(func() { s.sweep(background) })
+	s.loops.Go(func() { s.fillSearch(background) })
 	s.loops.Go(func() {
 		if err := o.Changes.Consume(background, indexConsumer, s.applyChanges); err != nil && background.Err() == nil {
 			slog.Error("the global index stands still", "error", err)
@@ -189,6 +190,17 @@ func (s *Service) Handler() http.Handler {
 	}
 	return trimSlash(orProblem(mux, s.writeError))
 }
+
+// Passed is the login door for calls that a gateway passes on, which says where they came in.
+func (s *Service) Passed() http.Handler {
+	door := s.Handler()
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		door.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), passedKey{}, true)))
+	})
+}
+
+// passedKey marks the calls that a gateway passes on.
+type passedKey struct{}
 
 // Internal serves our own processes: the control role, and gateways that pass on calls
 // without a company.
@@ -258,8 +270,8 @@ func answer(h func(http.ResponseWriter, *http.Request) error) http.HandlerFunc {
 // issuer: what a client sends as Host must not find its way into our answers.
 func (s *Service) baseURL(r *http.Request) string {
 	scheme, host, header := "http", strings.ToLower(r.Host), r.Header
-	if r.TLS != nil {
-		// Whoever ends TLS here has no gateway in between. A proxy of the operator's may stand ahead.
+	if passed := r.Context().Value(passedKey{}) != nil; r.TLS != nil && !passed {
+		// Whoever ends TLS at the door has no gateway in between. A proxy of the operator's may stand ahead.
 		scheme = "https"
 		if addr, ok := address(r.RemoteAddr); !ok || !s.believed(addr) {
 			header = nil

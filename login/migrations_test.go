@@ -3,11 +3,11 @@ package login
 import (
 	"database/sql"
 	"io/fs"
-	"path/filepath"
 	"testing"
 	"testing/fstest"
 
 	"mpr/store"
+	"mpr/test/engine"
 )
 
 // A store of an older version is taken over: a code that it has issued can be redeemed,
@@ -17,7 +17,7 @@ func TestOlderStore(t *testing.T) {
 	const first = "00001_identity.sql"
 	script, err := fs.ReadFile(Migrations(), first)
 	must(t, err)
-	dsn := "sqlite:" + filepath.Join(t.TempDir(), "identity.db")
+	dsn := engine.Store(t)
 	old, err := store.Open(t.Context(), dsn, fstest.MapFS{first: {Data: script}})
 	must(t, err)
 	must(t, old.Write(t.Context(), func(tx *sql.Tx) error {

@@ -145,7 +145,9 @@ func TestGuessing(t *testing.T) {
 
 // Guesses from one address lock nobody else out, and many addresses together have an end.
 func TestLockingOut(t *testing.T) {
+	now := time.Now()
 	w := newWorld(t, func(o *Options) {
+		o.Now = func() time.Time { return now } // however long the guesses take
 		o.AttemptsPerMinute = 1
 		o.ForwardedFrom = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 	})
@@ -188,7 +190,9 @@ func TestOverloadIsNoFailedAttempt(t *testing.T) {
 
 // Guessing one password for many accounts is limited by address.
 func TestSpraying(t *testing.T) {
+	now := time.Now()
 	w := newWorld(t, func(o *Options) {
+		o.Now = func() time.Time { return now } // however long the guesses take
 		o.AttemptsPerMinute = 1
 		o.ForwardedFrom = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 	})

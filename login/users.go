@@ -21,6 +21,15 @@ type user struct {
 	passwordHash string
 }
 
+// credential tells one password of a user from the next, and nothing else of it; "" where there
+// is none.
+func (u *user) credential() string {
+	if u.passwordHash == "" {
+		return ""
+	}
+	return fingerprint(u.passwordHash)
+}
+
 const (
 	maxName     = 255
 	maxLogin    = 254 // the longest address that mail can be sent to

@@ -4,14 +4,12 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
-	"database/sql"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -25,6 +23,7 @@ import (
 	"mpr/problem"
 	"mpr/rules"
 	"mpr/store"
+	"mpr/test/engine"
 	"mpr/token"
 )
 
@@ -112,36 +111,13 @@ func newWorldOf(t *testing.T, change ...func(*Options)) *world {
 	return w
 }
 
-// openStore opens an empty identity store: SQLite, or where MPR_TEST_POSTGRES holds a DSN
-// (of somebody who may make databases) a new database there.
+// openStore opens an empty identity store.
 func openStore(t *testing.T) *store.DB {
 	t.Helper()
-	dsn := "sqlite:" + filepath.Join(t.TempDir(), "identity.db")
-	if server := os.Getenv("MPR_TEST_POSTGRES"); server != "" {
-		dsn = newPostgres(t, server)
-	}
-	db, err := store.Open(t.Context(), dsn, Migrations())
+	db, err := store.Open(t.Context(), engine.Store(t), Migrations())
 	must(t, err)
 	t.Cleanup(func() { must(t, db.Close()) })
 	return db
-}
-
-func newPostgres(t *testing.T, server string) (dsn string) {
-	t.Helper()
-	admin, err := sql.Open("pgx", server)
-	must(t, err)
-	name := "login_" + strings.ToLower(rand.Text())
-	_, err = admin.ExecContext(t.Context(), "CREATE DATABASE "+name)
-	must(t, err)
-	t.Cleanup(func() {
-		_, err := admin.ExecContext(context.WithoutCancel(t.Context()), "DROP DATABASE "+name)
-		must(t, err)
-		must(t, admin.Close())
-	})
-	u, err := url.Parse(server)
-	must(t, err)
-	u.Path = "/" + name
-	return u.String()
 }
 
 func must(t *testing.T, err error) {

@@ -339,7 +339,7 @@ func (j *journey) purge(ctx context.Context) error {
 		}
 		j.note(func(m *Move) { m.Purged += said.Deleted })
 		if left = said.Left; left { // the region's other companies have as much time
-			if err := pause(ctx, time.Since(began)); err != nil {
+			if err := directory.Pause(ctx, time.Since(began)); err != nil {
 				return err
 			}
 		}
@@ -356,18 +356,6 @@ func (j *journey) purge(ctx context.Context) error {
 		}
 	}
 	return j.end(ctx, Done, fmt.Sprintf("%d rows are deleted at %s", j.Purged, j.From))
-}
-
-// pause waits, unless the context ends before.
-func pause(ctx context.Context, d time.Duration) error {
-	wait := time.NewTimer(d)
-	defer wait.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-wait.C:
-		return nil
-	}
 }
 
 // outlived says why the source has nothing to delete any more of what this move has left there.

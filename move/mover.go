@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"sync"
 	"time"
 
@@ -34,6 +35,8 @@ type Options struct {
 	Directories map[string]Directory
 	// Secret is the secret that our processes show one another.
 	Secret string
+	// Transport carries calls to our processes; nil for plain HTTP, and https as the system trusts it.
+	Transport http.RoundTripper
 	// AtOnce is how many moves a region takes part in at the same time.
 	AtOnce int
 	// Retention is how long the source keeps the rows of a company that has left.
@@ -92,7 +95,7 @@ type Mover struct {
 
 // New starts a mover.
 func New(o Options) *Mover {
-	m := &Mover{Options: o, caller: intercom.NewCaller(nil, o.Secret), woken: make(chan struct{}, 1), slots: make(chan struct{}, maxWork)}
+	m := &Mover{Options: o, caller: intercom.NewCaller(o.Transport, o.Secret), woken: make(chan struct{}, 1), slots: make(chan struct{}, maxWork)}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	m.work.Go(m.look)
 	return m

@@ -131,6 +131,16 @@ func (q *Queue) List(ctx context.Context, environment string, active bool, limit
 	return collect(rows, err)
 }
 
+// Page reads a part of all moves, the newest first, and how many there are.
+func (q *Queue) Page(ctx context.Context, environment string, limit, offset int) (list []*Move, total int, err error) {
+	if err := q.DB.Read().QueryRowContext(ctx, `SELECT COUNT(*) FROM moves WHERE environment = $1`, environment).Scan(&total); err != nil {
+		return nil, 0, fmt.Errorf("count moves: %w", err)
+	}
+	rows, err := q.DB.Read().QueryContext(ctx, `SELECT `+columns+` FROM moves WHERE environment = $1 ORDER BY seq DESC LIMIT $2 OFFSET $3`, environment, limit, offset)
+	list, err = collect(rows, err)
+	return list, total, err
+}
+
 // OfCompany reads all moves of a company, the oldest first.
 func (q *Queue) OfCompany(ctx context.Context, environment string, id company.ID) ([]*Move, error) {
 	rows, err := q.DB.Read().QueryContext(ctx, `SELECT `+columns+` FROM moves WHERE environment = $1 AND company_id = $2 ORDER BY seq`, environment, int64(id))

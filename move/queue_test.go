@@ -1,19 +1,19 @@
 package move
 
 import (
-	"path/filepath"
 	"testing"
 	"time"
 
 	"mpr/company"
 	"mpr/store"
+	"mpr/test/engine"
 )
 
 // A region takes part in so many moves at the same time, however fast they are taken up. Those
 // that only wait, for their time or for an operator, leave their place to others.
 func TestRegionsHaveALimit(t *testing.T) {
 	ctx := t.Context()
-	db, err := store.Open(ctx, "sqlite:"+filepath.Join(t.TempDir(), "moves.db"), Migrations())
+	db, err := store.Open(ctx, engine.Store(t), Migrations())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -76,7 +76,7 @@ type Sample struct {
 	Value  float64
 }
 
-// Table is figures that are read from a store when somebody asks.
+// Table is figures that are read, from a store as a rule, when somebody asks.
 type Table struct {
 	Name, Help string
 	Labels     []string
@@ -87,13 +87,8 @@ type Table struct {
 
 // Tables shows tables.
 func (p *Process) Tables(all ...Table) {
-	failed := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "mpr_figures_failed_total", Help: "Figures that couldn't be read from their store, by their name."}, []string{"name"})
-	if err := p.registry.Register(failed); err != nil {
-		slog.Error("figures are shown twice", "error", err)
-		return
-	}
 	for _, t := range all {
-		p.registry.MustRegister(tableCollector{t, prometheus.NewDesc(t.Name, t.Help, t.Labels, nil), failed.WithLabelValues(t.Name)})
+		p.registry.MustRegister(tableCollector{t, prometheus.NewDesc(t.Name, t.Help, t.Labels, nil), p.failed.WithLabelValues(t.Name)})
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"net"
 	"net/http"
-	"strconv"
 	"sync"
 	"time"
 
@@ -108,10 +107,7 @@ func (d *Door) counter(s series) prometheus.Counter {
 	if ok {
 		return known
 	}
-	status := "other" // a service of somebody else may answer anything
-	if s.status >= 100 && s.status < 600 {
-		status = strconv.Itoa(s.status)
-	}
+	status := statusText(s.status)
 	made := d.process.answers.WithLabelValues(d.role, d.environment, d.door, string(s.region), status, string(s.reason))
 	d.mu.Lock()
 	if status != "other" {

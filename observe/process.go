@@ -37,6 +37,7 @@ type Process struct {
 	answers  *prometheus.CounterVec
 	times    *prometheus.HistogramVec
 	flying   *prometheus.GaugeVec
+	failed   *prometheus.CounterVec
 	access   *accessLog
 	draining atomic.Bool
 
@@ -64,11 +65,14 @@ func New(o Options) (*Process, error) {
 	}, []string{"role", "environment", "door", "region", "status", "reason"})
 	p.times = prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name: "mpr_call_seconds", Help: "How long calls took, from the header's arrival to the end of the answer.",
-		Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60},
+		Buckets: Bounds,
 	}, []string{"role", "environment", "door", "region"})
 	p.flying = prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "mpr_calls_in_flight", Help: "Calls that are being answered.",
 	}, []string{"role", "environment", "door"})
+	p.failed = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "mpr_figures_failed_total", Help: "Figures that couldn't be read from their store, by their name.",
+	}, []string{"name"})
 	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "mpr_build_info", Help: "1, with which build this is."}, []string{"role", "version"})
 	build.WithLabelValues(o.Role, o.Version).Set(1)
 	ready := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "mpr_ready", Help: "1 where the process is ready, as /readyz says."}, func() float64 {
@@ -82,7 +86,7 @@ func New(o Options) (*Process, error) {
 	if p.access, err = openAccessLog(o.Access, lines); err != nil {
 		return nil, err
 	}
-	p.registry.MustRegister(p.answers, p.times, p.flying, build, ready, lines, replicaCollector{p},
+	p.registry.MustRegister(p.answers, p.times, p.flying, p.failed, build, ready, lines, replicaCollector{p},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return p, nil
 }

@@ -13,6 +13,7 @@ import (
 
 	"mpr/directory"
 	"mpr/region"
+	"mpr/test/engine"
 )
 
 // tables.go "lists every table with a company_id column": a table that isn't there would
@@ -68,7 +69,7 @@ type column struct {
 func (w *world) columns() map[string][]column {
 	w.t.Helper()
 	query := `SELECT m.name, c.name, c.type, c.pk FROM sqlite_master m JOIN pragma_table_info(m.name) c WHERE m.type = 'table' ORDER BY m.name, c.pk`
-	if postgresDSN() != "" {
+	if engine.Server() != "" {
 		query = `SELECT c.table_name, c.column_name, c.data_type, COALESCE(k.ordinal_position, 0) FROM information_schema.columns c
 			LEFT JOIN (information_schema.key_column_usage k JOIN information_schema.table_constraints t
 				ON t.constraint_type = 'PRIMARY KEY' AND t.table_schema = k.table_schema AND t.constraint_name = k.constraint_name)

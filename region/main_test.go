@@ -28,12 +28,9 @@ import (
 	"mpr/region"
 	"mpr/rules"
 	"mpr/store"
+	"mpr/test/engine"
 	"mpr/token"
 )
-
-// postgresDSN makes all tests use PostgreSQL, a schema each, instead of SQLite. It is read
-// while tests run, so that their cached results depend on it.
-func postgresDSN() string { return os.Getenv("MPR_TEST_POSTGRES") }
 
 const (
 	code       = company.Region("EU01")
@@ -103,7 +100,7 @@ func newWorldOf(t *testing.T, code company.Region, number int) *world {
 	environment := fmt.Sprintf("production-%d", environments.Add(1))
 	buckets, err := token.OpenBuckets(t.Context(), bus, environment, 1)
 	check(t, err)
-	w := &world{t: t, code: code, number: number, dsn: newDSN(t), identity: &identity{next: 1 << 40}}
+	w := &world{t: t, code: code, number: number, dsn: engine.Store(t), identity: &identity{next: 1 << 40}}
 	w.ring, err = token.NewRing(t.Context(), &keys{}, buckets, token.RingOptions{Algorithm: "ES256", Lifetime: time.Hour, Now: time.Now})
 	check(t, err)
 	t.Cleanup(func() { check(t, w.ring.Close()) })
@@ -117,28 +114,6 @@ func newWorldOf(t *testing.T, code company.Region, number int) *world {
 	w.start()
 	t.Cleanup(w.stop)
 	return w
-}
-
-// newDSN names a database that nobody else uses.
-func newDSN(t *testing.T) string {
-	t.Helper()
-	if postgresDSN() == "" {
-		return "sqlite:" + filepath.Join(t.TempDir(), "region.db")
-	}
-	db, err := sql.Open("pgx", postgresDSN())
-	check(t, err)
-	schema := fmt.Sprintf("region_%d_%d", os.Getpid(), environments.Load())
-	_, err = db.ExecContext(t.Context(), `CREATE SCHEMA `+schema)
-	check(t, err)
-	t.Cleanup(func() {
-		_, err := db.ExecContext(context.Background(), `DROP SCHEMA `+schema+` CASCADE`)
-		check(t, errors.Join(err, db.Close()))
-	})
-	separator := "?"
-	if strings.Contains(postgresDSN(), "?") {
-		separator = "&"
-	}
-	return postgresDSN() + separator + "search_path=" + schema
 }
 
 func (w *world) open() *store.DB {

@@ -12,6 +12,7 @@ import (
 
 	"mpr/company"
 	"mpr/problem"
+	"mpr/test/engine"
 )
 
 // noise is text that no engine can make smaller.
@@ -45,7 +46,7 @@ func TestWhatACompanyTakes(t *testing.T) {
 		t.Run(fmt.Sprint(bytes), func(t *testing.T) {
 			w := newWorld(t)
 			used := func() int64 {
-				if postgresDSN() != "" {
+				if engine.Server() != "" {
 					return w.count(`SELECT pg_total_relation_size('rfis')`)
 				}
 				used, err := w.db.Used(t.Context())
@@ -77,7 +78,7 @@ func TestRoom(t *testing.T) {
 	us, eu := newWorldOf(t, "US02", 16), newWorldOf(t, "EU01", 17)
 	j := &journey{t: t, from: us, to: eu, id: us.newCompany("one"), move: "move-1", turn: 1}
 	// Nothing is set: SQLite knows the room on its disk.
-	if room := j.roomOf(eu); (room == nil) != (postgresDSN() != "") {
+	if room := j.roomOf(eu); (room == nil) != (engine.Server() != "") {
 		t.Errorf("the region says %v", room)
 	}
 	used, err := eu.db.Used(t.Context())
@@ -109,7 +110,7 @@ func TestRoom(t *testing.T) {
 func (w *world) full(is bool) {
 	w.t.Helper()
 	switch {
-	case postgresDSN() == "":
+	case engine.Server() == "":
 		limit := int64(1) // SQLite makes that as many pages as there are
 		if !is {
 			limit = 1 << 30

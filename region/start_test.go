@@ -5,11 +5,12 @@ import (
 	"testing"
 
 	"mpr/region"
+	"mpr/test/engine"
 )
 
 // Processes of one region may start at the same time on a new database.
 func TestProcessesOfARegionStartTogether(t *testing.T) {
-	w := &world{t: t, dsn: newDSN(t)}
+	w := &world{t: t, dsn: engine.Store(t)}
 	w.db = w.open()
 	t.Cleanup(func() { check(t, w.db.Close()) })
 	w.publisher, w.identity = &publisher{}, &identity{}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"net/http"
 	"sync"
 	"time"
 
@@ -41,7 +42,9 @@ type Options struct {
 	Begin func(ctx context.Context, serving, building int) (Directory, error)
 	// Secret is the secret that our processes show one another.
 	Secret string
-	Now    func() time.Time
+	// Transport carries calls to our processes; nil for plain HTTP, and https as the system trusts it.
+	Transport http.RoundTripper
+	Now       func() time.Time
 }
 
 // Refresher refreshes a sandbox: when it is told to, and on the first working day of each
@@ -66,7 +69,7 @@ const (
 
 // New notes that the environment is there, and begins to follow the schedule.
 func New(ctx context.Context, o Options) (*Refresher, error) {
-	r := &Refresher{Options: o, from: intercom.NewCaller(nil, o.Secret)}
+	r := &Refresher{Options: o, from: intercom.NewCaller(o.Transport, o.Secret)}
 	if err := r.meet(ctx); err != nil {
 		return nil, fmt.Errorf("sandbox %s: %w", o.To.Name, err)
 	}

@@ -26,6 +26,13 @@ mkdir -p bin
 (cd deploy/check && CGO_ENABLED=0 go build -trimpath -o ../../bin/check-deploy .)
 bin/check-deploy deploy || failed=1
 
+echo "The same with certificates between roles"
+cp -r deploy "$work/deploy"
+sed -i 's/^# \(internal_tls: \)/\1/' "$work/deploy/mpr.yaml"
+sed -i 's/^# \(components: \)/\1/' "$work/deploy/kustomization.yaml"
+grep -q '^internal_tls: ' "$work/deploy/mpr.yaml" && grep -q '^components: ' "$work/deploy/kustomization.yaml" || failed=1
+bin/check-deploy "$work/deploy" || failed=1
+
 echo "The secrets, twice: the second time changes nothing"
 deploy/secrets.sh "$work/secrets"
 before=$(cat "$work"/secrets/* | cksum)

@@ -210,11 +210,11 @@ func TestNoCallOnAClosedConnection(t *testing.T) {
 
 // Over TLS and HTTP/2 connections are the same ones: calls keep theirs.
 func TestConnectionFloodOverTLS(t *testing.T) {
-	ca, err := openAuthority(t.TempDir(), seedHosts, time.Now())
+	ca, err := developmentCA(t.TempDir(), seedHosts, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
-	tlsConfig, err := ca.serverTLS(seedHosts, time.Now())
+	tlsConfig, err := developmentTLS(ca, seedHosts, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}

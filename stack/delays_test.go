@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"mpr/move"
+	"mpr/test/engine"
 )
 
 // telling is a site whose movers give apps time to hear of a move.
@@ -46,7 +47,7 @@ func (s *site) in(id string, p move.Phase) {
 // A delay holds whatever mover has the move: one that is there after the first has ended waits
 // for the same time, which its clock brings.
 func TestAMoveWaitsForApps(t *testing.T) {
-	s := newSiteOf(t, siteOptions{queue: postgresStore(t)})
+	s := newSiteOf(t, siteOptions{queue: engine.Store(t)})
 	var ahead atomic.Int64
 	first := s.telling(0, &ahead)
 	m := s.request("EU01")
@@ -86,7 +87,7 @@ func TestAMoveWaitsForApps(t *testing.T) {
 // As long as an app may not have been tried a move that is ready waits, and no longer than it
 // is given; an operator ends that, too.
 func TestAMoveWaitsUntilAppsHaveHeard(t *testing.T) {
-	s := newSiteOf(t, siteOptions{queue: postgresStore(t)})
+	s := newSiteOf(t, siteOptions{queue: engine.Store(t)})
 	var ahead atomic.Int64
 	q := &move.Queue{DB: s.queue, Now: time.Now}
 	mover := s.telling(time.Hour, &ahead)
@@ -150,7 +151,7 @@ func TestAMoveWaitsUntilAppsHaveHeard(t *testing.T) {
 // An app asks for a delay when the mover has just looked: the beginning of the change-over
 // finds it.
 func TestAMoveWaitsForTheLastToAsk(t *testing.T) {
-	s := newSiteOf(t, siteOptions{queue: postgresStore(t)})
+	s := newSiteOf(t, siteOptions{queue: engine.Store(t)})
 	q := &move.Queue{DB: s.queue, Now: time.Now}
 	var ahead atomic.Int64
 	m := s.request("EU01")

@@ -28,6 +28,8 @@ type demo struct {
 	file  string
 	admin *control.Client
 	notes demoNotes
+	// operators says that its people can be operators.
+	operators bool
 }
 
 // demoNotes is the content of the file demo.json in the data folder.
@@ -57,7 +59,7 @@ func (s *system) fillDemo(ctx context.Context, facts *Facts) error {
 	e := &s.config.Environments[0]
 	d := &demo{
 		file:  filepath.Join(s.config.Data, demoFile),
-		admin: control.NewClient(facts.Admin.URL, token, e.Name),
+		admin: control.NewClient(facts.Admin.URL, token, e.Name), operators: e.Name == s.config.Control.Operators,
 	}
 	data, err := os.ReadFile(d.file)
 	if err == nil {
@@ -161,7 +163,15 @@ func (d *demo) users(ctx context.Context) error {
 			return err
 		}
 	}
-	return nil
+	first := &d.notes.Users[0]
+	if first.Role != "" || !d.operators {
+		return nil
+	}
+	if _, err := d.admin.GrantRole(ctx, first.Login, "admin"); err != nil {
+		return fmt.Errorf("make %s an admin: %w", first.Login, err)
+	}
+	first.Role = "admin"
+	return d.save()
 }
 
 func (d *demo) apps(ctx context.Context) error {

@@ -15,6 +15,7 @@ import (
 
 	"mpr/config"
 	"mpr/problem"
+	"mpr/store"
 )
 
 // DevOptions are what `mpr dev` is asked to do.
@@ -44,14 +45,7 @@ var ErrNotConfirmed = errors.New("not confirmed: nothing was deleted")
 func Dev(ctx context.Context, o DevOptions) (err error) {
 	cfg := o.Config
 	if o.Reset {
-		ok, err := o.Confirm(fmt.Sprintf("Delete everything in %s?", cfg.Data))
-		if err != nil {
-			return err
-		}
-		if !ok {
-			return ErrNotConfirmed
-		}
-		if err := resetFolder(cfg.Data); err != nil {
+		if err := o.reset(ctx); err != nil {
 			return err
 		}
 	}
@@ -60,6 +54,12 @@ func Dev(ctx context.Context, o DevOptions) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, folder.Close()) }()
+	if cfg.TLS.On() {
+		slog.InfoContext(ctx, "the doors are plain HTTP, and over TLS on one port with a CA of their own, whatever the configuration says (tls)")
+		cfg.TLS = config.TLS{}
+	}
+	cfg.InternalTLS = config.InternalTLS{} // all of it is one process
+	cfg.Control.Certificate, cfg.Control.Key = "", ""
 	s, err := newSystem(cfg)
 	if err != nil {
 		return err
@@ -89,9 +89,33 @@ func Dev(ctx context.Context, o DevOptions) (err error) {
 	return err
 }
 
+// reset asks, and deletes all that is kept: the data folder, and schemas in PostgreSQL.
+func (o DevOptions) reset(ctx context.Context) error {
+	schemas, what := schemasOf(o.Config), []string{o.Config.Data}
+	for _, dsn := range schemas {
+		what = append(what, store.Where(dsn, 0))
+	}
+	ok, err := o.Confirm(fmt.Sprintf("Delete everything in %s?", strings.Join(what, ", and in ")))
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return ErrNotConfirmed
+	}
+	return resetFolder(o.Config.Data, func() error {
+		for _, dsn := range schemas {
+			if err := store.DropSchema(ctx, dsn); err != nil {
+				return fmt.Errorf("reset: %w", err)
+			}
+		}
+		return nil
+	})
+}
+
 // startDev starts everything and fills in the demo data.
 func (s *system) startDev(ctx context.Context, o DevOptions) (*Facts, error) {
-	s.config.Webhooks.AllowPrivate = true // an app that is being made runs on the same laptop
+	s.config.Webhooks.AllowPrivate = true        // an app that is being made runs on the same laptop
+	s.config.Control.AdminToken = config.TokenOn // it makes the demo data
 	slog.InfoContext(ctx, "webhooks may be plain HTTP and lead to this machine (webhooks.allow_private)")
 	if s.config.Operations.Listen == "" {
 		s.config.Operations.Listen = "127.0.0.1:0"
@@ -99,10 +123,11 @@ func (s *system) startDev(ctx context.Context, o DevOptions) (*Facts, error) {
 			s.config.Operations.Listen = fmt.Sprintf("127.0.0.1:%d", o.Port+config.OffsetOperations)
 		}
 	}
-	if err := s.startObserving(ctx, "dev"); err != nil {
+	ready, err := s.startObserving(ctx, "dev")
+	if err != nil {
 		return nil, err
 	}
-	defer s.starting()()
+	defer ready()
 	if err := s.bindAll(); err != nil {
 		return nil, err
 	}
@@ -194,11 +219,11 @@ func (s *system) startFront(o DevOptions, hosts map[string]http.Handler, facts *
 	for name := range hosts {
 		names = append(names, name)
 	}
-	ca, err := openAuthority(s.config.Data, names, time.Now())
+	ca, err := developmentCA(s.config.Data, names, time.Now())
 	if err != nil {
 		return err
 	}
-	tlsConfig, err := ca.serverTLS(names, time.Now())
+	tlsConfig, err := developmentTLS(ca, names, time.Now())
 	if err != nil {
 		return err
 	}

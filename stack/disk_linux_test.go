@@ -2,7 +2,9 @@ package stack
 
 import (
 	"bufio"
+	"cmp"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -23,6 +25,8 @@ import (
 	"mpr/problem"
 	"mpr/region"
 	"mpr/store"
+	"mpr/test/engine"
+	"mpr/test/postgres"
 	"mpr/token"
 )
 
@@ -45,7 +49,8 @@ func TestMain(m *testing.M) {
 type diskOptions struct {
 	Code      company.Region
 	Directory string // its address
-	Dir       string // where the database is
+	Dir       string // of its files, the database among them
+	Store     string // the DSN of another database
 	// Mount puts a file system of this many bytes there, which nobody else sees.
 	Mount int64
 }
@@ -78,7 +83,7 @@ func runOnDisk(ctx context.Context, text string) error {
 	if err := follower.Ready(ctx); err != nil {
 		return err
 	}
-	db, err := store.Open(ctx, "sqlite:"+filepath.Join(o.Dir, "region.db"), region.Migrations())
+	db, err := store.Open(ctx, cmp.Or(o.Store, "sqlite:"+filepath.Join(o.Dir, "region.db")), region.Migrations())
 	if err != nil {
 		return err
 	}
@@ -237,6 +242,7 @@ func newDiskSite(t *testing.T, mount int64) (*site, *disk) {
 // once, the move finished or cleanly aborted": the disk is full at each step at which the
 // destination writes, by a file system without a free block and by a limit of the files' size.
 func TestFullDisk(t *testing.T) {
+	engine.Only(t)
 	for _, kind := range []string{"mounted", "limited"} {
 		for _, step := range []string{"arrive", "rows", "changes", "hold", "last changes", "activate"} {
 			for _, abort := range []bool{false, true} {
@@ -254,12 +260,18 @@ func TestFullDisk(t *testing.T) {
 
 func fillAt(t *testing.T, mount int64, step string, abort bool) {
 	s, d := newDiskSite(t, mount)
+	fullAt(s, d.order, step, abort)
+}
+
+// fullAt has the disk of EU01 filled at a step of a move there, and freed again. It is told by order.
+func fullAt(s *site, order func(string) error, step string, abort bool) {
+	t := s.t
 	x := s.write()
 	x.atLeast(20)
 	var once sync.Once
 	mover := s.mover(0, func(_ context.Context, _ *move.Move, name string) (err error) {
 		if name == step {
-			once.Do(func() { err = d.order("fill") })
+			once.Do(func() { err = order("fill") })
 		}
 		return err
 	})
@@ -285,7 +297,7 @@ func fillAt(t *testing.T, mount int64, step string, abort bool) {
 		mover.Wake()
 		x.atLeast(x.count() + 20)
 	}
-	s.check(d.order("free"))
+	s.check(order("free"))
 	ended := s.over(m.ID)
 	s.check(mover.Close())
 	x.end()
@@ -307,6 +319,7 @@ func fillAt(t *testing.T, mount int64, step string, abort bool) {
 // A region whose disk is full refuses what is to be written with a code of its own, keeps
 // nothing of it, and goes on to answer what is only read.
 func TestFullDiskRefusesWrites(t *testing.T) {
+	engine.Only(t)
 	for _, kind := range []string{"mounted", "limited"} {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
@@ -336,4 +349,67 @@ func TestFullDiskRefusesWrites(t *testing.T) {
 			}
 		})
 	}
+}
+
+// newPostgresDisk is a site whose EU01 is in a PostgreSQL database on a disk of its own; order fills
+// and frees it.
+func newPostgresDisk(t *testing.T, code company.Region) (s *site, order func(string) error) {
+	t.Helper()
+	dsn, disk, ok := postgres.StartOnDisk(t, 48<<20)
+	if !ok {
+		t.Skip("only root may mount the disk of a PostgreSQL server: run make test as root")
+	}
+	return newSiteOf(t, siteOptions{stores: map[company.Region]string{code: dsn}}), func(text string) error {
+		if text == "fill" {
+			return disk.Fill(context.Background())
+		}
+		return disk.Free(context.Background())
+	}
+}
+
+// The same with PostgreSQL, at the steps at which tables get their first pages. Other than SQLite it
+// goes on to write where pages have room, as those that later steps write to do.
+func TestFullDiskOfPostgres(t *testing.T) {
+	engine.Only(t)
+	for _, step := range []string{"arrive", "rows"} {
+		for _, abort := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, abort %v", step, abort), func(t *testing.T) {
+				t.Parallel()
+				s, order := newPostgresDisk(t, "EU01")
+				fullAt(s, order, step, abort)
+			})
+		}
+	}
+}
+
+func TestFullDiskOfPostgresRefusesWrites(t *testing.T) {
+	engine.Only(t)
+	t.Parallel()
+	s, order := newPostgresDisk(t, "US02")
+	var project struct{ ID int64 }
+	status, body, err := send("POST", s.api+"/rest/v1.0/projects", s.token, s.company, `{"project":{"name":"p"}}`)
+	if err != nil || status != 201 || json.Unmarshal(body, &project) != nil {
+		t.Fatalf("%d %s %v", status, body, err)
+	}
+	rfis := fmt.Sprintf("%s/rest/v1.0/projects/%d/rfis", s.api, project.ID)
+	var long strings.Builder // what no page has room for, however it is compressed
+	for long.Len() < 30_000 {
+		long.WriteString(rand.Text())
+	}
+	ask := fmt.Sprintf(`{"rfi":{"subject":"s","question":%q}}`, &long)
+	write := func(want int, says string) {
+		t.Helper()
+		if status, body, err := send("POST", rfis, s.token, s.company, ask); err != nil || status != want || !strings.Contains(string(body), says) {
+			t.Errorf("%d %s %v, want %d", status, body, err, want)
+		}
+	}
+	s.check(order("fill"))
+	for range 5 {
+		write(507, `"code":"insufficient_storage"`)
+		if status, body, err := send("GET", rfis, s.token, s.company, ""); err != nil || status != 200 || strings.TrimSpace(string(body)) != "[]" {
+			t.Errorf("%d %s %v", status, body, err)
+		}
+	}
+	s.check(order("free"))
+	write(201, "")
 }

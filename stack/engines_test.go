@@ -1,60 +1,29 @@
 package stack
 
 import (
-	"context"
 	"database/sql"
 	"encoding/json"
 	"fmt"
 	"math"
-	"os"
-	"path/filepath"
 	"reflect"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"mpr/company"
 	"mpr/move"
+	"mpr/test/engine"
 )
-
-var schemas atomic.Int64
-
-// postgresStore is the DSN of a schema that nobody else uses; "" without a server.
-func postgresStore(t *testing.T) string {
-	t.Helper()
-	server := os.Getenv("MPR_TEST_POSTGRES")
-	if server == "" {
-		return ""
-	}
-	db, err := sql.Open("pgx", server)
-	if err != nil {
-		t.Fatal(err)
-	}
-	schema := fmt.Sprintf("stack_%d_%d", os.Getpid(), schemas.Add(1))
-	if _, err := db.ExecContext(t.Context(), `CREATE SCHEMA `+schema); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_, _ = db.ExecContext(context.Background(), `DROP SCHEMA `+schema+` CASCADE`)
-		_ = db.Close()
-	})
-	separator := "?"
-	if strings.Contains(server, "?") {
-		separator = "&"
-	}
-	return server + separator + "search_path=" + schema
-}
 
 // Companies move between regions of either engine, there and back, while they are in use; what
 // is read afterwards is what was written. scripts/test.sh runs this once without PostgreSQL,
 // when only SQLite is to be had, and once with it.
 func TestMovesBetweenEngines(t *testing.T) {
 	engines := map[string]func(*testing.T) string{
-		"SQLite": func(t *testing.T) string { return "sqlite:" + filepath.Join(t.TempDir(), "region.db") },
+		"SQLite": func(t *testing.T) string { return engine.SQLite(t) },
 	}
-	if os.Getenv("MPR_TEST_POSTGRES") != "" {
-		engines["PostgreSQL"] = postgresStore
+	if engine.Server() != "" {
+		engines["PostgreSQL"] = func(t *testing.T) string { return engine.Store(t) }
 	}
 	for from, source := range engines {
 		for to, destination := range engines {

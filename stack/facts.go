@@ -43,7 +43,7 @@ type EnvironmentFacts struct {
 // AdminFacts say where the admin API is and where its token is kept.
 type AdminFacts struct {
 	URL       string `json:"url"`
-	TokenFile string `json:"token_file"`
+	TokenFile string `json:"token_file,omitempty"`
 }
 
 // UserFacts are a demo user.
@@ -51,6 +51,8 @@ type UserFacts struct {
 	Login     string       `json:"login"`
 	Password  string       `json:"password"`
 	Companies []company.ID `json:"companies"`
+	// Role is what the user may do as an operator; "" for nothing.
+	Role string `json:"role,omitempty"`
 }
 
 // AppFacts are a demo app. An installed app is a public client and has no secret.
@@ -93,6 +95,7 @@ func (f *Facts) writeText(w io.Writer, header string) error {
 		}
 	}
 	fmt.Fprintf(t, "  admin API\t\t%s\ttoken in %s\n", f.Admin.URL, f.Admin.TokenFile)
+	fmt.Fprintf(t, "  console\t\t%s/console/\tfor developers %s/developers/\n", f.Admin.URL, f.Admin.URL)
 	_ = t.Flush() // a strings.Builder takes everything
 
 	b.WriteString("\nCOMPANIES\n")
@@ -105,7 +108,11 @@ func (f *Facts) writeText(w io.Writer, header string) error {
 	b.WriteString("\nUSERS\n")
 	t.Init(&b, 0, 0, 2, ' ', 0)
 	for _, u := range f.Users {
-		fmt.Fprintf(t, "  %s\tpassword %s\tcompanies %s\n", u.Login, u.Password, joinIDs(u.Companies))
+		role := ""
+		if u.Role != "" {
+			role = "\toperator with the role " + u.Role
+		}
+		fmt.Fprintf(t, "  %s\tpassword %s\tcompanies %s%s\n", u.Login, u.Password, joinIDs(u.Companies), role)
 	}
 	_ = t.Flush()
 
@@ -181,7 +188,7 @@ PROGRAMS WITH HARD-CODED HOSTS run unmodified through the proxy
 	if f.data != config.DefaultData {
 		flag = fmt.Sprintf(" --data %q", f.data)
 	}
-	fmt.Fprintf(b, "\nNEXT: mpr company list%[1]s, mpr app list%[1]s, mpr company create --name NAME --region EU01%[1]s\n", flag)
+	fmt.Fprintf(b, "\nNEXT: mpr company list%[1]s, mpr app list%[1]s, mpr company create --name NAME --region EU01%[1]s, mpr signin%[1]s\n", flag)
 }
 
 // outOfBand is the redirect URI of programs that can't be redirected to: the code is

@@ -52,12 +52,12 @@ func openLocked(path string, shared bool) (*os.File, error) {
 	return f, nil
 }
 
-// resetFolder deletes a data folder, and nothing else: a folder without our mark is left
-// alone.
-func resetFolder(dir string) error {
+// resetFolder deletes a data folder, and what also deletes: a folder without our mark is left
+// alone, and so is one that is in use.
+func resetFolder(dir string, also func() error) error {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && len(entries) == 0 {
-		return nil
+		return also()
 	}
 	if err != nil {
 		return fmt.Errorf("reset: %w", err)
@@ -70,6 +70,9 @@ func resetFolder(dir string) error {
 		return err
 	}
 	defer f.Close() //nolint:errcheck // the file is about to be deleted
+	if err := also(); err != nil {
+		return err
+	}
 	// The mark goes last, so that a reset that was cut off can be repeated.
 	for _, e := range entries {
 		if e.Name() == lockFile {

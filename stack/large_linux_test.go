@@ -15,6 +15,7 @@ import (
 
 	"mpr/company"
 	"mpr/move"
+	"mpr/test/engine"
 )
 
 // "Large companies (10 million rows) copy in bounded memory, in chunks that commit, and resume
@@ -36,13 +37,13 @@ func TestLargeCompaniesMoveInBoundedMemory(t *testing.T) {
 		}
 	}
 	part := func(percent int64) int64 { return int64(rows) / page * percent / 100 }
-	dir := t.TempDir()
+	dir, there := t.TempDir(), engine.Store(t)
 	var directoryAddress string
 	var d *disk
 	start := func(address string) (string, string) {
 		directoryAddress = address
 		var facts diskFacts
-		d, facts, _ = startDisk(t, diskOptions{Code: "EU01", Directory: address, Dir: dir})
+		d, facts, _ = startDisk(t, diskOptions{Code: "EU01", Directory: address, Dir: dir, Store: there})
 		return facts.Door, facts.Internal
 	}
 	s := newSiteOf(t, siteOptions{apart: map[company.Region]func(string) (string, string){"EU01": start}})
@@ -122,7 +123,7 @@ func (s *site) enlarge(code company.Region, rows int) {
 	text := strings.Repeat("what is the question? ", 10)
 	for from := 0; from < rows; from += 10_000 {
 		s.check(s.regions[code].Write(s.t.Context(), func(tx *sql.Tx) error {
-			_, err := tx.Exec(`WITH RECURSIVE n(i) AS (SELECT $2 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < $3)
+			_, err := tx.Exec(`WITH RECURSIVE n(i) AS (SELECT CAST($2 AS BIGINT) UNION ALL SELECT i + 1 FROM n WHERE i + 1 < $3)
 				INSERT INTO rfis (company_id, project_id, rfi_id, number, subject, question, status, created, updated)
 				SELECT $1, i / 100, i, i, 'RFI ' || i, $4, 'open', i, i FROM n`, int64(s.company), from, min(from+10_000, rows), text)
 			return err

@@ -26,11 +26,11 @@ var seedHosts = []string{"login.procore.com", "api.procore.com", "app.procore.co
 // request with the host that it was sent to.
 func startFront(t *testing.T, dir string) (proxyURL string, roots *x509.CertPool) {
 	t.Helper()
-	a, err := openAuthority(dir, seedHosts, time.Now())
+	a, err := developmentCA(dir, seedHosts, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
-	tlsConfig, err := a.serverTLS(seedHosts, time.Now())
+	tlsConfig, err := developmentTLS(a, seedHosts, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,7 +55,7 @@ func startFront(t *testing.T, dir string) (proxyURL string, roots *x509.CertPool
 	p.add(forward)
 	p.serve(tunnel, forward, nil)
 	roots = x509.NewCertPool()
-	roots.AddCert(a.cert)
+	roots.AddCert(a.Certificate)
 	return "http://" + tunnel.Addr().String(), roots
 }
 
@@ -114,22 +114,22 @@ func TestProxyRefusesEveryOtherTarget(t *testing.T) {
 
 func TestAuthorityIsKeptAndSignsForOurHostsOnly(t *testing.T) {
 	dir := t.TempDir()
-	first, err := openAuthority(dir, seedHosts, time.Now())
+	first, err := developmentCA(dir, seedHosts, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
-	second, err := openAuthority(dir, seedHosts, time.Now())
+	second, err := developmentCA(dir, seedHosts, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !first.cert.Equal(second.cert) {
+	if !first.Certificate.Equal(second.Certificate) {
 		t.Error("the second start made another CA")
 	}
 	info, err := os.Stat(filepath.Join(dir, caKeyFile))
 	if err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("the CA's key: %v, %v; want mode 0600", info.Mode(), err)
 	}
-	foreign, err := second.serverTLS([]string{"example.com"}, time.Now())
+	foreign, err := developmentTLS(second, []string{"example.com"}, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -138,22 +138,23 @@ func TestAuthorityIsKeptAndSignsForOurHostsOnly(t *testing.T) {
 		t.Fatal(err)
 	}
 	roots := x509.NewCertPool()
-	roots.AddCert(second.cert)
+	roots.AddCert(second.Certificate)
 	if _, err := leaf.Verify(x509.VerifyOptions{DNSName: "example.com", Roots: roots}); err == nil {
 		t.Error("a certificate for another site is trusted")
 	}
-	third, err := openAuthority(dir, append([]string{"api.example.com"}, seedHosts...), time.Now())
+	third, err := developmentCA(dir, append([]string{"api.example.com"}, seedHosts...), time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if third.cert.Equal(first.cert) || !third.covers([]string{"api.example.com"}) {
+	if third.Certificate.Equal(first.Certificate) || !covers(third, []string{"api.example.com"}) {
 		t.Error("the CA doesn't cover a host that was added")
 	}
 }
 
 func TestFolderIsLockedAndResetOnlyIfOurs(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "data")
-	if err := resetFolder(dir); err != nil {
+	dir, deleted := filepath.Join(t.TempDir(), "data"), 0
+	also := func() error { deleted++; return nil }
+	if err := resetFolder(dir, also); err != nil {
 		t.Errorf("reset of a folder that isn't there: %v", err)
 	}
 	held, err := openFolder(dir, false)
@@ -165,7 +166,7 @@ func TestFolderIsLockedAndResetOnlyIfOurs(t *testing.T) {
 			t.Errorf("second open, shared %v: %v; want a refusal that says why", shared, err)
 		}
 	}
-	if err := resetFolder(dir); err == nil {
+	if err := resetFolder(dir, also); err == nil {
 		t.Error("a folder in use was reset")
 	}
 	if err := held.Close(); err != nil {
@@ -174,7 +175,7 @@ func TestFolderIsLockedAndResetOnlyIfOurs(t *testing.T) {
 	if _, err := readOrMakeSecret(filepath.Join(dir, "some.secret")); err != nil {
 		t.Fatal(err)
 	}
-	if err := resetFolder(dir); err != nil {
+	if err := resetFolder(dir, also); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(filepath.Join(dir, "some.secret")); !os.IsNotExist(err) {
@@ -189,7 +190,7 @@ func TestFolderIsLockedAndResetOnlyIfOurs(t *testing.T) {
 		}
 		defer role.Close() //nolint:errcheck // only locked
 	}
-	if err := resetFolder(dir); err == nil {
+	if err := resetFolder(dir, also); err == nil {
 		t.Error("a folder that roles use was reset")
 	}
 
@@ -197,11 +198,14 @@ func TestFolderIsLockedAndResetOnlyIfOurs(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(strange, "thesis.txt"), []byte("x"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := resetFolder(strange); err == nil || !strings.Contains(err.Error(), "nothing was deleted") {
+	if err := resetFolder(strange, also); err == nil || !strings.Contains(err.Error(), "nothing was deleted") {
 		t.Errorf("reset of a stranger's folder: %v", err)
 	}
 	if _, err := os.Stat(filepath.Join(strange, "thesis.txt")); err != nil {
 		t.Errorf("a stranger's file is gone: %v", err)
+	}
+	if deleted != 2 { // of the folder that isn't there, and of ours
+		t.Errorf("what else is kept was deleted %d times", deleted)
 	}
 }
 

@@ -17,25 +17,27 @@ import (
 )
 
 // startObserving makes what operators see of the process, and answers at the operations
-// listener, before anything else is there: who waits to be ready can say for what.
-func (s *system) startObserving(ctx context.Context, role string) error {
+// listener, before anything else is there: who waits to be ready can say for what. The process
+// isn't ready until the answered function is called.
+func (s *system) startObserving(ctx context.Context, role string) (ready func(), err error) {
 	o := observe.Options{Role: role, Version: buildVersion(), Access: observe.AccessLog{File: s.config.AccessLog.File, Share: s.config.AccessLog.Share}}
 	p, err := observe.New(o)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	s.observe = p
 	s.add(p)
 	if t := s.config.Tracing; t.Endpoint != "" {
 		if err := p.StartTracing(ctx, observe.Tracing{Endpoint: t.Endpoint, Share: t.Share}); err != nil {
-			return err
+			return nil, err
 		}
 		store.Trace()
 	}
+	ready = p.Check("start", true, func(context.Context) error { return errStarting }) // before anybody can ask
 	if s.config.Operations.Listen == "" {
-		return nil
+		return ready, nil
 	}
-	return s.bindAndServe(&s.config.Operations.Listen, p.Handler())
+	return ready, s.bindAndServe(&s.config.Operations.Listen, p.Handler())
 }
 
 func buildVersion() string {
@@ -47,11 +49,6 @@ func buildVersion() string {
 
 // errStarting is why a process isn't ready at first.
 var errStarting = errors.New("the process is starting; its log says what it waits for")
-
-// starting has the process not be ready until the answered function is called.
-func (s *system) starting() (ready func()) {
-	return s.observe.Check("start", true, func(context.Context) error { return errStarting })
-}
 
 // checkDirectory has readiness say whether the directory can be reached. Only who changes it
 // can't do without.

@@ -6,12 +6,14 @@ import (
 	"testing"
 
 	"mpr/company"
+	"mpr/test/engine"
 	"mpr/test/postgres"
 )
 
 // The server of a region's database dies under writes, and starts again: nothing that was
 // answered is lost, and calls find it again by themselves.
 func TestAPostgresPrimaryIsRestarted(t *testing.T) {
+	engine.Only(t)
 	server := postgres.Start(t)
 	s := newSiteOf(t, siteOptions{stores: map[company.Region]string{"US02": server.DSN()}})
 	x := s.write()

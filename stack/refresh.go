@@ -112,6 +112,14 @@ func (d servedDirectory) Gateways(ctx context.Context) ([]string, error) {
 	return now.Gateways(ctx)
 }
 
+func (d servedDirectory) Signs(ctx context.Context) ([]directory.Sign, error) {
+	now, err := d.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return now.Signs(ctx)
+}
+
 func (d servedDirectory) Hold(ctx context.Context, h directory.Hold) (<-chan string, func(), error) {
 	now, err := d.open(ctx)
 	if err != nil {
@@ -137,12 +145,22 @@ func (d servedDirectory) Census(ctx context.Context) (*directory.Census, error) 
 	}
 	regions, err := now.Regions(ctx)
 	if err == nil && len(regions) == 0 {
-		err = registerRegions(ctx, now, d.served.environment)
+		err = ed.system.registerRegions(ctx, now, d.served.environment)
 	}
 	if err != nil {
 		return nil, err
 	}
 	return now.Census(ctx)
+}
+
+// Companies counts those in the replica.
+func (d servedDirectory) Companies() map[company.Region]int {
+	return d.served.edition().replica.Companies()
+}
+
+// Placement answers from the replica.
+func (d servedDirectory) Placement(id company.ID) (company.Placement, bool) {
+	return d.served.edition().replica.Placement(id)
 }
 
 // Page answers from the replica.
@@ -195,7 +213,7 @@ func (s *system) refreshSandboxes(ctx context.Context, environments map[string]*
 		refresher, err := sandbox.New(ctx, sandbox.Options{
 			From:   sandbox.Environment{Name: from.Name, Directory: servedDirectory{s.served[from.Name]}, IdentityURL: from.IdentityURL},
 			To:     sandbox.Environment{Name: e.Name, Directory: servedDirectory{v}, IdentityURL: environments[e.Name].IdentityURL},
-			Record: record, Begin: v.begin, Secret: s.secret, Now: s.now,
+			Record: record, Begin: v.begin, Secret: s.secret, Transport: s.transport, Now: s.now,
 		})
 		if err != nil {
 			return err

@@ -54,14 +54,18 @@ func RunRole(ctx context.Context, o RoleOptions) (err error) {
 		err = errors.Join(err, s.close())
 	}()
 	s.bindHost = o.Bind
+	if err := s.openTLS(o.Role); err != nil {
+		return err
+	}
 	if o.Now != nil {
 		s.now, s.rulesNow = o.Now, o.Now
 	}
 	s.moverStep = o.MoverStep
-	if err := s.startObserving(ctx, o.name()); err != nil {
+	ready, err := s.startObserving(ctx, o.name())
+	if err != nil {
 		return err
 	}
-	ready := s.starting()
+	s.showCertificates()
 	if err := s.startRole(ctx, o); err != nil {
 		if ctx.Err() != nil {
 			slog.Info("stopped before it was ready", "role", o.Role, "waiting", err)

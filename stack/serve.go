@@ -1,11 +1,13 @@
 package stack
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"log/slog"
 	"math"
 	"net"
@@ -13,6 +15,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"golang.org/x/time/rate"
 
 	"mpr/config"
 	"mpr/gateway/http1"
@@ -37,6 +41,7 @@ type process struct {
 	mu      sync.Mutex // guards the rest: environments start side by side
 	servers []server
 	closers []func() error
+	stops   []func()
 }
 
 // server answers a listener, by net/http or by package http1.
@@ -56,6 +61,14 @@ func (p *process) onClose(f func() error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.closers = append(p.closers, f)
+}
+
+// onStop adds something to do before listeners are closed: to end calls that would never end by
+// themselves.
+func (p *process) onStop(f func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.stops = append(p.stops, f)
 }
 
 // listen opens an address. The listener is closed with the process even when nothing
@@ -80,15 +93,15 @@ func (p *process) serve(l net.Listener, h http.Handler, t *tls.Config) {
 }
 
 // serveDoor answers the listener of a door: its clients are strangers, of whom none may take
-// all connections.
-func (p *process) serveDoor(l net.Listener, h http.Handler) {
+// all connections. It speaks TLS where a configuration is given.
+func (p *process) serveDoor(l net.Listener, h http.Handler, t *tls.Config) {
 	var shared []netip.Prefix
 	for _, s := range p.gateway.ForwardedFrom {
 		if network, err := netip.ParsePrefix(s); err == nil { // package config has checked it
 			shared = append(shared, network)
 		}
 	}
-	p.answerDoor(newConnections(l, p.maxConns, p.gateway.MaxConnsPerClient, shared), h, nil)
+	p.answerDoor(newConnections(l, p.maxConns, p.gateway.MaxConnsPerClient, shared), h, t)
 }
 
 // answer answers a listener of ours by net/http.
@@ -141,7 +154,7 @@ func (p *process) standard(h http.Handler, t *tls.Config) *http.Server {
 		// The doors' limit lies below, and has a better answer; what stands behind them gets
 		// headers of ours on top.
 		MaxHeaderBytes: 4 * p.gateway.MaxHeader,
-		ErrorLog:       slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug),
+		ErrorLog:       errorLog(t),
 	}
 }
 
@@ -161,11 +174,37 @@ func (p *process) run(l net.Listener, s server, serve func() error) {
 	})
 }
 
+// errorLog is where a server says what became of connections. Of strangers operators hear nothing;
+// of a process of ours that is refused they do.
+func errorLog(t *tls.Config) *log.Logger {
+	if t == nil || t.GetConfigForClient == nil {
+		return slog.NewLogLogger(slog.Default().Handler(), slog.LevelDebug)
+	}
+	return log.New(&refusals{limit: rate.NewLimiter(1, 20)}, "", 0)
+}
+
+// refusals logs handshakes that have failed, a few each second.
+type refusals struct{ limit *rate.Limiter }
+
+func (r *refusals) Write(line []byte) (int, error) {
+	failed, of := bytes.CutPrefix(bytes.TrimSpace(line), []byte("http: TLS handshake error from "))
+	from, why, _ := bytes.Cut(failed, []byte(": "))
+	// Whoever only looks whether somebody listens, as balancers do, ends without a word.
+	if of && !bytes.HasSuffix(why, []byte("EOF")) && r.limit.Allow() {
+		slog.Warn("a connection to an internal listener is refused", "from", string(from), "reason", string(why))
+	} else {
+		slog.Debug(string(bytes.TrimSpace(line)))
+	}
+	return len(line), nil
+}
+
 // leaving has clients end their connections while the process is about to stop, so that none of
-// them sends a call on one that is being closed.
+// them sends a call on one that is being closed. Nor does a connection outlive the certificate that
+// it was begun with for longer than a call.
 func (p *process) leaving(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if p.observe.Draining() && r.ProtoMajor == 1 {
+		ended := r.TLS != nil && len(r.TLS.PeerCertificates) > 0 && time.Now().After(r.TLS.PeerCertificates[0].NotAfter)
+		if (ended || p.observe.Draining()) && r.ProtoMajor == 1 {
 			w.Header().Set("Connection", "close")
 		}
 		h.ServeHTTP(w, r)
@@ -211,6 +250,9 @@ func (p *process) drain() {
 func (p *process) close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), p.stop.DrainTime)
 	defer cancel()
+	for _, stop := range p.stops {
+		stop()
+	}
 	var errs []error
 	for i := len(p.servers) - 1; i >= 0; i-- {
 		if err := p.servers[i].Shutdown(ctx); err != nil {

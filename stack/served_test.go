@@ -31,7 +31,9 @@ func refreshed(t *testing.T, let chan struct{}, closed chan<- int) (v *served, a
 	s, err := newSystem(cfg)
 	must(t, err)
 	t.Cleanup(func() { must(t, s.close()) })
-	must(t, s.startObserving(t.Context(), "test"))
+	ready, err := s.startObserving(t.Context(), "test")
+	must(t, err)
+	ready()
 	must(t, s.serveDirectory(""))
 	e := &cfg.Environments[1]
 	v, err = s.serveEnvironment(t.Context(), e, "dev", func(_ context.Context, ed *edition) error {

@@ -8,10 +8,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/netip"
 	"path/filepath"
-	"slices"
+	"strings"
 	"time"
 
 	"mpr/company"
@@ -47,7 +48,7 @@ func (s *system) startLogin(ctx context.Context, ed *edition) (http.Handler, err
 	}
 	service, err := login.New(ctx, login.Options{
 		ForwardedFrom: networks,
-		Issuer:        e.Issuer(), Product: s.config.Product, LoginURLs: loginURLs(e),
+		Issuer:        e.Issuer(), Product: s.config.Product, LoginURLs: s.loginURLs(e),
 		DB: db, Announcer: sh.follower.Announcer(buckets), Revoker: buckets, Buckets: buckets, Changes: directory.OpenChanges(s.nats, ed.buckets, s.config.Directory.Replicas),
 		Verifier: sh.verifier, Policy: &sh.policy, InForce: sh.inForce, RulesNow: s.rulesNow, Ledger: ed.counter("login"), Secret: s.secret,
 		ClientPrefix: e.ClientPrefix(), ClientsOf: s.otherClients(e),
@@ -59,12 +60,27 @@ func (s *system) startLogin(ctx context.Context, ed *edition) (http.Handler, err
 		return nil, err
 	}
 	ed.add(service)
+	seen := s.observe.Door(RoleLogin, e.Name, "login")
+	passed := seen.Handler(problem.LimitHeader(service.Passed(), s.config.Gateway.MaxHeader))
 	inside := s.observe.Inside(RoleLogin, e.Name, "identity", "").Handler(service.Internal())
-	if err := ed.serveInternal(&e.Identity.Internal, s.within(inside)); err != nil {
+	if err := ed.serveInternal(&e.Identity.Internal, s.within(passedOn(inside, passed))); err != nil {
 		return nil, err
 	}
-	door := s.observe.Door(RoleLogin, e.Name, "login").Handler(problem.LimitHeader(service.Handler(), s.config.Gateway.MaxHeader))
+	door := seen.Handler(problem.LimitHeader(service.Handler(), s.config.Gateway.MaxHeader))
 	return ed.serve(&e.Login.Listen, s.within(door))
+}
+
+// passedOn also answers the calls of the login door that a gateway passes on. They come in at
+// the internal listener: a door that speaks TLS has a certificate for its host, which isn't
+// where a gateway finds it.
+func passedOn(inside, door http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, "/internal/") || strings.HasPrefix(r.URL.Path, "/rest/") {
+			inside.ServeHTTP(w, r)
+			return
+		}
+		door.ServeHTTP(w, r)
+	})
 }
 
 // otherClients are the environments whose client ids the login service tells from its own.
@@ -82,12 +98,13 @@ func (s *system) otherClients(e *config.Environment) []login.Clients {
 }
 
 // loginURLs maps the base URLs of the doors to the login door that belongs to each: by
-// name over TLS, by address without.
-func loginURLs(e *config.Environment) map[string]string {
-	byName, byAddress := "https://"+e.Login.Host, "http://"+e.Login.Listen
-	urls := map[string]string{byName: byName, byAddress: byAddress, "https://" + e.API.Host: byName, "http://" + e.API.Listen: byAddress}
+// name over TLS, and by address as the doors are served.
+func (s *system) loginURLs(e *config.Environment) map[string]string {
+	byName, scheme := "https://"+e.Login.Host, s.config.TLS.Scheme()+"://"
+	byAddress := scheme + e.Login.Listen
+	urls := map[string]string{byName: byName, byAddress: byAddress, "https://" + e.API.Host: byName, scheme + e.API.Listen: byAddress}
 	if e.Legacy.Host != "" {
-		urls["https://"+e.Legacy.Host], urls["http://"+e.Legacy.Listen] = byName, byAddress
+		urls["https://"+e.Legacy.Host], urls[scheme+e.Legacy.Listen] = byName, byAddress
 	}
 	return urls
 }
@@ -99,7 +116,7 @@ func (s *system) startRegion(ctx context.Context, ed *edition, r *config.RegionC
 	if err != nil {
 		return fmt.Errorf("store of region %s: %w", r.Code, err)
 	}
-	identity := identityClient{intercom.NewCaller(nil, s.secret), "http://" + e.Identity.Internal}
+	identity := identityClient{intercom.NewCaller(s.transport, s.secret), s.inside(e.Identity.Internal)}
 	ed.add(identity)
 	service, err := region.New(ctx, region.Options{
 		Code: company.Region(r.Code), Number: r.Number, DB: db, Verifier: sh.verifier, Policy: &sh.policy, Publisher: directory.OpenChanges(s.nats, ed.buckets, s.config.Directory.Replicas),
@@ -151,21 +168,25 @@ func (s *system) startGateway(ed *edition) (api, legacy http.Handler, err error)
 	if err != nil {
 		return nil, nil, err
 	}
-	sh.replica.Gate(rand.Text())
+	doors := map[rules.Door]*observe.Door{
+		rules.DoorAPI:    s.observe.Door(RoleGateway, e.Name, "api"),
+		rules.DoorLegacy: s.observe.Door(RoleGateway, e.Name, "legacy"),
+	}
+	if _, err := s.bind(&e.API.Listen); err != nil { // the gateway tells where it is
+		return nil, nil, err
+	}
+	sh.replica.Gate(rand.Text(), s.sayings(ed, e.API.Listen, doors))
 	service, err := gateway.New(gateway.Options{
 		Policy:     sh.inForce,
 		Placements: sh.replica, Verifier: sh.verifier,
-		IdentityURL: "http://" + e.Identity.Internal, LoginURL: "http://" + e.Login.Listen,
+		IdentityURL: s.inside(e.Identity.Internal), LoginURL: s.inside(e.Identity.Internal), Secure: s.secure(), Own: ownRegions(e),
 		Limits: gateway.Limits{
 			MaxBody: limits.MaxBody, IdleTimeout: limits.IdleTimeout, StallTimeout: limits.StallTimeout,
 			ConnectTimeout: limits.ConnectTimeout, AnswerTimeout: limits.AnswerTimeout, HoldTimeout: limits.HoldTimeout, HoldCalls: limits.HoldCalls, UpstreamConns: limits.UpstreamConns, ForwardedFrom: networks,
 			HealthInterval: limits.HealthInterval, HedgePercent: limits.HedgePercent,
 		},
 		Now: s.rulesNow, Ledger: ed.counter("gateway"), Limiter: limiter,
-		Doors: map[rules.Door]*observe.Door{
-			rules.DoorAPI:    s.observe.Door(RoleGateway, e.Name, "api"),
-			rules.DoorLegacy: s.observe.Door(RoleGateway, e.Name, "legacy"),
-		},
+		Doors: doors,
 	})
 	if err != nil {
 		return nil, nil, err
@@ -233,9 +254,12 @@ const lastCounts = time.Second
 // startControl starts the control role, for all environments, and notes in the data
 // folder where it is, for the commands.
 func (s *system) startControl(ctx context.Context) error {
-	adminToken, err := readOrMakeSecret(s.config.Control.TokenFile)
-	if err != nil {
-		return err
+	adminToken := ""
+	if s.config.Control.AdminToken != config.TokenOff {
+		var err error
+		if adminToken, err = readOrMakeSecret(s.config.Control.TokenFile); err != nil {
+			return err
+		}
 	}
 	db, err := storeOptions(s.config).Open(ctx, s.config.Control.Store, ledger.Migrations())
 	if err != nil {
@@ -253,9 +277,18 @@ func (s *system) startControl(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if _, port, err := net.SplitHostPort(s.config.Control.Listen); err == nil && port == "0" {
+		if _, err := s.bind(&s.config.Control.Listen); err != nil { // its URL must be known
+			return err
+		}
+	}
+	signIn, err := s.startOperators(ctx, db)
+	if err != nil {
+		return err
+	}
 	queue, mover, webhooks := s.startMoves(db, environments)
 	service, err := control.New(ctx, control.Options{
-		Environments: environments, Secret: s.secret, AdminToken: adminToken, Now: s.rulesNow, Moves: queue, WakeMover: mover.Wake, Webhooks: webhooks,
+		Environments: environments, Secret: s.secret, Transport: s.transport, AdminToken: adminToken, SignIn: signIn, Now: s.rulesNow, Moves: queue, WakeMover: mover.Wake, Webhooks: webhooks,
 		Backup: func(ctx context.Context, to io.Writer) (int, error) { return directory.Backup(ctx, s.nats, to) },
 	})
 	if err != nil {
@@ -263,7 +296,11 @@ func (s *system) startControl(ctx context.Context) error {
 	}
 	s.add(service)
 	s.showFigures(queue, books)
-	door := s.observe.Inside(RoleControl, "", "admin", "").Handler(service.Handler())
+	pages, err := s.withPages(service)
+	if err != nil {
+		return err
+	}
+	door := s.observe.Inside(RoleControl, "", "admin", "").Handler(pages)
 	if err := s.bindAndServe(&s.config.Control.Listen, s.within(door)); err != nil {
 		return err
 	}
@@ -285,13 +322,13 @@ func (s *system) startMoves(db *store.DB, environments []*control.Environment) (
 		}
 	}}
 	mover := move.New(move.Options{
-		Queue: queue, Directories: directories, Secret: s.secret, AtOnce: s.config.Moves.AtOnce, Retention: s.config.Moves.Retention,
+		Queue: queue, Directories: directories, Secret: s.secret, Transport: s.transport, AtOnce: s.config.Moves.AtOnce, Retention: s.config.Moves.Retention,
 		Notice: s.config.Moves.Notice, Step: s.moverStep,
 		ChangedOver: s.observe.Distribution("mpr_move_pause_seconds", "How long nobody owned a company at its change-over.", pauseBuckets),
 	})
 	s.add(mover)
 	webhooks := webhook.New(webhook.Options{
-		Queue: queue, Identity: identity, Secret: s.secret, AllowPrivate: s.config.Webhooks.AllowPrivate, LongestDelay: s.config.Moves.LongestDelay,
+		Queue: queue, Identity: identity, Secret: s.secret, Transport: s.transport, AllowPrivate: s.config.Webhooks.AllowPrivate, LongestDelay: s.config.Moves.LongestDelay,
 		WakeMover: mover.Wake, Noticed: noticed, Now: s.now,
 	})
 	s.add(webhooks)
@@ -311,17 +348,18 @@ func (s *system) controlled(ctx context.Context, db *store.DB) ([]*control.Envir
 			return nil, nil, err
 		}
 		d := servedDirectory{v}
-		if err := registerRegions(ctx, d, e); err != nil {
+		if err := s.registerRegions(ctx, d, e); err != nil {
 			return nil, nil, err
 		}
 		book := ledger.OpenBook(db, e.Name, s.ledgerStream(e), s.rulesNow)
 		s.add(book)
+		book.Prepare(v.edition().inForce())
 		books[e.Name] = book
 		all = append(all, &control.Environment{
-			Name: e.Name, DefaultRegion: company.Region(s.config.DefaultRegion), Placements: d, Regions: d, Pages: d, Registry: d,
+			Name: e.Name, DefaultRegion: company.Region(s.config.DefaultRegion), Placements: d, Regions: d, Pages: d, Signs: d, Registry: d,
 			Policies: d, HasLegacyDoor: e.Legacy.Host != "", Campaign: v.edition().policy.Campaign, InForce: func() *rules.Policy { return v.edition().inForce() }, Ledger: book,
 			Limits: limit.OpenSettings(s.nats, e.Name, s.config.Directory.Replicas), LimitsOfAll: s.limits(),
-			IdentityURL: "http://" + e.Identity.Internal, LoginURL: "http://" + e.Login.Listen,
+			IdentityURL: s.inside(e.Identity.Internal), LoginURL: s.config.TLS.Scheme() + "://" + e.Login.Listen,
 			PublicLogin: e.Login.BaseURL(), PublicAPI: e.API.BaseURL(), ClientPrefix: e.ClientPrefix(),
 		})
 		byName[e.Name] = all[i]
@@ -339,11 +377,14 @@ func (s *system) controlled(ctx context.Context, db *store.DB) ([]*control.Envir
 
 // noteRunning writes the file by which the commands find the admin API.
 func (s *system) noteRunning() error {
-	tokenFile, err := filepath.Abs(s.config.Control.TokenFile)
+	tokenFile, err := "", error(nil)
+	if s.config.Control.AdminToken != config.TokenOff {
+		tokenFile, err = filepath.Abs(s.config.Control.TokenFile)
+	}
 	if err != nil {
 		return fmt.Errorf("note where the admin API is: %w", err)
 	}
-	data, err := json.Marshal(map[string]AdminFacts{"admin": {URL: "http://" + s.config.Control.Listen, TokenFile: tokenFile}})
+	data, err := json.Marshal(map[string]AdminFacts{"admin": {URL: s.adminScheme() + "://" + s.config.Control.Listen, TokenFile: tokenFile}})
 	if err != nil {
 		return fmt.Errorf("note where the admin API is: %w", err)
 	}
@@ -355,19 +396,25 @@ func (s *system) bindAndServe(address *string, h http.Handler) error {
 	if err != nil {
 		return err
 	}
-	if s.isDoor(*address) {
-		s.serveDoor(l, h)
+	if host := s.doorHost(*address); host != "" {
+		s.serveDoor(l, h, s.doors.config(host))
 	} else {
-		s.serve(l, h, nil)
+		s.serve(l, h, s.insideTLS(*address))
 	}
 	return nil
 }
 
-// isDoor says whether an address is that of a door, rather than for our own processes.
-func (s *system) isDoor(address string) bool {
-	return slices.ContainsFunc(s.config.Environments, func(e config.Environment) bool {
-		return address == e.Login.Listen || address == e.API.Listen || e.Legacy.Host != "" && address == e.Legacy.Listen
-	})
+// doorHost is the host of the door at an address; empty where that is for our own processes.
+func (s *system) doorHost(address string) string {
+	for i := range s.config.Environments {
+		e := &s.config.Environments[i]
+		for _, d := range []config.Door{e.Login, e.API, e.Legacy} {
+			if d.Host != "" && d.Listen == address {
+				return d.Host
+			}
+		}
+	}
+	return ""
 }
 
 // identityClient asks the login role's internal listener on behalf of a region.

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"mpr/move"
+	"mpr/test/engine"
 )
 
 // A pause keeps a move from going on, but no company from having an owner: where a change-over has
@@ -114,7 +115,7 @@ func (s *site) foundMore(code company.Region, n int) (ids []company.ID) {
 // "A limit on moves at the same time per region": also of moves that are asked for at once, and
 // where two movers look at the same time.
 func TestMovesAtTheSameTime(t *testing.T) {
-	s := newSiteOf(t, siteOptions{queue: postgresStore(t)})
+	s := newSiteOf(t, siteOptions{queue: engine.Store(t)})
 	q := &move.Queue{DB: s.queue, Now: time.Now}
 	const atOnce = 2
 	var mu sync.Mutex
@@ -154,7 +155,7 @@ func TestMovesAtTheSameTime(t *testing.T) {
 // A long queue, such as that of a region that is emptied, and many moves whose rows are kept don't
 // keep movers from the ones that are due.
 func TestLongQueues(t *testing.T) {
-	s := newSiteOf(t, siteOptions{queue: postgresStore(t)})
+	s := newSiteOf(t, siteOptions{queue: engine.Store(t)})
 	s.check(s.queue.Write(t.Context(), func(tx *sql.Tx) error {
 		for phase, wake := range map[string]int64{"queued": 0, "retained": time.Now().Add(time.Hour).UnixMicro(), "copying": 0} {
 			n, active, paused := 10_000, 1, 0
@@ -253,7 +254,7 @@ func TestCompaniesWithoutAnOwnerAreLookedAtSoon(t *testing.T) {
 // What is kept of many companies is deleted in turn: on SQLite each deletion has all that is written
 // in the region wait.
 func TestPurgesAtTheSameTime(t *testing.T) {
-	s := newSiteOf(t, siteOptions{queue: postgresStore(t)})
+	s := newSiteOf(t, siteOptions{queue: engine.Store(t)})
 	q := &move.Queue{DB: s.queue, Now: time.Now}
 	options := move.Options{Queue: q, Directories: map[string]move.Directory{"site": s.directory}, Secret: siteSecret, AtOnce: 2, Retention: 24 * time.Hour}
 	mover := move.New(options)

@@ -10,6 +10,7 @@ import (
 	"mpr/ledger"
 	"mpr/login"
 	"mpr/move"
+	"mpr/operator"
 	"mpr/region"
 	"mpr/store"
 	"mpr/webhook"
@@ -72,8 +73,8 @@ type StoreChoice struct{ Environment, Store string }
 // stores are those that the choice names.
 func stores(c *config.Config, choice StoreChoice) ([]aStore, error) {
 	all := []aStore{{
-		name: StoreControl, dsn: c.Control.Store, parts: []string{"ledger", "moves", "webhooks"},
-		schemas: []store.Schema{{Migrations: ledger.Migrations()}, {Versions: movesVersions, Migrations: move.Migrations()}, {Versions: webhooksVersions, Migrations: webhook.Migrations()}},
+		name: StoreControl, dsn: c.Control.Store, parts: []string{"ledger", "moves", "webhooks", "operators"},
+		schemas: []store.Schema{{Migrations: ledger.Migrations()}, {Versions: movesVersions, Migrations: move.Migrations()}, {Versions: webhooksVersions, Migrations: webhook.Migrations()}, {Versions: operatorsVersions, Migrations: operator.Migrations()}},
 	}}
 	for i := range c.Environments {
 		e := &c.Environments[i]
@@ -98,6 +99,21 @@ func stores(c *config.Config, choice StoreChoice) ([]aStore, error) {
 		return nil, noSuchStore(all, choice)
 	}
 	return chosen, nil
+}
+
+// schemasOf are the DSNs of those stores that are schemas in PostgreSQL: with the data folder, all that
+// is kept.
+func schemasOf(c *config.Config) (dsns []string) {
+	all, err := stores(c, StoreChoice{})
+	if err != nil {
+		return nil // all of them are always there
+	}
+	for _, s := range all {
+		if store.OwnSchema(s.dsn) != "" {
+			dsns = append(dsns, s.dsn)
+		}
+	}
+	return dsns
 }
 
 func noSuchStore(all []aStore, choice StoreChoice) error {

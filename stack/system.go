@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -19,6 +20,7 @@ import (
 	"mpr/directory"
 	"mpr/move"
 	"mpr/observe"
+	"mpr/pki"
 	"mpr/problem"
 	"mpr/rules"
 	"mpr/store"
@@ -32,6 +34,11 @@ type system struct {
 	nats   *nats.Conn
 	near   *directory.Near // nil: the directory itself is followed
 	secret string
+	admin  *pki.Pairs // of control; nil: plain HTTP
+	doors  *doors     // of login and gateway; nil: plain HTTP
+	// peer is this process towards our others, and transport carries calls to them; nil: plain HTTP.
+	peer      *pki.Peer
+	transport http.RoundTripper
 
 	mu sync.Mutex // guards the rest: environments start side by side
 	// bound holds the listeners by address, so that all can be opened before the first
@@ -147,6 +154,7 @@ func (s *system) serveDirectory(address string) error {
 		Dir:    filepath.Join(s.config.Data, "directory"),
 		Listen: address,
 		Secret: s.secret,
+		TLS:    s.directoryTLS(),
 	})
 	if err != nil {
 		return err
@@ -165,11 +173,11 @@ func (s *system) serveDirectory(address string) error {
 // connections are made when they come back.
 func (s *system) connectDirectory(name string) error {
 	d := s.config.Directory
-	urls := d.URLs
-	if len(urls) == 0 {
-		urls = []string{"nats://" + d.Listen}
+	servers := s.servers(d.URLs, d.Access)
+	if len(d.URLs) == 0 {
+		servers.URLs, servers.Dialer = []string{"nats://" + d.Listen}, s.directoryDialer()
 	}
-	conn, err := s.servers(urls, d.Access).Connect(name)
+	conn, err := servers.Connect(name)
 	if err != nil {
 		return err
 	}
@@ -284,13 +292,13 @@ func (sh *shared) ready(ctx context.Context) error {
 }
 
 // registerRegions tells the directory of the regions that the configuration names.
-func registerRegions(ctx context.Context, d control.Regions, e *config.Environment) error {
+func (s *system) registerRegions(ctx context.Context, d control.Regions, e *config.Environment) error {
 	for i := range e.Regions {
 		r := &e.Regions[i]
 		info := company.RegionInfo{Code: company.Region(r.Code), Number: r.Number, Upstreams: r.Upstreams, HealthPath: r.HealthPath}
 		if len(r.Upstreams) == 0 {
 			info.HealthPath = observe.ReadyPath
-			info.Upstreams, info.Internal = []string{"http://" + r.Listen}, "http://"+r.Internal
+			info.Upstreams, info.Internal, info.Ours = []string{s.inside(r.Listen)}, s.inside(r.Internal), s.peer != nil
 		}
 		if err := patiently(ctx, func() error { return d.PutRegion(ctx, info) }); err != nil {
 			return fmt.Errorf("register region %s: %w", r.Code, err)

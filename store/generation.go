@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -31,11 +32,6 @@ const (
 func (o Options) OpenGeneration(ctx context.Context, dsn string, generation int, migrations fs.FS) (*DB, error) {
 	if generation == 0 {
 		return o.Open(ctx, dsn, migrations)
-	}
-	if isPostgres(dsn) {
-		if err := makeSchema(ctx, dsn, generation); err != nil {
-			return nil, err
-		}
 	}
 	dsn, err := generationDSN(dsn, generation)
 	if err != nil {
@@ -73,20 +69,6 @@ func generationDSN(dsn string, generation int) (string, error) {
 	q.Set("search_path", base+generationSchema+strconv.Itoa(generation))
 	u.RawQuery = q.Encode()
 	return u.String(), nil
-}
-
-func makeSchema(ctx context.Context, dsn string, generation int) error {
-	_, base, err := schemaOf(dsn)
-	if err != nil {
-		return err
-	}
-	return onPostgres(ctx, dsn, func(db *sql.DB) error {
-		_, err := db.ExecContext(ctx, `CREATE SCHEMA IF NOT EXISTS `+quote(base+generationSchema+strconv.Itoa(generation)))
-		if IsDuplicate(err) {
-			return nil // another process made it in the same moment
-		}
-		return err
-	})
 }
 
 // Generations are those of the database that are there beside 0, in order.
@@ -131,6 +113,35 @@ func KeepGenerations(ctx context.Context, dsn string, keep ...int) error {
 		return err
 	}
 	return onPostgres(ctx, dsn, func(db *sql.DB) error { return keepSchemas(ctx, db, base+generationSchema, keep) })
+}
+
+// OwnSchema is the schema of PostgreSQL that the DSN names; "" where it names none, and of SQLite.
+func OwnSchema(dsn string) string {
+	if !isPostgres(dsn) {
+		return ""
+	}
+	_, own, err := ownSchema(dsn)
+	if err != nil {
+		return ""
+	}
+	return own
+}
+
+// DropSchema deletes the schema that the DSN names, and all of its generations.
+func DropSchema(ctx context.Context, dsn string) error {
+	own := OwnSchema(dsn)
+	if own == "" {
+		return errors.New("the DSN names no schema: nothing was deleted")
+	}
+	if err := KeepGenerations(ctx, dsn); err != nil {
+		return err
+	}
+	return onPostgres(ctx, dsn, func(db *sql.DB) error {
+		if _, err := db.ExecContext(ctx, `DROP SCHEMA IF EXISTS `+quote(own)+` CASCADE`); err != nil {
+			return fmt.Errorf("delete the schema %s: %w", own, err)
+		}
+		return nil
+	})
 }
 
 func keepFolders(dir string, keep []int) error {
@@ -219,15 +230,21 @@ func quote(name string) string { return pgx.Identifier{name}.Sanitize() }
 
 // schemaOf is the schema that the names of generations begin with.
 func schemaOf(dsn string) (*url.URL, string, error) {
+	u, own, err := ownSchema(dsn)
+	return u, cmp.Or(own, defaultSchema), err
+}
+
+// ownSchema is the schema that the DSN names by its search_path; "" where it leaves that to the server.
+func ownSchema(dsn string) (*url.URL, string, error) {
 	u, err := url.Parse(dsn)
 	if err != nil {
 		return nil, "", errors.New("the DSN is malformed") // the cause may show the password
 	}
-	base, _, _ := strings.Cut(u.Query().Get("search_path"), ",")
-	if base = strings.Trim(base, ` "`); base == "" {
-		base = defaultSchema
+	own, _, _ := strings.Cut(u.Query().Get("search_path"), ",")
+	if own = strings.Trim(own, ` "`); own == "$user" {
+		own = ""
 	}
-	return u, base, nil
+	return u, own, nil
 }
 
 // onPostgres runs f with a connection to what the DSN names.

@@ -12,25 +12,24 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"mpr/test/engine"
 )
 
-// dsns are databases of both engines; of PostgreSQL where MPR_TEST_POSTGRES holds a DSN
-// of somebody who may make databases.
+// dsns are databases of both engines; of PostgreSQL where there is a server. A database of its own,
+// which names no schema, is what most deployments have; those of the tests name one.
 func dsns(t *testing.T) map[string]string {
 	t.Helper()
-	all := map[string]string{"SQLite": "sqlite:" + filepath.Join(t.TempDir(), "a.db")}
-	server := os.Getenv("MPR_TEST_POSTGRES")
-	if server == "" {
-		return all
+	all := map[string]string{"SQLite": engine.SQLite(t)}
+	if engine.Server() != "" {
+		all["PostgreSQL"], all["PostgreSQL with a schema"] = newDatabase(t), engine.Store(t)
 	}
-	all["PostgreSQL"] = newDatabase(t, server, "")
-	all["PostgreSQL with a schema"] = newDatabase(t, server, "public")
 	return all
 }
 
-func newDatabase(t *testing.T, server, searchPath string) (dsn string) {
+func newDatabase(t *testing.T) (dsn string) {
 	t.Helper()
-	admin, err := sql.Open("pgx", server)
+	admin, err := sql.Open("pgx", engine.Server())
 	must(t, err)
 	name := "store_" + strings.ToLower(rand.Text())
 	_, err = admin.ExecContext(t.Context(), "CREATE DATABASE "+name)
@@ -39,14 +38,9 @@ func newDatabase(t *testing.T, server, searchPath string) (dsn string) {
 		_, err := admin.ExecContext(context.WithoutCancel(t.Context()), "DROP DATABASE "+name)
 		must(t, errors.Join(err, admin.Close()))
 	})
-	u, err := url.Parse(server)
+	u, err := url.Parse(engine.Server())
 	must(t, err)
 	u.Path = "/" + name
-	if searchPath != "" {
-		q := u.Query()
-		q.Set("search_path", searchPath)
-		u.RawQuery = q.Encode()
-	}
 	return u.String()
 }
 

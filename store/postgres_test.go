@@ -1,45 +1,18 @@
 package store
 
 import (
-	"database/sql"
-	"fmt"
-	"net/url"
-	"os"
-	"strings"
 	"sync"
 	"testing"
 	"testing/fstest"
+
+	"mpr/test/engine"
 )
 
-// emptyDatabase makes a database for the test on a PostgreSQL server.
-func emptyDatabase(t *testing.T, dsn string) string {
-	t.Helper()
-	server, err := sql.Open("pgx", dsn)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = server.Close() })
-	name := fmt.Sprintf("store_%d_%s", os.Getpid(), strings.ToLower(t.Name()))
-	if _, err := server.ExecContext(t.Context(), `CREATE DATABASE `+name); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _, _ = server.Exec(`DROP DATABASE IF EXISTS ` + name + ` WITH (FORCE)`) })
-	u, err := url.Parse(dsn)
-	if err != nil {
-		t.Fatal(err)
-	}
-	u.Path = "/" + name
-	return u.String()
-}
-
 // Processes of one role may start at the same time on a new database of a PostgreSQL
-// server. A SQLite file has one process: without MPR_TEST_POSTGRES there is nothing to try.
+// server.
 func TestOneOfManyMigrates(t *testing.T) {
-	server := os.Getenv("MPR_TEST_POSTGRES")
-	if server == "" {
-		return
-	}
-	dsn := emptyDatabase(t, server)
+	engine.Only(t)
+	dsn := engine.Store(t)
 	slow := fstest.MapFS{"00001_slow.sql": {Data: []byte("-- +goose Up\nCREATE TABLE slow (id BIGINT);\nSELECT pg_sleep(0.2);\n")}}
 	var wg sync.WaitGroup
 	for range 8 {
@@ -55,4 +28,40 @@ func TestOneOfManyMigrates(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+// Schemas of one database are made where they aren't there, and migrate side by side; one is deleted
+// with its generations, and the others stay.
+func TestSchemasShareADatabase(t *testing.T) {
+	engine.Only(t)
+	slow, quick := engine.Store(t), engine.Store(t)
+	busy, err := Open(t.Context(), slow, migrations)
+	must(t, err)
+	defer func() { must(t, busy.Close()) }()
+	tx, err := busy.Read().BeginTx(t.Context(), nil) // as long as its migrations take
+	must(t, err)
+	defer func() { must(t, tx.Rollback()) }()
+	_, err = tx.ExecContext(t.Context(), `SELECT pg_advisory_xact_lock($1)`, migrationLockOf(OwnSchema(slow)))
+	must(t, err)
+	for generation := range 2 {
+		db, err := OpenGeneration(t.Context(), quick, generation, migrations)
+		must(t, err)
+		must(t, db.Close())
+	}
+	must(t, DropSchema(t.Context(), quick))
+	list, err := Generations(t.Context(), quick)
+	must(t, err)
+	all, err := Defaults().Inspect(t.Context(), quick, 0, Schema{Migrations: migrations})
+	must(t, err)
+	if len(list) > 0 || all[0].Version != 0 {
+		t.Errorf("left are generations %v and version %d", list, all[0].Version)
+	}
+	if got := value(t, busy, "a"); got != 0 {
+		t.Errorf("the other schema has %d", got)
+	}
+	for _, dsn := range []string{"sqlite:a.db", engine.Server()} {
+		if DropSchema(t.Context(), dsn) == nil {
+			t.Errorf("something of %s was deleted", Where(dsn, 0))
+		}
+	}
 }

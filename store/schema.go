@@ -6,6 +6,7 @@ import (
 	"embed"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"io/fs"
 	"net/url"
 	"os"
@@ -202,8 +203,15 @@ func (db *DB) migrate(ctx context.Context, part Schema) error {
 		defer release()
 		return db.up(ctx, db.write, part, goose.DialectSQLite3)
 	}
+	_, schema, err := ownSchema(db.dsn)
+	if err != nil {
+		return err
+	}
+	if err := db.makeSchema(ctx, schema); err != nil {
+		return err
+	}
 	// Of those that open it at the same time one migrates, and the others wait.
-	locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, migrationWait))
+	locker, err := lock.NewPostgresSessionLocker(lock.WithLockID(migrationLockOf(schema)), lock.WithLockTimeout(1, migrationWait))
 	if err != nil {
 		return fmt.Errorf("lock migrations: %w", err)
 	}
@@ -222,6 +230,33 @@ func (db *DB) migrate(ctx context.Context, part Schema) error {
 		}
 		return errors.Join(err, pool.Close())
 	}
+}
+
+// makeSchema makes a schema that isn't there. Who may make none in the database can have it made.
+func (db *DB) makeSchema(ctx context.Context, schema string) error {
+	if schema == "" {
+		return nil
+	}
+	var there bool
+	if err := db.read.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM pg_namespace WHERE nspname = $1)`, schema).Scan(&there); err != nil || there {
+		return err
+	}
+	_, err := db.write.ExecContext(ctx, `CREATE SCHEMA IF NOT EXISTS `+quote(schema))
+	if err != nil && !IsDuplicate(err) { // another process made it in the same moment
+		return fmt.Errorf("make the schema %s: %w", schema, err)
+	}
+	return nil
+}
+
+// migrationLockOf is the lock of a schema's migrations. PostgreSQL's locks are those of the database,
+// and schemas that share one needn't wait for one another.
+func migrationLockOf(schema string) int64 {
+	if schema == "" {
+		return lock.DefaultLockID
+	}
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(schema)) // it never fails
+	return int64(h.Sum64())        //nolint:gosec // any number will do
 }
 
 func (db *DB) up(ctx context.Context, pool *sql.DB, part Schema, dialect goose.Dialect, options ...goose.ProviderOption) error {

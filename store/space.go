@@ -10,12 +10,12 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 )
 
-// Used is how many bytes the rows and indexes of the database take. PostgreSQL looks at all of
-// its files to tell.
+// Used is how many bytes the rows and indexes of the database take. On PostgreSQL they are those of
+// its schema, beside which others may have theirs; the server looks at all of their files to tell.
 func (db *DB) Used(ctx context.Context) (bytes int64, err error) {
 	ask := `SELECT (page_count - freelist_count) * page_size FROM pragma_page_count, pragma_freelist_count, pragma_page_size`
 	if db.postgres {
-		ask = `SELECT pg_database_size(current_database())`
+		ask = `SELECT COALESCE(SUM(pg_total_relation_size(oid)), 0) FROM pg_class WHERE relkind = 'r' AND relnamespace = current_schema()::regnamespace`
 	}
 	if err := db.read.QueryRowContext(ctx, ask).Scan(&bytes); err != nil {
 		return 0, fmt.Errorf("measure the database: %w", err)

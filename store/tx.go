@@ -45,6 +45,21 @@ func (db *DB) Write(ctx context.Context, f func(*sql.Tx) error) error {
 	}
 }
 
+// along is what belongs into the transaction of another one's write.
+type along struct {
+	db *DB
+	f  func(*sql.Tx) error
+}
+
+type alongKey struct{}
+
+// Along answers a context with which each [DB.Write] to this database runs f in its transaction,
+// at the end of it: for notes about a change by whoever asks for it, which the one who makes the
+// change needn't know of.
+func (db *DB) Along(ctx context.Context, f func(*sql.Tx) error) context.Context {
+	return context.WithValue(ctx, alongKey{}, along{db, f})
+}
+
 // awayRetry is how long a write waits at the most before it looks whether the database is back.
 const awayRetry = 200 * time.Millisecond
 
@@ -64,6 +79,9 @@ func (db *DB) writeOnce(ctx context.Context, f func(*sql.Tx) error) error {
 		}
 	}()
 	err = f(tx)
+	if a, ok := ctx.Value(alongKey{}).(along); ok && err == nil && a.db == db {
+		err = a.f(tx)
+	}
 	panicking = false
 	if err != nil {
 		return errors.Join(err, ignoreDone(tx.Rollback()))

@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"maps"
-	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -232,16 +231,9 @@ func (f *Follower) save() error {
 }
 
 func (f *Follower) load() error {
-	data, err := os.ReadFile(f.file)
-	if err != nil {
-		return err
-	}
 	var c copyFile
-	if err := json.Unmarshal(data, &c); err != nil {
-		return fmt.Errorf("the file is damaged: %w", err)
-	}
-	if c.Environment != f.environment {
-		return fmt.Errorf("the file is a copy of environment %q, not of %q", c.Environment, f.environment)
+	if err := directory.ReadCopy(f.file, f.environment, &c); err != nil {
+		return err
 	}
 	keys := map[string]jose.JSONWebKey{}
 	for _, k := range c.Keys {

@@ -25,16 +25,17 @@ import (
 	"mpr/problem"
 	"mpr/rules"
 	"mpr/store"
+	"mpr/test/engine"
 )
 
 const issuer = "https://login.procore.com"
 
-// keyTable keeps signing keys in SQLite, as the identity store does.
+// keyTable keeps signing keys in a database, as the identity store does.
 type keyTable struct{ db *store.DB }
 
 func openKeyTable(t *testing.T) keyTable {
 	t.Helper()
-	db, err := store.Open(t.Context(), "sqlite:"+filepath.Join(t.TempDir(), "keys.db"), fstest.MapFS{"00001_keys.sql": {Data: []byte(`-- +goose Up
+	db, err := store.Open(t.Context(), engine.Store(t), fstest.MapFS{"00001_keys.sql": {Data: []byte(`-- +goose Up
 CREATE TABLE signing_keys (kid TEXT PRIMARY KEY, algorithm TEXT NOT NULL, pem TEXT NOT NULL, created BIGINT NOT NULL, signs_from BIGINT NOT NULL);
 `)}})
 	if err != nil {

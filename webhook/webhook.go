@@ -34,6 +34,8 @@ type Options struct {
 	Identity map[string]string
 	// Secret is the secret that our processes show one another.
 	Secret string
+	// Transport carries calls to our processes; nil for plain HTTP, and https as the system trusts it.
+	Transport http.RoundTripper
 	// AllowPrivate lets URLs be plain HTTP, and lead into private networks.
 	AllowPrivate bool
 	// LongestDelay is by how much an app may delay a change-over; 0 is not at all.
@@ -105,7 +107,7 @@ type Service struct {
 // New starts the work. The database has the schema of [Migrations].
 func New(o Options) *Service {
 	s := &Service{
-		Options: o, db: o.Queue.DB, caller: intercom.NewCaller(nil, o.Secret), client: newClient(o.AllowPrivate, o.TLS),
+		Options: o, db: o.Queue.DB, caller: intercom.NewCaller(o.Transport, o.Secret), client: newClient(o.AllowPrivate, o.TLS),
 		due: make(chan struct{}, 1), slots: make(chan struct{}, atOnce), silent: map[string]time.Time{},
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())

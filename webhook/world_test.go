@@ -1,20 +1,14 @@
 package webhook
 
 import (
-	"context"
 	"crypto/hmac"
-	"crypto/rand"
 	"crypto/sha256"
-	"database/sql"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -26,6 +20,7 @@ import (
 	"mpr/move"
 	"mpr/problem"
 	"mpr/store"
+	"mpr/test/engine"
 )
 
 const (
@@ -98,29 +93,10 @@ func (w *world) answer(rw http.ResponseWriter, r *http.Request, what func() (any
 	}
 }
 
-// openStore opens a database of the test's own: on PostgreSQL where there is one.
+// openStore opens a database of the test's own.
 func openStore(t *testing.T) *store.DB {
 	t.Helper()
-	dsn := "sqlite:" + filepath.Join(t.TempDir(), "control.db")
-	if server := os.Getenv("MPR_TEST_POSTGRES"); server != "" {
-		schema := "webhook_" + strings.ToLower(rand.Text())
-		admin, err := sql.Open("pgx", server)
-		must(t, err)
-		_, err = admin.ExecContext(t.Context(), "CREATE SCHEMA "+schema)
-		must(t, err)
-		t.Cleanup(func() {
-			_, err := admin.ExecContext(context.Background(), "DROP SCHEMA "+schema+" CASCADE")
-			must(t, err)
-			must(t, admin.Close())
-		})
-		u, err := url.Parse(server)
-		must(t, err)
-		q := u.Query()
-		q.Set("search_path", schema)
-		u.RawQuery = q.Encode()
-		dsn = u.String()
-	}
-	db, err := store.Open(t.Context(), dsn, move.Migrations())
+	db, err := store.Open(t.Context(), engine.Store(t), move.Migrations())
 	must(t, err)
 	t.Cleanup(func() { must(t, db.Close()) })
 	must(t, db.Also(t.Context(), "webhooks_version", Migrations()))

@@ -6,18 +6,11 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/signal"
-	"syscall"
+
+	"mpr/bench/machine"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
-	defer stop()
-	if err := run(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, "bench/directory:", err)
-		os.Exit(1)
-	}
-}
+func main() { machine.Main("bench/directory", run) }
 
 // options are what a run is told.
 type options struct {

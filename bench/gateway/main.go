@@ -6,23 +6,14 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/signal"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"mpr/bench/machine"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
-	defer stop()
-	if err := run(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, "bench/gateway:", err)
-		os.Exit(1)
-	}
-}
+func main() { machine.Main("bench/gateway", run) }
 
 // options are what a run is told.
 type options struct {

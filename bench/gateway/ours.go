@@ -173,7 +173,7 @@ func granted(ctx context.Context, login string, app control.App) (string, error)
 
 // serveProfiled is a gateway in this process, with a profile of its CPU time.
 func serveProfiled(ctx context.Context, file, profile string) (err error) {
-	c, err := config.Load(file, 4000, "")
+	c, err := config.Load(file, 4000, "", "")
 	if err != nil {
 		return err
 	}

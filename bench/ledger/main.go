@@ -5,21 +5,13 @@ import (
 	"flag"
 	"fmt"
 	"math"
-	"os"
-	"os/signal"
 	"slices"
-	"syscall"
 	"time"
+
+	"mpr/bench/machine"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
-	defer stop()
-	if err := run(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, "bench/ledger:", err)
-		os.Exit(1)
-	}
-}
+func main() { machine.Main("bench/ledger", run) }
 
 func run(ctx context.Context) error {
 	rounds := flag.Int("rounds", 40, "rounds of each gateway")

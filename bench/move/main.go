@@ -6,20 +6,13 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/signal"
 	"strings"
-	"syscall"
 	"time"
+
+	"mpr/bench/machine"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
-	defer stop()
-	if err := run(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, "bench/move:", err)
-		os.Exit(1)
-	}
-}
+func main() { machine.Main("bench/move", run) }
 
 // options are what a run is told.
 type options struct {

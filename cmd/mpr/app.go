@@ -25,6 +25,10 @@ type appCommands struct {
 	Rehearse     appRehearseCommand     `cmd:"" help:"Let one app live after the legacy door's sunset for a while."`
 	Webhook      appWebhookCommands     `cmd:"" help:"Say where an app hears of the moves of its companies, and see what it heard."`
 	Limit        appLimitCommand        `cmd:"" help:"Show how many calls an app may make, and set it."`
+	Owner        appOwnerCommands       `cmd:"" help:"Say whose an app is: who sees and changes it in the developers' portal."`
+	RedirectURI  appRedirectURICommand  `cmd:"" name:"redirect-uri" help:"Change where an app's users are sent back to."`
+	Installed    appInstalledCommand    `cmd:"" help:"List the companies in which an app is installed."`
+	Calls        appCallsCommand        `cmd:"" help:"List the calls that an app has to change."`
 	Sandbox      appSandboxCommand      `cmd:"" help:"Show an app's part of the development sandbox, and make what is missing of it."`
 }
 
@@ -141,24 +145,19 @@ func (c *appSandboxCommand) Run(ctx context.Context, t *terminal) error {
 	return t.answer(c.JSON, app, func(w io.Writer) { c.describeSandbox(w, app) })
 }
 
-type appListCommand struct{ admin }
+type appListCommand struct {
+	admin
+	Search string `short:"q" placeholder:"TEXT" help:"Only those in whose name each word of the text begins a word, or whose client id begins with it."`
+}
 
 func (c *appListCommand) Run(ctx context.Context, t *terminal) error {
 	client, err := c.client()
 	if err != nil {
 		return err
 	}
-	const perPage = 200
-	all := control.AppPage{Apps: []control.App{}}
-	for page := 1; ; page++ {
-		part, err := client.Apps(ctx, page, perPage)
-		if err != nil {
-			return err
-		}
-		all.Apps, all.Total = append(all.Apps, part.Apps...), part.Total
-		if len(part.Apps) < perPage {
-			break
-		}
+	all, err := c.all(ctx, client)
+	if err != nil {
+		return err
 	}
 	return t.answer(c.JSON, all, func(w io.Writer) {
 		header, rows := []string{"ID", "KIND", "CLIENT ID", "NAME"}, make([][]string, len(all.Apps))
@@ -176,6 +175,27 @@ func (c *appListCommand) Run(ctx context.Context, t *terminal) error {
 			next(w, "mpr app create --name NAME --redirect-uri URI%s", c.environmentFlag())
 		}
 	})
+}
+
+// all reads the whole list.
+func (c *appListCommand) all(ctx context.Context, client *control.Client) (all control.AppPage, err error) {
+	const perPage = 200
+	all.Apps = []control.App{}
+	for page, after := 1, int64(0); ; page++ {
+		var part control.AppPage
+		if c.Search != "" {
+			part, err = client.SearchApps(ctx, c.Search, after, perPage)
+		} else {
+			part, err = client.Apps(ctx, page, perPage)
+		}
+		if err != nil {
+			return all, err
+		}
+		all.Apps, all.Total, after = append(all.Apps, part.Apps...), max(part.Total, len(all.Apps)+len(part.Apps)), part.Next
+		if c.Search != "" && after == 0 || c.Search == "" && len(part.Apps) < perPage {
+			return all, nil
+		}
+	}
 }
 
 type appShowCommand struct {

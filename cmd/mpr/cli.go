@@ -19,13 +19,19 @@ import (
 type cli struct {
 	Dev devCommand `cmd:"" group:"Try it:" help:"Run all of it in this process, with demo data."`
 
-	Login   loginCommand    `cmd:"" group:"Roles, each a process of its own:" help:"Run the login service."`
-	Gateway gatewayCommand  `cmd:"" group:"Roles, each a process of its own:" help:"Run an API gateway."`
-	Region  regionCommands  `cmd:"" group:"Roles, each a process of its own:" help:"Run a region (--code EU01), or add and list regions."`
-	Control controlCommand  `cmd:"" group:"Roles, each a process of its own:" help:"Run the admin API and the directory's server."`
-	Company companyCommands `cmd:"" group:"Administration:" help:"Create, list and show companies."`
-	User    userCommands    `cmd:"" group:"Administration:" help:"Create users and add them to companies."`
-	App     appCommands     `cmd:"" group:"Administration:" help:"Create, list and install apps, and rotate their secrets."`
+	Login    loginCommand    `cmd:"" group:"Roles, each a process of its own:" help:"Run the login service."`
+	Gateway  gatewayCommand  `cmd:"" group:"Roles, each a process of its own:" help:"Run an API gateway."`
+	Region   regionCommands  `cmd:"" group:"Roles, each a process of its own:" help:"Run a region (--code EU01), or add and list regions."`
+	Control  controlCommand  `cmd:"" group:"Roles, each a process of its own:" help:"Run the admin API and the directory's server."`
+	Overview overviewCommand `cmd:"" group:"Administration:" help:"Show how regions and gateways are doing, the moves under way and the sunset."`
+	Company  companyCommands `cmd:"" group:"Administration:" help:"Create, list and show companies."`
+	User     userCommands    `cmd:"" group:"Administration:" help:"Create users and add them to companies."`
+	App      appCommands     `cmd:"" group:"Administration:" help:"Create, list and install apps, and rotate their secrets."`
+
+	SignIn   signInCommand    `cmd:"" name:"signin" group:"Operators:" help:"Sign in with your browser: commands then act as you."`
+	SignOut  signOutCommand   `cmd:"" name:"signout" group:"Operators:" help:"End your session."`
+	Operator operatorCommands `cmd:"" group:"Operators:" help:"Grant, revoke and list roles, and list sessions."`
+	Audit    auditCommand     `cmd:"" group:"Operators:" help:"Show who changed what, when, and what came of it."`
 
 	ServiceAccount serviceAccountCommands `cmd:"" group:"Administration:" help:"Create service accounts."`
 	Sandbox        sandboxCommands        `cmd:"" group:"Administration:" help:"Refresh and show the monthly sandbox."`
@@ -36,6 +42,7 @@ type cli struct {
 	Ledger         ledgerCommands         `cmd:"" group:"Administration:" help:"Show which apps still make non-compliant calls, and what a date or a move would break."`
 	Brownout       brownoutCommands       `cmd:"" group:"Administration:" help:"Plan windows in which the legacy door refuses, and pause them."`
 
+	PKI     pkiCommands    `cmd:"" name:"pki" group:"Other:" help:"Make a CA and the certificates that our processes show one another."`
 	DB      dbCommands     `cmd:"" name:"db" group:"Other:" help:"Show and migrate the schemas of the databases."`
 	Backup  backupCommand  `cmd:"" group:"Other:" help:"Copy databases, directory and secrets to a folder, while everything runs."`
 	Restore restoreCommand `cmd:"" group:"Other:" help:"Put a backup into an empty system."`
@@ -45,7 +52,7 @@ type cli struct {
 
 const description = `The multi-region front door of an API.
 
-Start with "mpr dev". Commands under Administration find a running "mpr dev" or "mpr control" by its data folder (--data), and any other by --admin URL --token-file FILE.`
+Start with "mpr dev". Commands under Administration find a running "mpr dev" or "mpr control" by its data folder (--data), and any other by --admin URL. You are known to them by "mpr signin", or by --token-file FILE.`
 
 // Exit codes.
 const (

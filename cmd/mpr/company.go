@@ -58,7 +58,7 @@ func (c *companyCreateCommand) Run(ctx context.Context, t *terminal) error {
 type companyListCommand struct {
 	admin
 	Region string `placeholder:"CODE" help:"Only those that live in this region."`
-	Search string `short:"q" placeholder:"TEXT" help:"Only those with this text in their name."`
+	Search string `short:"q" placeholder:"TEXT" help:"Only those in whose name each word of the text begins a word."`
 	Limit  int    `default:"100" help:"At most so many; 0 for all."`
 }
 

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+
+	"mpr/stack"
 )
 
 type configCommands struct {
@@ -19,6 +21,9 @@ type configCheckCommand struct {
 func (c *configCheckCommand) Run(_ context.Context, t *terminal) error {
 	cfg, err := c.load()
 	if err != nil {
+		return err
+	}
+	if err := stack.CheckCertificates(cfg); err != nil {
 		return err
 	}
 	names := make([]string, len(cfg.Environments))

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -12,7 +11,6 @@ import (
 	"time"
 
 	"mpr/control"
-	"mpr/problem"
 	"mpr/rules"
 )
 
@@ -27,30 +25,13 @@ type operator struct {
 	Note string `placeholder:"TEXT" help:"Why, for the record."`
 }
 
-// policyTries is how often a change is made again when somebody else was quicker.
-const policyTries = 5
-
-// change reads the campaign in force, changes it, and puts it in force, unless somebody
-// else did so in between; then again.
+// change reads the campaign in force, changes it, and puts it in force.
 func (o *operator) change(ctx context.Context, change func(*rules.Campaign) error) (control.Policy, error) {
 	client, err := o.client()
 	if err != nil {
 		return control.Policy{}, err
 	}
-	for try := 1; ; try++ {
-		now, err := client.Policy(ctx, false)
-		if err != nil {
-			return now, err
-		}
-		if err := change(&now.Campaign); err != nil {
-			return now, err
-		}
-		set, err := client.SetPolicy(ctx, control.NewPolicy{Campaign: &now.Campaign, Revision: now.Revision, By: o.who(), Note: o.Note})
-		if errors.Is(err, problem.New(problem.Conflict, "")) && try < policyTries {
-			continue
-		}
-		return set, err
-	}
+	return client.ChangePolicy(ctx, o.who(), o.Note, change)
 }
 
 type policyShowCommand struct {
@@ -349,13 +330,12 @@ func (c *appRehearseCommand) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	p, err := c.change(ctx, func(campaign *rules.Campaign) error {
-		campaign.Rehearsals = slices.DeleteFunc(campaign.Rehearsals, func(r rules.Rehearsal) bool { return r.App == app.ClientID })
-		if !c.Stop {
-			campaign.Rehearsals = append(campaign.Rehearsals, rules.Rehearsal{App: app.ClientID, From: c.From.UTC(), To: c.To.UTC()})
-		}
-		return nil
-	})
+	var p control.Policy
+	if c.Stop {
+		p, err = client.EndRehearsal(ctx, c.App, c.who(), c.Note)
+	} else {
+		p, err = client.Rehearse(ctx, c.App, control.NewRehearsal{From: c.From.UTC(), To: c.To.UTC(), By: c.who(), Note: c.Note})
+	}
 	if err != nil {
 		return err
 	}

@@ -8,12 +8,15 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"mpr/test/engine"
 )
 
 // Limits of a start and of a stop, generous for slow machines and the race detector.
@@ -24,17 +27,30 @@ const (
 
 // running is an `mpr dev` in the background of a script.
 type running struct {
-	cmd  *exec.Cmd
-	log  bytes.Buffer
-	done chan error
+	stores string // of engine.Open
+	cmd    *exec.Cmd
+	log    bytes.Buffer
+	done   chan error
 }
 
 // theDev is where a script keeps its *running.
 type theDev struct{}
 
 func setup(env *testscript.Env) error {
-	env.Values[theDev{}] = &running{}
+	stores, drop, err := engine.Open()
+	if err != nil {
+		return err
+	}
+	env.Defer(func() {
+		if err := drop(); err != nil {
+			env.T().Fatal(err)
+		}
+	})
+	env.Values[theDev{}] = &running{stores: stores}
 	// The race detector would have each of some two hundred commands sleep for a second at its end.
+	// Sessions of operators are kept in the user's configuration.
+	env.Setenv("HOME", env.WorkDir)
+	env.Setenv("XDG_CONFIG_HOME", filepath.Join(env.WorkDir, ".config"))
 	env.Setenv("GORACE", "atexit_sleep_ms=0")
 	return nil
 }
@@ -49,7 +65,7 @@ func devOf(ts *testscript.TestScript) *running {
 
 // startDev runs mpr dev on the data folder d in the background and waits for its line of
 // JSON. The script finds the id of the demo company in EU01 in $EU01 and so on, and the
-// admin API in $ADMIN and $TOKEN: dev [ARGUMENT...].
+// admin API in $ADMIN and $TOKEN, and people in $USER1 and $PASSWORD1 and so on: dev [ARGUMENT...].
 func startDev(ts *testscript.TestScript, neg bool, args []string) {
 	if neg {
 		ts.Fatalf("usage: dev [ARGUMENT...]")
@@ -63,6 +79,7 @@ func startDev(ts *testscript.TestScript, neg bool, args []string) {
 	r.cmd = exec.Command("mpr", append([]string{"dev", "--port", "0", "--json", "--data", "d"}, args...)...)
 	r.cmd.Dir = ts.MkAbs(".")
 	r.cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "MPR_") })
+	r.cmd.Env = append(r.cmd.Env, "MPR_STORES="+r.stores)
 	r.cmd.Stderr = &r.log
 	out, err := r.cmd.StdoutPipe()
 	ts.Check(err)
@@ -95,6 +112,10 @@ func tell(ts *testscript.TestScript, line []byte) error {
 			URL       string `json:"url"`
 			TokenFile string `json:"token_file"`
 		} `json:"admin"`
+		Users []struct {
+			Login    string `json:"login"`
+			Password string `json:"password"`
+		} `json:"users"`
 		Companies []struct {
 			ID     json.Number `json:"id"`
 			Region string      `json:"region"`
@@ -105,6 +126,10 @@ func tell(ts *testscript.TestScript, line []byte) error {
 	}
 	ts.Setenv("ADMIN", facts.Admin.URL)
 	ts.Setenv("TOKEN", facts.Admin.TokenFile)
+	for i, u := range facts.Users {
+		ts.Setenv(fmt.Sprintf("USER%d", i+1), u.Login)
+		ts.Setenv(fmt.Sprintf("PASSWORD%d", i+1), u.Password)
+	}
 	for _, c := range facts.Companies {
 		ts.Setenv(c.Region, c.ID.String())
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os/exec"
@@ -9,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"mpr/test/engine"
 )
 
 // TestMain lets scripts run mpr: the test binary is the program.
@@ -21,12 +24,20 @@ func TestScripts(t *testing.T) {
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
 		Setup:               setup,
+		Condition: func(name string) (bool, error) {
+			if name != "postgres" { // the engine of what dev starts
+				return false, fmt.Errorf("there is no condition %q", name)
+			}
+			return engine.Server() != "", nil
+		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits":  exits,
 			"field":  field,
 			"dev":    startDev,
 			"stop":   stopDev,
 			"listen": listen,
+			"signin": signIn,
+			"mode":   mode,
 		},
 	})
 }

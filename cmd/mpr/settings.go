@@ -17,6 +17,7 @@ const lastPort = 65535 - config.OffsetProxy
 type settings struct {
 	Config string `placeholder:"FILE" env:"MPR_CONFIG" help:"The configuration; without it, the defaults. mpr.yaml in the repository explains all."`
 	Data   string `placeholder:"DIR" env:"MPR_DATA" help:"Folder of all that is kept (default mpr-data, or what the configuration says)."`
+	Stores string `placeholder:"DSN" env:"MPR_STORES" help:"PostgreSQL database for the stores that the configuration names no place for, a schema each (default: SQLite files in the data folder, or what the configuration says)."`
 	Port   int    `default:"4000" help:"First port of the block for addresses that the configuration leaves open."`
 }
 
@@ -24,7 +25,7 @@ func (s *settings) load() (*config.Config, error) {
 	if s.Port < 0 || s.Port > lastPort {
 		return nil, wrongUsage("--port %d: choose a port from 1 to %d, or 0 for free ports", s.Port, lastPort)
 	}
-	return config.Load(s.Config, s.Port, s.Data)
+	return config.Load(s.Config, s.Port, s.Data, s.Stores)
 }
 
 // logging are the flags of commands that go on until they are stopped.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 
+	certmanagerv1 "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	batchv1 "k8s.io/api/batch/v1"
@@ -24,6 +25,7 @@ type cluster struct {
 	wrong
 	pods      map[string]corev1.PodTemplateSpec
 	maps      map[string]bool
+	issued    map[string]bool // secrets that hold certificates
 	workloads map[string]bool
 }
 
@@ -36,14 +38,14 @@ func checkKubernetes(_ context.Context, name string) (string, error) {
 	}
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{
-		appsv1.AddToScheme, autoscalingv2.AddToScheme, batchv1.AddToScheme, corev1.AddToScheme, networkingv1.AddToScheme, policyv1.AddToScheme,
+		appsv1.AddToScheme, autoscalingv2.AddToScheme, batchv1.AddToScheme, corev1.AddToScheme, networkingv1.AddToScheme, policyv1.AddToScheme, certmanagerv1.AddToScheme,
 	} {
 		if err := add(scheme); err != nil {
 			return "", err
 		}
 	}
 	decoder := serializer.NewCodecFactory(scheme, serializer.EnableStrict).UniversalDeserializer()
-	c := &cluster{pods: map[string]corev1.PodTemplateSpec{}, maps: map[string]bool{}, workloads: map[string]bool{}}
+	c := &cluster{pods: map[string]corev1.PodTemplateSpec{}, maps: map[string]bool{}, issued: map[string]bool{}, workloads: map[string]bool{}}
 	var objects []runtime.Object
 	for _, resource := range rendered.Resources() {
 		text, err := resource.AsYAML()
@@ -78,6 +80,8 @@ func (c *cluster) note(object runtime.Object) {
 		c.selects("stateful set "+o.Name, o.Spec.Selector, map[string]corev1.PodTemplateSpec{o.Name: o.Spec.Template})
 	case *batchv1.Job:
 		c.pods[o.Name] = o.Spec.Template
+	case *certmanagerv1.Certificate:
+		c.issued[o.Spec.SecretName] = true
 	case *corev1.ConfigMap:
 		c.maps[o.Name] = true
 	}
@@ -160,6 +164,9 @@ func (c *cluster) lookAtPod(name string, pod corev1.PodSpec) {
 		volumes[v.Name] = true
 		if v.ConfigMap != nil && !c.maps[v.ConfigMap.Name] {
 			c.add("pods of %s: there is no config map %s", name, v.ConfigMap.Name)
+		}
+		if v.Name == "tls" && (v.Secret == nil || !c.issued[v.Secret.SecretName]) {
+			c.add("pods of %s: no certificate is issued for them", name)
 		}
 	}
 	for _, container := range pod.Containers {

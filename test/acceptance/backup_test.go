@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"testing"
+
+	"mpr/test/postgres"
 )
 
 // A backup that is taken under writes is put into an empty system: companies, one that has
@@ -28,17 +30,18 @@ func TestBackupAndRestore(t *testing.T) {
 	later := d.startLoad(t, newPromises()) // writes go on while the backup is taken
 	later.waitForMore(t, promised{"objects": 10})
 	to := filepath.Join(t.TempDir(), "backup")
-	mpr(t, true, "backup", "--data", d.data, "--to", to)
+	d.command(t, true, "backup", "--data", d.data, "--to", to)
+	restored := d.copyDatabase(t)
 	later.waitForMore(t, promised{"objects": 20})
 	later.end(t)
-	mpr(t, false, "backup", "--data", d.data, "--to", to)    // the folder is there
-	mpr(t, false, "restore", "--data", d.data, "--from", to) // the system runs
+	d.command(t, false, "backup", "--data", d.data, "--to", to)    // the folder is there
+	d.command(t, false, "restore", "--data", d.data, "--from", to) // the system runs
 	d.Stop(t)
-	mpr(t, false, "restore", "--data", d.data, "--from", to) // it isn't empty
+	d.command(t, false, "restore", "--data", d.data, "--from", to) // it isn't empty
 
 	data := filepath.Join(t.TempDir(), "restored")
-	mpr(t, true, "restore", "--data", data, "--from", to)
-	again := startAnother(t, data)
+	d.command(t, true, "restore", "--data", data, "--from", to)
+	again := startOn(t, data, restored)
 	again.holdToPromises(t, told)
 	again.gone(t, revoked.Access)
 	var now struct {
@@ -55,15 +58,44 @@ func TestBackupAndRestore(t *testing.T) {
 	if err := os.WriteFile(damaged, []byte("{}"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	mpr(t, false, "restore", "--data", filepath.Join(t.TempDir(), "other"), "--from", to)
+	d.command(t, false, "restore", "--data", filepath.Join(t.TempDir(), "other"), "--from", to)
 }
 
-// mpr runs a command, which must do well or fail.
-func mpr(t *testing.T, well bool, args ...string) {
+// command runs a command with the stores of this mpr dev, which must do well or fail.
+func (d *dev) command(t *testing.T, well bool, args ...string) {
 	t.Helper()
-	out, err := exec.CommandContext(t.Context(), binary, args...).CombinedOutput()
+	cmd := exec.CommandContext(t.Context(), binary, args...)
+	cmd.Env = d.environ()
+	out, err := cmd.CombinedOutput()
 	if (err == nil) != well {
 		t.Fatalf("mpr %v: %v\n%s", args, err, out)
 	}
 	t.Logf("mpr %v: %s", args[0], out)
+}
+
+// copyDatabase does what docs/stores.md says of PostgreSQL, which mpr backup leaves alone: it dumps the
+// database as it is now, restores the dump into an empty one, and answers where that is; "" for SQLite.
+func (d *dev) copyDatabase(t *testing.T) (stores string) {
+	t.Helper()
+	if d.stores == "" {
+		return ""
+	}
+	at, err := url.Parse(d.stores)
+	if err != nil {
+		t.Fatal(err)
+	}
+	q := at.Query()
+	schemas := q.Get("search_path")
+	q.Del("search_path")
+	plain := *at
+	plain.RawQuery = q.Encode()
+	server := plain.String()
+	dump := filepath.Join(t.TempDir(), "stores.dump")
+	postgres.Run(t, "pg_dump", "--format=custom", "--schema="+schemas+"_*", "--file="+dump, "--dbname="+server)
+	database := "restored_" + schemas
+	postgres.Run(t, "createdb", "--maintenance-db="+server, database)
+	t.Cleanup(func() { postgres.Run(t, "dropdb", "--force", "--maintenance-db="+server, database) })
+	plain.Path, at.Path = "/"+database, "/"+database
+	postgres.Run(t, "pg_restore", "--exit-on-error", "--dbname="+plain.String(), dump)
+	return at.String()
 }

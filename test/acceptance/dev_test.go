@@ -120,7 +120,11 @@ func TestJSONShape(t *testing.T) {
 	}
 	wantKeys(t, "admin", admin, "url", "token_file")
 	for _, u := range objectsIn(t, got, "users") {
-		wantKeys(t, "a user", u, "login", "password", "companies")
+		keys := []string{"login", "password", "companies"}
+		if u["role"] != nil { // operators have one
+			keys = append(keys, "role")
+		}
+		wantKeys(t, "a user", u, keys...)
 	}
 	kinds := map[string]bool{}
 	for _, a := range objectsIn(t, got, "apps") {
@@ -182,7 +186,7 @@ func objectsIn(t *testing.T, parent map[string]any, key string) []map[string]any
 func TestOneProcessOnAFolder(t *testing.T) {
 	d := shared(t)
 	second := exec.CommandContext(t.Context(), binary, "dev", "--port", "0", "--json", "--data", d.data)
-	second.Env = environ()
+	second.Env = d.environ()
 	out, err := second.CombinedOutput()
 	if err == nil || !strings.Contains(string(out), "in use") {
 		t.Errorf("a second mpr dev on the same data: %v\n%s", err, out)
@@ -196,7 +200,7 @@ func TestResetAsks(t *testing.T) {
 	before := d.Apps
 	for _, said := range []string{"", "n\n", "\n"} {
 		cmd := exec.CommandContext(t.Context(), binary, "dev", "--port", "0", "--json", "--data", d.data, "--reset")
-		cmd.Env, cmd.Stdin = environ(), strings.NewReader(said)
+		cmd.Env, cmd.Stdin = d.environ(), strings.NewReader(said)
 		if out, err := cmd.CombinedOutput(); err == nil {
 			t.Errorf("after %q --reset went on: %s", said, out)
 		}
@@ -308,7 +312,7 @@ func (d *dev) mpr(t *testing.T, args ...string) []byte {
 	ctx, cancel := context.WithTimeout(t.Context(), commandWithin)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, binary, append(args, "--data", d.data)...)
-	cmd.Env = environ()
+	cmd.Env = d.environ()
 	var complaint bytes.Buffer
 	cmd.Stderr = &complaint
 	out, err := cmd.Output()

@@ -42,7 +42,7 @@ type answer struct {
 
 var plain = &http.Client{
 	Timeout:       30 * time.Second,
-	Transport:     &http.Transport{Proxy: nil, MaxIdleConnsPerHost: 64},
+	Transport:     &http.Transport{Proxy: nil, MaxIdleConnsPerHost: 64, TLSClientConfig: doorTrust, ForceAttemptHTTP2: true},
 	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 }
 

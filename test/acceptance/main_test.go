@@ -2,6 +2,7 @@ package acceptance
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -11,6 +12,7 @@ import (
 	"sync"
 	"testing"
 
+	"mpr/test/engine"
 	"mpr/test/nodes"
 )
 
@@ -43,9 +45,19 @@ func run(m *testing.M) (code int) {
 			return 1
 		}
 	}
+	if err := makeDoorCA(filepath.Join(dir, "doors")); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	sharedData = filepath.Join(dir, "data")
+	stores, drop, err := engine.Open()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	sharedStores = stores
 	code = m.Run()
-	if err := stopShared(); err != nil {
+	if err := errors.Join(stopShared(), drop()); err != nil {
 		fmt.Fprintln(os.Stderr, "the mpr dev that the tests shared:", err)
 		code = 1
 	}
@@ -55,7 +67,8 @@ func run(m *testing.M) (code int) {
 // The tests that only talk share one mpr dev; those that stop it, kill it or count what
 // is in it start their own.
 var (
-	sharedData string
+	sharedData, sharedStores string
+
 	sharedOnce sync.Once
 	sharedDev  *dev
 	sharedErr  error
@@ -64,7 +77,7 @@ var (
 // shared is the mpr dev that all tests talk to, started by the first that asks.
 func shared(t *testing.T) *dev {
 	t.Helper()
-	sharedOnce.Do(func() { sharedDev, sharedErr = launch(t.Context(), sharedData) })
+	sharedOnce.Do(func() { sharedDev, sharedErr = launch(t.Context(), sharedData, sharedStores) })
 	if sharedErr != nil {
 		t.Fatalf("start mpr dev: %v", sharedErr)
 	}

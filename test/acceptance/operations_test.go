@@ -111,6 +111,10 @@ func TestOperators(t *testing.T) {
 // figures looks at what the roles count.
 func (s *topology) figures(t *testing.T, ops map[string]string) {
 	t.Helper()
+	pool := "reads"
+	if s.stores != "" { // PostgreSQL has one for all
+		pool = "all"
+	}
 	for name, wanted := range map[string][]string{
 		"gateway": {
 			`mpr_calls_total{door="api",environment="production",reason="",region="EU01",role="gateway",status="200"}`,
@@ -119,7 +123,7 @@ func (s *topology) figures(t *testing.T, ops map[string]string) {
 		},
 		"EU01": {
 			`mpr_calls_total{door="region",environment="production",reason="",region="EU01",role="region",status="200"}`,
-			`go_sql_open_connections{db_name="region EU01 of production (reads)"}`,
+			`go_sql_open_connections{db_name="region EU01 of production (` + pool + `)"}`,
 		},
 		"login":   {`mpr_calls_total{door="login",environment="production",reason="",region="",role="login",status="200"}`},
 		"control": {`mpr_calls_total{door="admin",environment="",reason="",region="",role="control",status="201"}`, `mpr_move_rows{environment="production",rows="total"} 0`, `mpr_move_pause_seconds_count 0`},

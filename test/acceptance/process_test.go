@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"mpr/test/engine"
 )
 
 const (
@@ -34,11 +36,12 @@ type dev struct {
 	// ready is how long it took until the line was there.
 	ready time.Duration
 
-	data string
-	args []string
-	log  *logBook
-	cmd  *exec.Cmd
-	rest chan []byte // what came on standard output after the line
+	data   string
+	stores string // of engine.Stores
+	args   []string
+	log    *logBook
+	cmd    *exec.Cmd
+	rest   chan []byte // what came on standard output after the line
 }
 
 // startDev starts a test's own mpr dev on a data folder, and ends it with the test.
@@ -51,7 +54,13 @@ func startDev(t *testing.T, data string, args ...string) *dev {
 // startAnother is startDev for a test that has started one before.
 func startAnother(t *testing.T, data string, args ...string) *dev {
 	t.Helper()
-	d, err := launch(context.Background(), data, args...)
+	return startOn(t, data, engine.Stores(t), args...)
+}
+
+// startOn is startAnother with stores that are there already.
+func startOn(t *testing.T, data, stores string, args ...string) *dev {
+	t.Helper()
+	d, err := launch(context.Background(), data, stores, args...)
 	if err != nil {
 		t.Fatalf("start mpr dev: %v", err)
 	}
@@ -65,8 +74,8 @@ func startAnother(t *testing.T, data string, args ...string) *dev {
 }
 
 // launch starts mpr dev and waits for its line of JSON.
-func launch(ctx context.Context, data string, args ...string) (*dev, error) {
-	d := &dev{data: data, args: args, log: &logBook{}}
+func launch(ctx context.Context, data, stores string, args ...string) (*dev, error) {
+	d := &dev{data: data, stores: stores, args: args, log: &logBook{}}
 	if err := d.start(ctx); err != nil {
 		return nil, err
 	}
@@ -77,7 +86,7 @@ func (d *dev) start(ctx context.Context) error {
 	args := append([]string{"dev", "--port", "0", "--json", "--data", d.data}, d.args...)
 	d.cmd = exec.Command(binary, args...) //nolint:noctx // it outlives the context that waits for its start
 	d.cmd.Stderr = d.log
-	d.cmd.Env = append(environ(), "GORACE=exitcode=66")
+	d.cmd.Env = append(d.environ(), "GORACE=exitcode=66")
 	stdout, err := d.cmd.StdoutPipe()
 	if err != nil {
 		return err
@@ -118,6 +127,9 @@ func environ() []string {
 	env := slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "MPR_") })
 	return append(env, "GORACE=exitcode=66 atexit_sleep_ms=0")
 }
+
+// environ is that of commands which belong to this mpr dev.
+func (d *dev) environ() []string { return append(environ(), "MPR_STORES="+d.stores) }
 
 // Stop presses Ctrl-C and holds mpr to its promise: it drains and exits 0.
 func (d *dev) Stop(t *testing.T) {

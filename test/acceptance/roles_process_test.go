@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"mpr/test/engine"
 	"mpr/test/loopback"
 )
 
@@ -27,6 +28,7 @@ type topology struct {
 	*dev
 	config    string
 	processes map[string]*process
+	env       []string // of commands, on top
 }
 
 // newTopology writes the configuration, of production and of further environments, and
@@ -36,14 +38,14 @@ func newTopology(t *testing.T, further ...string) *topology {
 	t.Parallel() // as startDev
 	dir := t.TempDir()
 	s := &topology{
-		dev:       &dev{data: filepath.Join(dir, "data"), log: &logBook{}},
+		dev:       &dev{data: filepath.Join(dir, "data"), stores: engine.Stores(t), log: &logBook{}},
 		config:    filepath.Join(dir, "mpr.yaml"),
 		processes: map[string]*process{},
 	}
 	const each = 10
 	a := loopback.FreeAddresses(t, 2+each*(1+len(further)))
 	var yaml strings.Builder
-	fmt.Fprintf(&yaml, "data: %q\ncontrol: {listen: %q}\ndirectory: {listen: %q}\nenvironments:\n", s.data, a[0], a[1])
+	fmt.Fprintf(&yaml, "data: %q\nstores: {dsn: %q}\ncontrol: {listen: %q}\ndirectory: {listen: %q}\nenvironments:\n", s.data, s.stores, a[0], a[1])
 	var environments []map[string]string
 	for i, name := range append([]string{"production"}, further...) {
 		environments = append(environments, writeEnvironment(&yaml, name, a[2+each*i:]))
@@ -109,6 +111,8 @@ type process struct {
 	args []string
 	log  *logBook
 	cmd  *exec.Cmd
+
+	taken map[string]int // how often it has read a file again
 }
 
 // start starts roles, in this order, and waits for none of them.
@@ -183,7 +187,7 @@ func (p *process) stop() error {
 // command is a run of mpr that ends by itself.
 func (s *topology) command(args ...string) *exec.Cmd {
 	cmd := exec.Command(binary, args...) //nolint:noctx // it ends by itself
-	cmd.Env = environ()
+	cmd.Env = append(environ(), s.env...)
 	return cmd
 }
 

@@ -201,6 +201,7 @@ func (s *topology) populate(t *testing.T) {
 		everywhere = append(everywhere, "--company", fmt.Sprint(c.ID))
 		eva.Companies = append(eva.Companies, c.ID)
 	}
+	s.runEventually(t, &object{}, "app", "list") // the login service may begin last
 	var made struct{ Password string }
 	s.run(t, &made, append([]string{"user", "create", "--login", eva.Login, "--name", "Eva Lang"}, everywhere...)...)
 	eva.Password = made.Password

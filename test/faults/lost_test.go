@@ -9,10 +9,12 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"mpr/company"
+	"mpr/config"
 	"mpr/control"
 	"mpr/move"
 )
@@ -158,7 +160,15 @@ func TestALostDirectoryIsRebuilt(t *testing.T) {
 // fence changes the fences of a region behind its back.
 func (s *system) fence(code company.Region, statement string, args ...any) {
 	s.t.Helper()
-	db, err := sql.Open("sqlite", filepath.Join(s.dir, string(code), "production", "region-"+string(code)+".db")+"?_pragma=busy_timeout(10000)")
+	cfg, err := config.Load(s.processes[string(code)].file, 0, "", "")
+	s.check(err)
+	all := cfg.Environments[0].Regions
+	dsn := all[slices.IndexFunc(all, func(r config.RegionConfig) bool { return r.Code == string(code) })].Store
+	driver := "pgx"
+	if path, is := strings.CutPrefix(dsn, "sqlite:"); is {
+		driver, dsn = "sqlite", path+"?_pragma=busy_timeout(10000)"
+	}
+	db, err := sql.Open(driver, dsn)
 	s.check(err)
 	_, err = db.ExecContext(s.t.Context(), statement, args...)
 	s.check(errors.Join(err, db.Close()))

@@ -45,7 +45,7 @@ func TestMain(m *testing.M) {
 func play(role string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
-	cfg, err := config.Load(os.Getenv(envConfig), 0, "")
+	cfg, err := config.Load(os.Getenv(envConfig), 0, "", "")
 	if err != nil {
 		return err
 	}

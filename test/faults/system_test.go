@@ -21,6 +21,7 @@ import (
 	"mpr/company"
 	"mpr/control"
 	"mpr/move"
+	"mpr/test/engine"
 	"mpr/test/loopback"
 )
 
@@ -35,6 +36,7 @@ const (
 type system struct {
 	t         *testing.T
 	dir       string
+	stores    string
 	secret    string
 	processes map[string]*process
 	internal  map[company.Region]string   // the regions' real internal addresses
@@ -52,7 +54,7 @@ type system struct {
 func newSystem(t *testing.T) *system {
 	t.Helper()
 	t.Parallel() // nobody else comes to it, and most of a test's time is waiting for leases
-	s := &system{t: t, dir: t.TempDir(), secret: crand.Text() + crand.Text(), processes: map[string]*process{},
+	s := &system{t: t, dir: t.TempDir(), stores: engine.Stores(t), secret: crand.Text() + crand.Text(), processes: map[string]*process{},
 		internal: map[company.Region]string{}, ways: map[company.Region]*channel{}, steps: newSteps(t)}
 	adminToken := crand.Text() + crand.Text()
 	s.file("secret", s.secret)
@@ -88,6 +90,7 @@ func newSystem(t *testing.T) *system {
 		}
 		s.file(name+".yaml", fmt.Sprintf(`data: %q
 secret_file: %q
+stores: {dsn: %q}
 directory: {listen: %q%s}
 control: {listen: %q, token_file: %q}
 moves: {at_once: 64}
@@ -98,7 +101,7 @@ environments:
     api: {host: api.procore.com, listen: %q}
     identity: {internal: %q}
     regions:
-%s`, filepath.Join(s.dir, name), filepath.Join(s.dir, "secret"), nats, urls, admin, filepath.Join(s.dir, "admin.token"), login, api, identity, &regions))
+%s`, filepath.Join(s.dir, name), filepath.Join(s.dir, "secret"), s.stores, nats, urls, admin, filepath.Join(s.dir, "admin.token"), login, api, identity, &regions))
 		s.processes[name] = s.process(role, filepath.Join(s.dir, name+".yaml"))
 	}
 	for _, name := range []string{"directory", "control", "login", "gateway 1", "gateway 2", string(here), string(there)} {

@@ -21,6 +21,7 @@ type Server struct {
 	cmd    *exec.Cmd
 	ended  <-chan error
 	log    *os.File
+	small  int64 // bytes of the file system of the tablespace "small"; 0: there is none
 }
 
 // within is how long a server may take to start.
@@ -29,12 +30,17 @@ const within = time.Minute
 // Start makes a cluster and starts its server. What a commit has answered survives a crash.
 func Start(t *testing.T) *Server {
 	t.Helper()
+	return start(t, 0)
+}
+
+func start(t *testing.T, small int64) *Server {
+	t.Helper()
 	if program("initdb") == "" {
 		t.Skip("PostgreSQL is missing: install Debian's package postgresql")
 	}
 	folder, err := os.MkdirTemp("", "mpr-postgres") // one that its user may enter, which t.TempDir needn't be
 	must(t, err)
-	s := &Server{t: t, folder: folder}
+	s := &Server{t: t, folder: folder, small: small}
 	t.Cleanup(func() {
 		if s.cmd != nil {
 			s.Kill()
@@ -77,6 +83,9 @@ func (s *Server) Run() {
 // processes behind, which end by themselves and hold its memory for as long as they don't.
 func (s *Server) runOnce(ctx context.Context) error {
 	cmd := s.command("postgres", "-D", s.file("data"), "-k", s.folder, "-c", "listen_addresses=", "-c", "fsync=off", "-c", "max_connections=60")
+	if s.small > 0 {
+		s.onSmall(cmd)
+	}
 	must(s.t, cmd.Start())
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
@@ -130,5 +139,13 @@ func must(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// Run runs a client program of PostgreSQL, such as pg_dump, which must do well.
+func Run(t *testing.T, name string, args ...string) {
+	t.Helper()
+	if out, err := exec.Command(program(name), args...).CombinedOutput(); err != nil { //nolint:noctx,gosec // it ends by itself
+		t.Errorf("%s: %v\n%s", name, err, out)
 	}
 }

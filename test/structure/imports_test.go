@@ -32,20 +32,25 @@ var mayImport = map[string]struct {
 	"limit":     {append(slices.Clone(words), "directory"), "it counts calls of apps by their client ids, and knows nothing of the roles that let them through"},
 	"token":     {append(slices.Clone(words), "directory"), "a verifier follows its buckets as the directory does, and works without the stores and the login service"},
 
+	"pki": {[]string{"directory"}, "it knows names of roles and nothing else of them; files are replaced as the directory replaces its copies"},
+
 	"snapshot": {[]string{"problem", "store"}, "it carries rows from one store to another, whatever they say"},
 	"move":     {append(slices.Clone(words), "directory", "intercom", "store"), "it reaches regions by their contract and the directory by its own small interface, so that it needs no role"},
 	"webhook":  {append(slices.Clone(words), "intercom", "move", "store"), "it reads from the queue what to tell, and asks the login service whom by its internal listener: moves go on without it, and know nothing of it"},
+	"operator": {[]string{"problem", "store"}, "it keeps who may do what, and knows nothing of what there is to do"},
 	"conform":  {[]string{"company"}, "it calls a region as a stranger does: a mistake in what it shared with the mover or with our region would be in both, and found by neither"},
 	"sandbox":  {[]string{"company", "problem", "intercom"}, "it reaches regions and login services by their internal listeners, and directories through its own small interface, so that it needs none of them"},
 
 	"login":   {append(slices.Clone(roleNeeds), "snapshot"), aRole},
 	"gateway": {roleNeeds, aRole},
 	"region":  {append(slices.Clone(roleNeeds), "snapshot"), aRole},
-	"control": {append(slices.Clone(roleNeeds), "move", "sandbox", "webhook"), aRole},
+	"console": {[]string{"company", "control", "ledger", "move", "operator", "problem", "rules"}, "pages ask the admin API by control's client, as commands do, so that they can do nothing that a command can't; the rest are the words of its answers"},
+	"control": {append(slices.Clone(roleNeeds), "move", "operator", "sandbox", "webhook"), aRole},
 
-	"stack":           {slices.Concat(roleNeeds, roles, []string{"config", "move", "sandbox", "webhook"}), "the one place where roles are wired to one another"},
-	"cmd":             {append(slices.Clone(words), "config", "conform", "control", "stack"), "commands start a stack, call the admin API by control's client, or hold a region to its contract"},
+	"stack":           {slices.Concat(roleNeeds, roles, []string{"config", "console", "move", "operator", "pki", "sandbox", "webhook"}), "the one place where roles are wired to one another"},
+	"cmd":             {append(slices.Clone(words), "config", "conform", "control", "pki", "stack"), "commands make certificates, start a stack, call the admin API by control's client, or hold a region to its contract"},
 	"bench":           {slices.Concat(roleNeeds, []string{"gateway"}), "it measures a role as its operators run it, without the stack around it"},
+	"bench/console":   {[]string{"company", "control", "directory", "ledger", "login", "operator", "store"}, "it stands outside, as operators do, and opens stores only to make a million companies in them"},
 	"bench/directory": {[]string{"company", "directory"}, "it stands outside, and opens the directory as control does and a replica as gateways do"},
 	"bench/gateway":   {[]string{"company", "config", "control", "directory", "stack"}, "it stands outside, as clients and operators do, and runs the gateway itself only to profile it"},
 	"bench/machine":   {nil, "it starts processes, whatever they are"},
@@ -94,7 +99,7 @@ var onlyIn = []struct {
 	reason   string
 }{
 	{"modernc.org/sqlite", []string{"store"}, "one package knows the SQL engines"},
-	{"github.com/jackc/pgx", []string{"store", "test"}, "one package knows the SQL engines; test/postgres asks a server whether it is there"},
+	{"github.com/jackc/pgx", []string{"store", "test"}, "one package knows the SQL engines; test/engine makes databases for tests, and test/postgres asks a server whether it is there"},
 	{"github.com/pressly/goose", []string{"store"}, "one package runs migrations"},
 	{"github.com/nats-io/nats-server", []string{"directory", "test"}, "one package runs the embedded NATS server; test/nodes runs servers as processes of their own"},
 	{"github.com/nats-io/nats.go", []string{"directory", "limit", "token", "stack", "bench"}, "the roles see the directory and the tokens, not the bus behind them"},

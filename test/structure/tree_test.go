@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -36,10 +37,23 @@ func top(pkg string) string {
 	return first
 }
 
-// files are all Go files of ours.
+var (
+	parsing sync.Once
+	parsed  []sourceFile
+)
+
+// files are all Go files of ours, which nobody changes.
 func files(t *testing.T) []sourceFile {
 	t.Helper()
-	var all []sourceFile
+	parsing.Do(func() { parsed = parse(t) })
+	if len(parsed) == 0 {
+		t.Fatal("found no Go files")
+	}
+	return parsed
+}
+
+func parse(t *testing.T) (all []sourceFile) {
+	t.Helper()
 	walk(t, func(name string) {
 		if !strings.HasSuffix(name, ".go") {
 			return
@@ -59,9 +73,6 @@ func files(t *testing.T) []sourceFile {
 		}
 		all = append(all, f)
 	})
-	if len(all) == 0 {
-		t.Fatal("found no Go files")
-	}
 	return all
 }
 

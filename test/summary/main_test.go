@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"strings"
 	"testing"
+
+	"mpr/test/engine"
 )
 
 const run = `{"Action":"start","Package":"mpr/a"}
@@ -13,6 +15,10 @@ const run = `{"Action":"start","Package":"mpr/a"}
 {"Action":"output","Package":"mpr/a","Test":"TestLazy","Output":"--- SKIP: TestLazy (0.00s)\n"}
 {"Action":"skip","Package":"mpr/a","Test":"TestLazy","Elapsed":0}
 {"Action":"pass","Package":"mpr/a","Elapsed":0.2}
+`
+
+const other = `{"Action":"output","Package":"mpr/a","Test":"TestFile","Output":"    a_test.go:7: ` + engine.Skipped + `it fills a file\n"}
+{"Action":"skip","Package":"mpr/a","Test":"TestFile","Elapsed":0}
 `
 
 const failure = `{"Action":"output","Package":"mpr/b","Test":"TestBad","Output":"    b_test.go:9: got 1, want 2\n"}
@@ -28,8 +34,12 @@ func TestSummary(t *testing.T) {
 		last   string
 		tells  []string
 	}{
-		"a skip is told":          {in: run, well: true, last: "1 tests passed, 0 failed, 1 skipped; 1 packages, 0s", tells: []string{"SKIPPED mpr/a TestLazy: chromium is missing"}},
-		"a skip fails CI":         {in: run, strict: true, last: "1 tests passed, 0 failed, 1 skipped; 1 packages, 0s"},
+		"a skip is told":  {in: run, well: true, last: "1 tests passed, 0 failed, 1 skipped; 1 packages, 0s", tells: []string{"SKIPPED mpr/a TestLazy: chromium is missing"}},
+		"a skip fails CI": {in: run, strict: true, last: "1 tests passed, 0 failed, 1 skipped; 1 packages, 0s"},
+		"a test of the other engine is no skip": {
+			in: other + `{"Action":"pass","Package":"mpr/a","Elapsed":0.2}` + "\n", strict: true, well: true,
+			last: "0 tests passed, 0 failed, 0 skipped; 1 packages, 0s", tells: []string{"1 tests are of one engine"},
+		},
 		"a failure shows its log": {in: run + failure, last: "1 tests passed, 1 failed, 1 skipped; 2 packages, 0s", tells: []string{"FAILED mpr/b TestBad", "got 1, want 2"}},
 		"a package that doesn't build": {
 			in:    `{"ImportPath":"mpr/c","Action":"build-output","Output":"c.go:1: broken\n"}` + "\n" + `{"Action":"fail","Package":"mpr/c","Elapsed":0}` + "\n",

@@ -1,0 +1,154 @@
+package console
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"mpr/control"
+	"mpr/problem"
+	"mpr/rules"
+)
+
+// policyView is the policy in force.
+type policyView struct {
+	control.Policy
+	Calendar calendar
+}
+
+var policyPage = page{template: "policy", load: func(q *request) (shown, error) {
+	p, err := q.client.Policy(q.ctx(), true)
+	return shown{title: "Policy", nav: "policy", data: &policyView{p, calendarOf(&p)}}, err
+}}
+
+// setDates changes the dates, unless somebody else has changed the policy since the form was loaded.
+func setDates(q *request) (string, error) {
+	seen, err := q.number("revision")
+	if err != nil {
+		return "", err
+	}
+	now, err := q.client.Policy(q.ctx(), false)
+	if err != nil {
+		return "", err
+	}
+	if now.Revision != uint64(seen) { //nolint:gosec // one that is negative is none that there is
+		return "", problem.New(problem.Conflict, "Somebody else has changed the policy since you loaded the page. It shows the new one now: look at it, and change it then.")
+	}
+	c := now.Campaign
+	for field, at := range map[string]*time.Time{"regions_live": &c.RegionsLive, "legacy_sunset": &c.LegacySunset} {
+		if *at, err = time.Parse(time.DateOnly, q.r.PostFormValue(field)); err != nil {
+			return "", badField(field, "must be a day such as 2019-06-30")
+		}
+	}
+	c.AllowNewInDefault = q.r.PostFormValue("allow_new") != ""
+	_, err = q.client.SetPolicy(q.ctx(), control.NewPolicy{Campaign: &c, Revision: now.Revision, Note: q.r.PostFormValue("note")})
+	return q.at.Path() + "/policy?done=policy", err
+}
+
+// addBrownout plans a brownout.
+func addBrownout(q *request) (string, error) {
+	b := rules.Brownout{Name: strings.TrimSpace(q.r.PostFormValue("name")), Apps: lines(q.r.PostFormValue("apps")), Authentication: q.r.PostFormValue("authentication") != ""}
+	share, err := q.number("share")
+	if err == nil {
+		b.From, err = q.moment("from")
+	}
+	if err == nil {
+		b.To, err = q.moment("to")
+	}
+	if err != nil {
+		return "", err
+	}
+	b.Share = float64(share) / 100
+	_, err = q.client.ChangePolicy(q.ctx(), "", q.r.PostFormValue("note"), func(c *rules.Campaign) error {
+		c.Brownouts = append(c.Brownouts, b)
+		return nil
+	})
+	return q.at.Path() + "/policy?done=policy", err
+}
+
+// changeBrownout pauses, resumes or removes a brownout.
+func changeBrownout(q *request) (string, error) {
+	name, verb := q.r.PostFormValue("name"), q.r.PostFormValue("verb")
+	_, err := q.client.ChangePolicy(q.ctx(), "", verb+" "+name, func(c *rules.Campaign) error {
+		i := slices.IndexFunc(c.Brownouts, func(b rules.Brownout) bool { return b.Name == name })
+		switch {
+		case i < 0:
+			return problem.New(problem.NotFound, "There is no brownout %q any more.", name)
+		case verb == "remove":
+			c.Brownouts = slices.Delete(c.Brownouts, i, i+1)
+		default:
+			c.Brownouts[i].Paused = verb == "pause"
+		}
+		return nil
+	})
+	return q.at.Path() + "/policy?done=policy", err
+}
+
+// calendar shows brownouts and the sunset by their days.
+type calendar struct {
+	Width, Height int
+	Months        []month
+	Summary       string
+}
+
+type month struct {
+	Name string
+	X    int
+	Days []calendarDay
+}
+
+type calendarDay struct {
+	X, Y, Number  int
+	Class, Label  string
+	Brown, Paused bool
+	End           bool
+}
+
+const (
+	calendarMonths = 4
+	cell           = 32
+	monthWidth     = 7*cell + 26
+)
+
+// calendarOf draws the months from this one on. Its weeks begin on Mondays.
+func calendarOf(p *control.Policy) calendar {
+	c := calendar{Width: calendarMonths*monthWidth - 26}
+	today := p.Now.UTC().Truncate(24 * time.Hour)
+	first := time.Date(today.Year(), today.Month(), 1, 0, 0, 0, 0, time.UTC)
+	days, weeks := 0, 0
+	for i := range calendarMonths {
+		begin := first.AddDate(0, i, 0)
+		m := month{Name: begin.Format("January 2006"), X: i * monthWidth}
+		offset := (int(begin.Weekday()) + 6) % 7
+		for day := begin; day.Month() == begin.Month(); day = day.AddDate(0, 0, 1) {
+			at := offset + day.Day() - 1
+			weeks = max(weeks, at/7+1)
+			d := calendarDay{X: m.X + at%7*cell, Y: 40 + at/7*cell, Number: day.Day(), Label: day.Format(time.DateOnly)}
+			switch {
+			case day.Equal(today):
+				d.Class = "today"
+			case day.Before(today):
+				d.Class = "past"
+			}
+			for _, b := range p.Campaign.Brownouts {
+				if b.From.Before(day.AddDate(0, 0, 1)) && b.To.After(day) {
+					d.Paused = b.Paused && (d.Paused || !d.Brown)
+					d.Brown = true
+					d.Label += ", brownout " + b.Name
+				}
+			}
+			if d.End = day.Equal(p.Campaign.LegacySunset); d.End {
+				d.Label += ", the last day of the legacy door"
+			}
+			if d.Brown {
+				days++
+			}
+			m.Days = append(m.Days, d)
+		}
+		c.Months = append(c.Months, m)
+	}
+	c.Height = 40 + weeks*cell
+	c.Summary = fmt.Sprintf("From %s, for %d months: %s with a brownout. The last day of the legacy door is %s.", first.Format("January 2006"), calendarMonths, plural(days, "day", "days"), p.Campaign.LegacySunset.Format(time.DateOnly))
+	return c
+}
