@@ -7,10 +7,12 @@ import (
 	"log/slog"
 	"net"
 	"strconv"
+	"strings"
 	"time"
 
 	natsserver "github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
+	"golang.org/x/time/rate"
 )
 
 // ServerOptions say how the embedded NATS server runs.
@@ -71,7 +73,7 @@ func StartServer(o ServerOptions) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start the directory server: %w", err)
 	}
-	s.SetLoggerV2(serverLog{}, false, false, false)
+	s.SetLoggerV2(&serverLog{strangers: rate.NewLimiter(1, 20)}, false, false, false)
 	s.Start()
 	if !s.ReadyForConnections(startTimeout) {
 		s.Shutdown()
@@ -108,20 +110,30 @@ func (s *Server) Close() {
 	s.server.WaitForShutdown()
 }
 
-// serverLog passes the server's warnings and errors to our log.
-type serverLog struct{}
+// serverLog passes the server's warnings and errors to our log: of those that anybody who connects
+// can cause, a few each second.
+type serverLog struct{ strangers *rate.Limiter }
 
-func (serverLog) Noticef(format string, v ...any) {
+func (*serverLog) Noticef(format string, v ...any) {
 	slog.Debug("directory server: " + fmt.Sprintf(format, v...))
 }
-func (serverLog) Warnf(format string, v ...any) {
+func (*serverLog) Warnf(format string, v ...any) {
 	slog.Warn("directory server: " + fmt.Sprintf(format, v...))
 }
-func (serverLog) Fatalf(format string, v ...any) {
+func (*serverLog) Fatalf(format string, v ...any) {
 	slog.Error("directory server: " + fmt.Sprintf(format, v...))
 }
-func (serverLog) Errorf(format string, v ...any) {
-	slog.Error("directory server: " + fmt.Sprintf(format, v...))
+func (l *serverLog) Errorf(format string, v ...any) {
+	text := "directory server: " + fmt.Sprintf(format, v...)
+	if strings.Contains(text, "handshake error") || strings.Contains(text, "authentication error") {
+		if !l.strangers.Allow() {
+			slog.Debug(text)
+			return
+		}
+		slog.Warn(text)
+		return
+	}
+	slog.Error(text)
 }
-func (serverLog) Debugf(string, ...any) {}
-func (serverLog) Tracef(string, ...any) {}
+func (*serverLog) Debugf(string, ...any) {}
+func (*serverLog) Tracef(string, ...any) {}

@@ -30,6 +30,7 @@ type build struct {
 	to         *intercom.Caller // of processes of the sandbox, about the generation
 	generation int
 	directory  Directory
+	entered    chan struct{} // a phase, of which the beat tells at once
 
 	mu    sync.Mutex
 	so    Progress // guarded by mu
@@ -43,7 +44,7 @@ type build struct {
 const GenerationHeader = "Mpr-Generation"
 
 func (r *Refresher) newBuild(generation int) *build {
-	return &build{Refresher: r, generation: generation, to: r.from.With(GenerationHeader, strconv.Itoa(generation))}
+	return &build{Refresher: r, generation: generation, entered: make(chan struct{}, 1), to: r.from.With(GenerationHeader, strconv.Itoa(generation))}
 }
 
 // copied is a company that was copied.
@@ -79,6 +80,10 @@ func (b *build) make(ctx context.Context) error {
 		{phaseIndex, b.place},
 	} {
 		b.note(func(p *Progress) { p.Phase = step.phase })
+		select {
+		case b.entered <- struct{}{}:
+		default: // the beat is about to tell
+		}
 		if err := step.do(ctx); err != nil {
 			return fmt.Errorf("%s: %w", step.phase, err)
 		}

@@ -61,7 +61,7 @@ const (
 	// lookEvery is how often the schedule is looked at.
 	lookEvery = time.Minute
 	// aliveFor is how long a refresh is taken to be running after its last sign of life,
-	// which it gives every beatEvery. It bounds waiting and nothing else: one that is taken
+	// which it gives every beatEvery, and with each phase. It bounds waiting and nothing else: one that is taken
 	// for dead and isn't finds out before it changes what serves.
 	aliveFor  = 15 * time.Second
 	beatEvery = time.Second
@@ -234,6 +234,7 @@ func (b *build) beat(ctx context.Context, giveUp context.CancelCauseFunc) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+		case <-b.entered:
 		}
 		err := b.mine(ctx, func(s *State) { s.Run.Alive = b.Now().UTC().Add(aliveFor) })
 		if errors.Is(err, errOvertaken) {

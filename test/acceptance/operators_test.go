@@ -3,12 +3,14 @@ package acceptance
 import (
 	"bufio"
 	"bytes"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -213,12 +215,14 @@ var tokenSetting = regexp.MustCompile(`(?m)^control: \{`)
 // setToken turns the admin API's token on or off, for the next start.
 func (s *topology) setToken(t *testing.T, value string) {
 	t.Helper()
-	text, err := os.ReadFile(s.config)
+	args := s.processes["control"].args
+	config := args[slices.Index(args, "--config")+1]
+	text, err := os.ReadFile(config)
 	if err != nil {
 		t.Fatal(err)
 	}
 	text = []byte(strings.NewReplacer("admin_token: on, ", "", "admin_token: off, ", "").Replace(string(text)))
-	if err := os.WriteFile(s.config, tokenSetting.ReplaceAll(text, []byte("control: {admin_token: "+value+", ")), 0o600); err != nil {
+	if err := os.WriteFile(config, tokenSetting.ReplaceAll(text, []byte("control: {admin_token: "+value+", ")), 0o600); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -272,4 +276,54 @@ func TestOperatorsInPlaceOfTheToken(t *testing.T) {
 		t.Errorf("%v %s", err, wrong)
 	}
 	s.stop(t, "control", "US01")
+}
+
+// Operators sign in where everything speaks TLS: the doors, the admin API, and the processes to one
+// another, with certificates on both sides.
+func TestOperatorsSignInBehindTLS(t *testing.T) {
+	s := newTopology(t)
+	s.doorsOverTLS(t)
+	rewrite(t, s.config, s.config, "control: {", fmt.Sprintf("control: {login_url: %q, ", s.Environments[0].Login))
+	s.secured(t)
+	s.start(t, "control", "login", "US01")
+	people := map[string]user{}
+	for _, role := range []string{"admin", "viewer"} {
+		var made struct{ Password string }
+		login := role + "@example.com"
+		s.runEventually(t, &object{}, "app", "list")
+		s.run(t, &made, "user", "create", "--login", login, "--name", "Who is "+role)
+		s.run(t, &object{}, "operator", "grant", login, "--role", role)
+		people[role] = user{Login: login, Password: made.Password}
+	}
+	s.setToken(t, "off")
+	s.stop(t, "control")
+	s.start(t, "control")
+	eventually(t, readyWithin, func() (bool, string) { return s.reaches(t, s.Admin.URL+"/admin/v1/signin") })
+
+	admin, viewer := t.TempDir(), t.TempDir()
+	s.signInAt(t, admin, people["admin"])
+	s.signInAt(t, viewer, people["viewer"])
+	create := []string{"company", "create", "--name", "Made by an operator", "--region", "US01"}
+	if _, wrong, err := s.asOperator(t, viewer, create...); err == nil || !strings.Contains(wrong, "viewer") {
+		t.Errorf("a viewer makes a company: %v %s", err, wrong)
+	}
+	if _, wrong, err := s.asOperator(t, admin, create...); err != nil {
+		t.Errorf("an admin makes no company: %v %s", err, wrong)
+	}
+	if out, wrong, err := s.asOperator(t, viewer, "company", "list"); err != nil || !strings.Contains(out, "Made by an operator") {
+		t.Errorf("a viewer sees %s %s %v", out, wrong, err)
+	}
+	out, wrong, err := s.asOperator(t, admin, "audit")
+	for _, want := range []string{people["admin"].Login, people["viewer"].Login, "forbidden", "POST /companies"} {
+		if err != nil || !strings.Contains(out, want) {
+			t.Errorf("the audit log doesn't tell of %q: %s %s %v", want, out, wrong, err)
+		}
+	}
+	if _, _, err := s.asOperator(t, admin, "signout"); err != nil {
+		t.Error(err)
+	}
+	if _, wrong, err := s.asOperator(t, admin, "company", "list"); err == nil || !strings.Contains(wrong, "mpr signin --admin "+s.Admin.URL) {
+		t.Errorf("after signing out: %v %s", err, wrong)
+	}
+	s.stop(t, "control", "login", "US01")
 }
