@@ -143,21 +143,10 @@ func New(o Options) (*Service, error) {
 		return nil, err
 	}
 	clock := http1.NewWatch()
-	identity, err := newGroup("identity", []string{o.IdentityURL}, "", o.Limits, clock)
+	identity, login, err := loginGroups(&o, clock)
 	if err != nil {
 		clock.Close()
-		return nil, fmt.Errorf("start the gateway: identity: %w", err)
-	}
-	login, err := newGroup("login", []string{o.LoginURL}, "", o.Limits, clock)
-	if err != nil {
-		clock.Close()
-		return nil, fmt.Errorf("start the gateway: login: %w", err)
-	}
-	if o.Secure != nil {
-		if err := errors.Join(identity.require(o.Secure, loginRole), login.require(o.Secure, loginRole)); err != nil {
-			clock.Close()
-			return nil, err
-		}
+		return nil, err
 	}
 	s := &Service{
 		policy:     o.Policy,
@@ -180,6 +169,20 @@ func New(o Options) (*Service, error) {
 		return &b
 	}
 	return s, nil
+}
+
+// loginGroups are what stands for the login service: its internal listener, and its door.
+func loginGroups(o *Options, clock *http1.Watch) (identity, login *group, err error) {
+	if identity, err = newGroup("identity", []string{o.IdentityURL}, "", o.Limits, clock); err != nil {
+		return nil, nil, fmt.Errorf("start the gateway: identity: %w", err)
+	}
+	if login, err = newGroup("login", []string{o.LoginURL}, "", o.Limits, clock); err != nil {
+		return nil, nil, fmt.Errorf("start the gateway: login: %w", err)
+	}
+	if o.Secure != nil {
+		err = errors.Join(identity.require(o.Secure, loginRole), login.require(o.Secure, loginRole))
+	}
+	return identity, login, err
 }
 
 // Handler answers a door, [rules.DoorAPI] or [rules.DoorLegacy].

@@ -41,15 +41,15 @@ var (
 // are all in use can't hold up another.
 type pool struct {
 	limits Limits
-	clock  *http1.Watch
 	secure Secure
 	own    []company.Region // always secure where secure isn't nil
-	mu     sync.Mutex       // for changes
+	clock  *http1.Watch
+	mu     sync.Mutex // for changes
 	groups atomic.Pointer[map[company.Region]*group]
 }
 
 func newPool(limits Limits, secure Secure, own []company.Region, clock *http1.Watch) *pool {
-	p := &pool{limits: limits, clock: clock, secure: secure, own: own}
+	p := &pool{limits: limits, secure: secure, own: own, clock: clock}
 	p.groups.Store(&map[company.Region]*group{})
 	return p
 }
@@ -114,7 +114,7 @@ type group struct {
 	born       time.Time
 	dialer     *net.Dialer
 	patience   time.Duration
-	secure     Secure // where the upstreams are processes of ours that have a certificate for role; or nil
+	secure     Secure // where they are processes of ours, of this role
 	role       string
 	// slots bounds the calls in flight, and with it the connections; queue bounds the
 	// calls that wait for one of them.
@@ -156,7 +156,7 @@ func newGroup(name string, urls []string, healthPath string, limits Limits, cloc
 	}
 	g.fleet = newFleet(len(urls), limits.UpstreamConns, g.report)
 	g.checks = &http.Transport{
-		DialContext: g.dialer.DialContext, DisableKeepAlives: true, DisableCompression: true,
+		DialContext: g.dialer.DialContext, DialTLSContext: g.dialTLS, DisableKeepAlives: true, DisableCompression: true,
 		TLSNextProto: map[string]func(string, *tls.Conn) http.RoundTripper{}, MaxResponseHeaderBytes: maxCheckHeader,
 	}
 	return g, nil
@@ -164,39 +164,40 @@ func newGroup(name string, urls []string, healthPath string, limits Limits, cloc
 
 func (g *group) newUpstream(base *url.URL, limits Limits, clock *http1.Watch) *upstream {
 	u := &upstream{scheme: base.Scheme, host: base.Host, prefix: strings.TrimRight(base.EscapedPath(), "/")}
+	dial, address := g.dialer.DialContext, u.address()
+	if u.scheme == "https" {
+		dial = g.dialTLS
+	}
 	u.client = http1.Client{
-		Dial: func(ctx context.Context) (net.Conn, error) { return g.dial(ctx, u) }, Watch: clock,
+		Dial: func(ctx context.Context) (net.Conn, error) { return dial(ctx, "tcp", address) }, Watch: clock,
 		MaxIdle: limits.UpstreamConns, IdleTime: upstreamIdle, MaxHeader: maxAnswerHeader,
 		AnswerTimeout: limits.AnswerTimeout, StallTimeout: limits.StallTimeout, ContinueTimeout: continueTimeout,
 	}
 	return u
 }
 
-// dial connects to an upstream.
-func (g *group) dial(ctx context.Context, u *upstream) (net.Conn, error) {
-	conn, err := g.dialer.DialContext(ctx, "tcp", u.address())
-	if err != nil || u.scheme != "https" {
-		return conn, err
+// dialTLS connects to an upstream over TLS: to a process of ours by our CA, to any other as the
+// system trusts it.
+func (g *group) dialTLS(ctx context.Context, network, address string) (net.Conn, error) {
+	conn, err := g.dialer.DialContext(ctx, network, address)
+	if err != nil {
+		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, g.patience)
 	defer cancel()
 	if g.secure != nil {
-		return g.secure(ctx, conn, u.address(), g.role)
+		return g.secure(ctx, conn, address, g.role)
 	}
-	secure := tls.Client(conn, &tls.Config{ServerName: base(u.host), MinVersion: tls.VersionTLS12})
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	secure := tls.Client(conn, &tls.Config{ServerName: host, MinVersion: tls.VersionTLS12})
 	if err := secure.HandshakeContext(ctx); err != nil {
 		_ = conn.Close()
 		return nil, err
 	}
 	return secure, nil
-}
-
-// base is a host without its port.
-func base(host string) string {
-	if name, _, err := net.SplitHostPort(host); err == nil {
-		return name
-	}
-	return trimBrackets(host)
 }
 
 // The roles of our processes behind a gateway.
@@ -216,15 +217,6 @@ func (g *group) require(secure Secure, role string) error {
 		}
 	}
 	g.secure, g.role = secure, role
-	g.checks.DialTLSContext = func(ctx context.Context, network, address string) (net.Conn, error) {
-		conn, err := g.dialer.DialContext(ctx, network, address)
-		if err != nil {
-			return nil, err
-		}
-		ctx, cancel := context.WithTimeout(ctx, g.patience)
-		defer cancel()
-		return secure(ctx, conn, address, role)
-	}
 	return nil
 }
 
