@@ -131,6 +131,8 @@ type NewApp struct {
 	// IdempotencyKey makes repeating a request safe: the same key is the same app, whose
 	// secret only the first answer shows.
 	IdempotencyKey string `json:"idempotency_key,omitempty"`
+	// Own has it belong to whoever asks, as what developers register always does.
+	Own bool `json:"own,omitempty"`
 }
 
 // NewServiceAccount asks for a service account: a traditional one of one company, or a
@@ -143,6 +145,8 @@ type NewServiceAccount struct {
 	// IdempotencyKey makes repeating a request safe: the same key is the same account, whose
 	// secret only the first answer shows.
 	IdempotencyKey string `json:"idempotency_key,omitempty"`
+	// Own has it belong to whoever asks, as what developers register always does.
+	Own bool `json:"own,omitempty"`
 }
 
 // App is an app or a service account.

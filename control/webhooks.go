@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"time"
 
 	"mpr/operator"
@@ -132,7 +131,7 @@ func (s *Service) redeliver(r *http.Request, e *Environment) (int, any, error) {
 	return http.StatusAccepted, Redelivery{app.ClientID, event}, err
 }
 
-func hookPath(app string) string { return "/apps/" + url.PathEscape(app) + "/webhook" }
+func hookPath(app string) string { return "/apps/" + segment(app) + "/webhook" }
 
 // SetWebhook says where an app hears of events.
 func (c *Client) SetWebhook(ctx context.Context, app string, in NewWebhook) (out Webhook, err error) {
@@ -172,6 +171,6 @@ func (c *Client) Deliveries(ctx context.Context, app string) (out DeliveryList, 
 
 // Redeliver sends an app an event again.
 func (c *Client) Redeliver(ctx context.Context, app, event string) (out Redelivery, err error) {
-	err = c.do(ctx, http.MethodPost, hookPath(app)+"/deliveries/"+url.PathEscape(event), nil, &out)
+	err = c.do(ctx, http.MethodPost, hookPath(app)+"/deliveries/"+segment(event), nil, &out)
 	return out, err
 }
