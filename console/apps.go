@@ -298,6 +298,9 @@ func setLimits(q *request) (string, error) {
 func changeOwners(q *request) (string, error) {
 	app, login := q.r.PathValue("app"), strings.TrimSpace(q.r.PostFormValue("login"))
 	to := q.appPath(app) + "/settings?done=saved"
+	if login == "" {
+		return "", badField("login", "must be that of a user")
+	}
 	if q.r.PostFormValue("remove") != "" {
 		_, err := q.client.RemoveAppOwner(q.ctx(), app, login)
 		if err == nil && q.portal && login == q.session.Login {

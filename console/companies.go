@@ -225,13 +225,13 @@ func steerMove(q *request) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	verb, in := q.r.PostFormValue("verb"), control.Steering{}
-	switch verb {
-	case "pause", "resume", "abort":
-	case "hurry":
+	verb, err := q.verb("pause", "resume", "abort", "hurry")
+	if err != nil {
+		return "", err
+	}
+	var in control.Steering
+	if verb == "hurry" {
 		verb, in.Now = "resume", true
-	default:
-		return "", problem.New(problem.BadRequest, "A move can be paused, resumed or aborted.")
 	}
 	_, err = q.client.SteerMove(q.ctx(), id.String(), verb, in)
 	return q.at.Path() + "/companies/" + id.String() + "?done=" + verb, err
@@ -278,7 +278,7 @@ type pager struct {
 
 // pagerOf makes the pager of a list with so many entries in all.
 func (q *request) pagerOf(number, total int) pager {
-	p := pager{Page: number, Pages: max((total+perPage-1)/perPage, 1), Total: total}
+	p := pager{Page: number, Pages: max((total+perPage-1)/perPage, 1), Total: total} // the page may be one that isn't there
 	at := func(n int) string {
 		v := q.r.URL.Query()
 		v.Del("done")
@@ -286,7 +286,7 @@ func (q *request) pagerOf(number, total int) pager {
 		return q.r.URL.Path + "?" + v.Encode()
 	}
 	if p.Page > 1 {
-		p.Back = at(p.Page - 1)
+		p.Back = at(min(p.Page-1, p.Pages))
 	}
 	if p.Page < p.Pages {
 		p.Next = at(p.Page + 1)

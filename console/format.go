@@ -22,7 +22,7 @@ var functions = template.FuncMap{
 	"count": count[int64], "counti": count[int], "rate": rate, "ms": ms, "percent": percent, "size": move.Size,
 	"when": when, "day": day, "ago": ago, "until": until, "period": period, "zero": time.Time.IsZero,
 	"kind": kindName, "kindClass": kindClass, "stateClass": stateClass, "phaseClass": phaseClass, "progress": progress,
-	"wrong": wrong, "q": url.QueryEscape, "p": url.PathEscape, "join": strings.Join,
+	"wrong": wrong, "ticked": ticked, "q": url.QueryEscape, "p": url.PathEscape, "join": strings.Join,
 	"plural": plural, "dict": dict, "lanes": lanesOf, "sunsetTrend": sunsetTrend, "appTrend": appTrend, "age": replicaAge, "input": inputTime, "add": func(a, b int) int { return a + b },
 	"over": func(m *move.Move) bool { return m.Phase.Over() }, "json": prettyJSON, "title": titled, "share": func(s float64) string { return strconv.FormatFloat(100*s, 'f', -1, 64) + " %" }, "stateOf": func(s string) string { return stateClass(ledger.State(s)) }, "appKind": appKindName, "sparkOf": sparkOf, "deliveryClass": deliveryClass, "seconds": func(s float64) string { return period(time.Duration(max(s, 1) * float64(time.Second))) },
 }
@@ -239,6 +239,14 @@ func wrong(p *problem.Problem, field string) []string {
 		return nil
 	}
 	return p.Fields[field]
+}
+
+// ticked says whether a box is ticked: as it was sent, where a form with that other field was.
+func ticked(sent url.Values, other, box string, otherwise bool) bool {
+	if sent.Has(other) {
+		return sent.Get(box) != ""
+	}
+	return otherwise
 }
 
 func titled(s string) string {

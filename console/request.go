@@ -236,3 +236,11 @@ func (q *request) refuse(err error) {
 		problem.Write(q.w, q.r, err)
 	}
 }
+
+// verb is which of a form's buttons was pressed, one of these.
+func (q *request) verb(known ...string) (string, error) {
+	if verb := q.r.PostFormValue("verb"); slices.Contains(known, verb) {
+		return verb, nil
+	}
+	return "", problem.New(problem.BadRequest, "The form doesn't say what to do: %s.", strings.Join(known, " or "))
+}
