@@ -176,7 +176,7 @@ func rehearse(q *request) (string, error) {
 		return "", err
 	}
 	_, err = q.client.Rehearse(q.ctx(), app, control.NewRehearsal{From: from, To: to, Note: "rehearsal of " + app})
-	return q.appPath(app) + "?done=rehearsing", err
+	return q.appPath(app) + "?done=rehearsing", shortFields(err)
 }
 
 // settingsView is what can be changed about an app.
@@ -241,7 +241,7 @@ func rotateSecret(q *request) (string, error) {
 		v.Where = own.Sandbox.Environment
 		client, app = q.service.Admin.As(q.session, q.requestID(), v.Where), own.Sandbox.ClientID
 	}
-	if v.App, err = client.RotateSecret(q.ctx(), app, control.SecretRotation{OverlapSeconds: hours * 3600}); err != nil {
+	if v.App, err = client.RotateSecret(q.ctx(), app, control.SecretRotation{OverlapSeconds: hours * 3600, SecretID: q.r.PostFormValue("secret_id")}); err != nil {
 		return "", err
 	}
 	return "", q.render(secretPage, shown{title: "A new secret of " + v.App.Name, nav: "apps", data: &v})
@@ -365,7 +365,7 @@ func changeWebhook(q *request) (string, error) {
 		_, err := q.client.SetWebhook(q.ctx(), app, control.NewWebhook{URL: strings.TrimSpace(q.r.PostFormValue("url"))})
 		return to, err
 	case "rotate":
-		_, err := q.client.RotateWebhook(q.ctx(), app, control.SecretRotation{OverlapSeconds: 24 * 3600})
+		_, err := q.client.RotateWebhook(q.ctx(), app, control.SecretRotation{OverlapSeconds: 24 * 3600, SecretID: q.r.PostFormValue("secret_id")})
 		return to, err
 	case "remove":
 		_, err := q.client.RemoveWebhook(q.ctx(), app)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
 	"time"
 
 	"mpr/operator"
@@ -25,6 +26,8 @@ type (
 		// Secret is derived, and so it can be told whenever an operator asks; "" for viewers, and
 		// where the webhook was removed.
 		Secret string `json:"secret,omitempty"`
+		// SecretID names the secret, for rotating it once.
+		SecretID string `json:"secret_id,omitempty"`
 		// PreviousUntil is until when the secret before signs as well.
 		PreviousUntil time.Time `json:"previous_until,omitzero"`
 	}
@@ -61,6 +64,7 @@ func (s *Service) askWebhook(r *http.Request, e *Environment, method, verb strin
 	if hook.URL == "" {
 		return http.StatusOK, out, nil
 	}
+	out.SecretID = strconv.FormatInt(hook.Generation, 10)
 	if hook.PreviousUntil.After(s.now()) {
 		out.PreviousUntil = hook.PreviousUntil
 	}

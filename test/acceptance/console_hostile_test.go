@@ -141,3 +141,64 @@ func TestOwnersSeeOwnCampaign(t *testing.T) {
 		t.Errorf("what others had planned is gone: %s", all)
 	}
 }
+
+// Buttons that are pressed twice do once what they say: above all, a new secret with the old one beside
+// it must not end the old one.
+func TestConsoleTwice(t *testing.T) {
+	d := startDev(t, t.TempDir(), "--as-of", asOf)
+	v := d.visitor(t, d.Users[0])
+	machine := d.app(t, "developer_managed")
+	settings := "/console/production/apps/" + machine.ClientID + "/settings"
+	f := v.form(t, settings, "/secret")
+	second := machine
+	second.ClientSecret = v.send(t, f, "overlap", "24").want(t, 200).text(t, "client-secret")
+	wantText(t, v.send(t, f).want(t, 409), "has a newer secret")
+	d.machineToken(t, machine)
+	d.machineToken(t, second)
+	wantText(t, v.get(t, settings).want(t, 200), "The secret before is valid, too")
+	events := "/console/production/apps/" + machine.ClientID + "/events"
+	v.send(t, v.form(t, events, "/events"), "url", "http://127.0.0.1:1/hook", "verb", "set").want(t, 303)
+	var rotate form
+	for _, one := range forms(t, v.get(t, events).want(t, 200).Body) {
+		if one.fields.Has("secret_id") {
+			rotate = one
+		}
+	}
+	v.send(t, rotate, "verb", "rotate").want(t, 303)
+	v.send(t, rotate).want(t, 409)
+
+	company := fmt.Sprintf("/console/production/companies/%d", d.in(t, "US01").ID)
+	move := v.form(t, company+"?to=US02", "/move")
+	v.send(t, move, "not_before", "2099-01-01T00:00").want(t, 303)
+	v.send(t, move).want(t, 409)
+	plan := v.form(t, "/console/production/policy", "/brownouts/new")
+	v.send(t, plan, "name", "a\nb", "from", "2019-05-07T13:00", "to", "2019-05-07T14:00", "share", "5").want(t, 422)
+	v.send(t, plan, "name", "once").want(t, 303)
+	again := v.send(t, plan).want(t, 422)
+	if text := string(again.Body); !strings.Contains(text, `<p class="why">is the name of another brownout</p>`) {
+		t.Errorf("it isn't said beside the field: %s", text)
+	}
+	later := v.get(t, "/console/production/policy?month=2019-09").want(t, 200)
+	wantText(t, later, "September 2019", "December 2019", "policy?month=2019-05", "policy?month=2020-01")
+	v.get(t, "/console/production/policy?month=2019-13").want(t, 400)
+}
+
+// After the sign-out nothing is left to go back to, in the browser as at the server.
+func TestConsoleAfterSignOut(t *testing.T) {
+	d := startDev(t, t.TempDir())
+	c := d.openConsole(t, newBrowser(t), d.Users[0], "/console/production/companies")
+	c.shows(t, "tbody", "Granite Builders")
+	c.open(t, "/console/production/keys")
+	eval[int](t, c.browser, `document.querySelector(".me").open = 1`)
+	c.do(t, chromedp.Click(chromedp.CSS(`form[action="/signout"] button`)), chromedp.WaitVisible(chromedp.CSS(`a[href^="/signin"]`)))
+	for range 2 {
+		c.do(t, chromedp.NavigateBack())
+	}
+	eventually(t, stepWithin, func() (bool, string) {
+		at := eval[string](t, c.browser, `location.href`)
+		return !strings.Contains(at, "/console/"), at
+	})
+	if text := eval[string](t, c.browser, `document.body.innerText`); strings.Contains(text, "Granite") || strings.Contains(text, d.Users[0].Login) && strings.Contains(text, "admin") {
+		t.Errorf("going back shows %s", text)
+	}
+}
