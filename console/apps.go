@@ -262,17 +262,6 @@ func setRedirects(q *request) (string, error) {
 	return q.appPath(app) + "/settings?done=saved", err
 }
 
-// lines are what stands in a field of several lines.
-func lines(text string) []string {
-	list := []string{}
-	for line := range strings.Lines(text) {
-		if line = strings.TrimSpace(line); line != "" {
-			list = append(list, line)
-		}
-	}
-	return list
-}
-
 func setLimits(q *request) (string, error) {
 	app := q.r.PathValue("app")
 	to := q.appPath(app) + "/settings?done=saved"

@@ -1,7 +1,6 @@
 package console
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -77,21 +76,6 @@ func addBrownout(q *request) (string, error) {
 		return nil
 	})
 	return q.at.Path() + "/policy?done=policy", shortFields(err)
-}
-
-// shortFields names the fields of a problem as the form does: without their place in the campaign.
-// What a form adds is all of it that can be wrong.
-func shortFields(err error) error {
-	var p *problem.Problem
-	if !errors.As(err, &p) {
-		return err
-	}
-	short := *p
-	short.Fields = map[string][]string{}
-	for field, whys := range p.Fields {
-		short.Fields[field[strings.LastIndexByte(field, '.')+1:]] = whys
-	}
-	return &short
 }
 
 // changeBrownout pauses, resumes or removes a brownout.

@@ -164,6 +164,16 @@ func (s *Service) app(r *http.Request, e *Environment) (*App, error) {
 	return &app, err
 }
 
+// appPage reads the app in the path, and which page of a list about it is asked for.
+func (s *Service) appPage(r *http.Request, e *Environment) (*App, paging.Page, error) {
+	p, err := paging.Read(r.URL.Query(), maxPerPage)
+	if err != nil {
+		return nil, p, err
+	}
+	app, err := s.app(r, e)
+	return app, p, err
+}
+
 // isName wants what stands for itself in a path.
 func isName(s string) bool {
 	return s != "" && len(s) <= 200 && !strings.ContainsFunc(s, func(r rune) bool {
@@ -244,11 +254,7 @@ func (s *Service) setRedirectURIs(r *http.Request, e *Environment) (int, any, er
 
 // listInstallations lists the companies in which an app is installed, by the global index.
 func (s *Service) listInstallations(r *http.Request, e *Environment) (int, any, error) {
-	p, err := paging.Read(r.URL.Query(), maxPerPage)
-	if err != nil {
-		return 0, nil, err
-	}
-	app, err := s.app(r, e)
+	app, p, err := s.appPage(r, e)
 	if err != nil {
 		return 0, nil, err
 	}

@@ -205,11 +205,7 @@ type LedgerLines struct {
 
 // listLines answers what an app has to change, page by page.
 func (s *Service) listLines(r *http.Request, e *Environment) (int, any, error) {
-	p, err := paging.Read(r.URL.Query(), maxPerPage)
-	if err != nil {
-		return 0, nil, err
-	}
-	app, err := s.app(r, e)
+	app, p, err := s.appPage(r, e)
 	if err != nil {
 		return 0, nil, err
 	}

@@ -302,19 +302,15 @@ func (in Steering) allows(now, leave bool) error {
 }
 
 func (s *Service) proveMoves(r *http.Request, e *Environment) (int, any, error) {
-	id, err := pathCompany(r)
+	placement, err := e.pathPlacement(r)
 	if err != nil {
 		return 0, nil, err
 	}
-	placement, err := e.placement(r.Context(), id)
+	list, err := s.moves.OfCompany(r.Context(), e.Name, placement.Company)
 	if err != nil {
 		return 0, nil, err
 	}
-	list, err := s.moves.OfCompany(r.Context(), e.Name, id)
-	if err != nil {
-		return 0, nil, err
-	}
-	proof := MoveProof{Company: id, Moves: []ProvenMove{}, Copies: []MoveCopy{}}
+	proof := MoveProof{Company: placement.Company, Moves: []ProvenMove{}, Copies: []MoveCopy{}}
 	for _, m := range list {
 		events, err := s.moves.Events(r.Context(), m.ID, 0)
 		if err != nil {
@@ -332,7 +328,7 @@ func (s *Service) proveMoves(r *http.Request, e *Environment) (int, any, error) 
 		}
 		c := MoveCopy{Region: info.Code, Serves: info.Code == placement.Region}
 		ctx, cancel := context.WithTimeout(r.Context(), 10*time.Second)
-		state, err := s.askRegion(ctx, info, id)
+		state, err := s.askRegion(ctx, info, placement.Company)
 		cancel()
 		if err != nil {
 			c.Problem = "it can't be asked: " + problem.From(err).Message
