@@ -4,7 +4,7 @@ GOLANGCI_VERSION := 2.15.0
 # of one package; the slowest needs some 400 seconds of processor time, and has others beside it
 TEST_TIMEOUT     := 30m
 
-.PHONY: all build test lint fmt check-deploy bench-console screenshots bench-gateway bench-ledger bench-move bench-move-postgres bench-move-large soak clean help bench-directory bench-directory-large
+.PHONY: all build test lint fmt check-deploy bench-console bench-login bench-login-postgres screenshots bench-gateway bench-ledger bench-move bench-move-postgres bench-move-large soak clean help bench-directory bench-directory-large
 
 all: lint build test ## everything that CI does
 
@@ -47,6 +47,12 @@ bench-directory-large: build ## the same of ten million (half an hour, 4 GB of d
 bench-gateway: build ## what a call costs the gateway, beside nginx and HAProxy (ten minutes; installs them and wrk)
 	scripts/install.sh haproxy:haproxy nginx:nginx-light wrk:wrk
 	go build -o bin/bench-gateway ./bench/gateway && bin/bench-gateway $(BENCH)
+
+bench-login: build ## tokens a second, and what they cost (two minutes)
+	go build -o bin/bench-login ./bench/login && bin/bench-login $(BENCH)
+
+bench-login-postgres: build ## the same on a PostgreSQL of its own
+	go build -o bin/bench-login ./bench/login && scripts/with-postgres.sh bin/bench-login $(BENCH)
 
 bench-console: build ## how fast the pages are with a million companies and ten thousand apps (fifteen minutes, 2 GB of disk)
 	go build -o bin/bench-console ./bench/console && bin/bench-console $(BENCH)

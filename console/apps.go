@@ -176,7 +176,7 @@ func rehearse(q *request) (string, error) {
 		return "", err
 	}
 	_, err = q.client.Rehearse(q.ctx(), app, control.NewRehearsal{From: from, To: to, Note: "rehearsal of " + app})
-	return q.appPath(app) + "?done=rehearsing", err
+	return q.appPath(app) + "?done=rehearsing", shortFields(err)
 }
 
 // settingsView is what can be changed about an app.
@@ -241,7 +241,7 @@ func rotateSecret(q *request) (string, error) {
 		v.Where = own.Sandbox.Environment
 		client, app = q.service.Admin.As(q.session, q.requestID(), v.Where), own.Sandbox.ClientID
 	}
-	if v.App, err = client.RotateSecret(q.ctx(), app, control.SecretRotation{OverlapSeconds: hours * 3600}); err != nil {
+	if v.App, err = client.RotateSecret(q.ctx(), app, control.SecretRotation{OverlapSeconds: hours * 3600, SecretID: q.r.PostFormValue("secret_id")}); err != nil {
 		return "", err
 	}
 	return "", q.render(secretPage, shown{title: "A new secret of " + v.App.Name, nav: "apps", data: &v})
@@ -260,17 +260,6 @@ func setRedirects(q *request) (string, error) {
 	app := q.r.PathValue("app")
 	_, err := q.client.SetRedirectURIs(q.ctx(), app, control.RedirectURIs{RedirectURIs: lines(q.r.PostFormValue("redirect_uris"))})
 	return q.appPath(app) + "/settings?done=saved", err
-}
-
-// lines are what stands in a field of several lines.
-func lines(text string) []string {
-	list := []string{}
-	for line := range strings.Lines(text) {
-		if line = strings.TrimSpace(line); line != "" {
-			list = append(list, line)
-		}
-	}
-	return list
 }
 
 func setLimits(q *request) (string, error) {
@@ -298,6 +287,9 @@ func setLimits(q *request) (string, error) {
 func changeOwners(q *request) (string, error) {
 	app, login := q.r.PathValue("app"), strings.TrimSpace(q.r.PostFormValue("login"))
 	to := q.appPath(app) + "/settings?done=saved"
+	if login == "" {
+		return "", badField("login", "must be that of a user")
+	}
 	if q.r.PostFormValue("remove") != "" {
 		_, err := q.client.RemoveAppOwner(q.ctx(), app, login)
 		if err == nil && q.portal && login == q.session.Login {
@@ -362,7 +354,7 @@ func changeWebhook(q *request) (string, error) {
 		_, err := q.client.SetWebhook(q.ctx(), app, control.NewWebhook{URL: strings.TrimSpace(q.r.PostFormValue("url"))})
 		return to, err
 	case "rotate":
-		_, err := q.client.RotateWebhook(q.ctx(), app, control.SecretRotation{OverlapSeconds: 24 * 3600})
+		_, err := q.client.RotateWebhook(q.ctx(), app, control.SecretRotation{OverlapSeconds: 24 * 3600, SecretID: q.r.PostFormValue("secret_id")})
 		return to, err
 	case "remove":
 		_, err := q.client.RemoveWebhook(q.ctx(), app)

@@ -1,6 +1,7 @@
 package console
 
 import (
+	"strings"
 	"time"
 
 	"mpr/control"
@@ -53,7 +54,7 @@ func loadAudit(q *request) (shown, error) {
 		a.First = link(q.r.URL.Path, pairs...)
 	}
 	export := []string{"by", a.By, "subject", a.Subject, "environment", a.Environment, "since", rfc(query.Since), "until", rfc(query.Until)}
-	a.CSV, a.JSON = link("/admin/v1/audit.csv", export...), link("/admin/v1/audit", append(export, "per_page", "1000")...)
+	a.CSV, a.JSON = link("/admin/v1/audit.csv", export...), link("/admin/v1/audit.jsonl", export...)
 	return shown{title: "Audit log", nav: "audit", data: &a}, nil
 }
 
@@ -84,7 +85,10 @@ var operatorsPage = page{template: "operators", load: func(q *request) (shown, e
 }}
 
 func changeRole(q *request) (string, error) {
-	login := q.r.PostFormValue("login")
+	login := strings.TrimSpace(q.r.PostFormValue("login"))
+	if login == "" {
+		return "", badField("login", "must be that of a user")
+	}
 	to := q.at.Path() + "/operators?done=saved"
 	if q.r.PostFormValue("revoke") != "" {
 		_, err := q.client.RevokeRole(q.ctx(), login)

@@ -3,11 +3,8 @@ package console
 import (
 	"cmp"
 	"errors"
-	"net/url"
 	"slices"
-	"strconv"
 	"strings"
-	"time"
 
 	"mpr/company"
 	"mpr/control"
@@ -15,9 +12,6 @@ import (
 	"mpr/operator"
 	"mpr/problem"
 )
-
-// perPage is how many entries a page of a list has.
-const perPage = 50
 
 // companyList is a page of companies.
 type companyList struct {
@@ -72,20 +66,6 @@ func loadCompanies(q *request) (shown, error) {
 		list.More = link(q.r.URL.Path, "q", list.Text, "region", list.Region, "after", found.Next.String())
 	}
 	return what, nil
-}
-
-// link is a path with a query of what isn't "".
-func link(path string, pairs ...string) string {
-	v := url.Values{}
-	for i := 0; i+1 < len(pairs); i += 2 {
-		if pairs[i+1] != "" {
-			v.Set(pairs[i], pairs[i+1])
-		}
-	}
-	if len(v) == 0 {
-		return path
-	}
-	return path + "?" + v.Encode()
 }
 
 func createCompany(q *request) (string, error) {
@@ -166,39 +146,6 @@ func (q *request) company() (company.ID, error) {
 	return id, nil
 }
 
-// moment reads a time from a field for one, which has no zone: it is UTC.
-func (q *request) moment(field string) (time.Time, error) {
-	text := q.r.PostFormValue(field)
-	if text == "" {
-		return time.Time{}, nil
-	}
-	for _, layout := range []string{"2006-01-02T15:04", "2006-01-02T15:04:05", time.RFC3339} {
-		if at, err := time.Parse(layout, text); err == nil {
-			return at, nil
-		}
-	}
-	return time.Time{}, badField(field, "must be a time such as 2019-04-01T14:00 (UTC)")
-}
-
-// number reads a number from a field, 0 where it is empty.
-func (q *request) number(field string) (int64, error) {
-	text := strings.TrimSpace(q.r.PostFormValue(field))
-	if text == "" {
-		return 0, nil
-	}
-	n, err := strconv.ParseInt(text, 10, 64)
-	if err != nil {
-		return 0, badField(field, "must be a number")
-	}
-	return n, nil
-}
-
-func badField(field, why string) error {
-	p := problem.New(problem.Invalid, "Some fields can't be used.")
-	p.Fields = map[string][]string{field: {why}}
-	return p
-}
-
 func startMove(q *request) (string, error) {
 	id, err := q.company()
 	if err != nil {
@@ -225,13 +172,13 @@ func steerMove(q *request) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	verb, in := q.r.PostFormValue("verb"), control.Steering{}
-	switch verb {
-	case "pause", "resume", "abort":
-	case "hurry":
+	verb, err := q.verb("pause", "resume", "abort", "hurry")
+	if err != nil {
+		return "", err
+	}
+	var in control.Steering
+	if verb == "hurry" {
 		verb, in.Now = "resume", true
-	default:
-		return "", problem.New(problem.BadRequest, "A move can be paused, resumed or aborted.")
 	}
 	_, err = q.client.SteerMove(q.ctx(), id.String(), verb, in)
 	return q.at.Path() + "/companies/" + id.String() + "?done=" + verb, err
@@ -268,43 +215,6 @@ type moveList struct {
 	Active []*move.Move
 	control.MoveList
 	Pager pager
-}
-
-// pager leads through pages by number.
-type pager struct {
-	Page, Pages, Total int
-	Back, Next         string
-}
-
-// pagerOf makes the pager of a list with so many entries in all.
-func (q *request) pagerOf(number, total int) pager {
-	p := pager{Page: number, Pages: max((total+perPage-1)/perPage, 1), Total: total}
-	at := func(n int) string {
-		v := q.r.URL.Query()
-		v.Del("done")
-		v.Set("page", strconv.Itoa(n))
-		return q.r.URL.Path + "?" + v.Encode()
-	}
-	if p.Page > 1 {
-		p.Back = at(p.Page - 1)
-	}
-	if p.Page < p.Pages {
-		p.Next = at(p.Page + 1)
-	}
-	return p
-}
-
-// pageNumber reads which page is asked for.
-func (q *request) pageNumber() (int, error) {
-	text := q.r.URL.Query().Get("page")
-	if text == "" {
-		return 1, nil
-	}
-	n, err := strconv.Atoi(text)
-	if err != nil || n < 1 || n > 1_000_000 {
-		return 0, problem.New(problem.BadRequest, "There is no page %q.", text)
-	}
-	return n, nil
 }
 
 var movesPage = page{template: "moves", live: []string{"moves"}, load: func(q *request) (shown, error) {

@@ -1,7 +1,6 @@
 package console
 
 import (
-	"cmp"
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
@@ -11,7 +10,6 @@ import (
 	"net/http"
 	"path"
 	"strings"
-	"sync"
 
 	"mpr/control"
 	"mpr/operator"
@@ -43,8 +41,11 @@ type Service struct {
 	Options
 	mux       *http.ServeMux
 	templates map[string]*template.Template
-	places    []place
-	streams   streams
+	// assets are by their name; style and script are the paths of those that each page loads.
+	assets        map[string]asset
+	style, script string
+	places        []place
+	streams       streams
 }
 
 // Below these paths are the pages.
@@ -69,12 +70,17 @@ var files embed.FS
 
 // New makes the service. It starts nothing.
 func New(o Options) (*Service, error) {
-	loadAssets()
-	s := &Service{Options: o, mux: http.NewServeMux(), templates: map[string]*template.Template{}, streams: streams{over: make(chan struct{}), of: map[string]int{}}}
+	s := &Service{
+		Options: o, mux: http.NewServeMux(), templates: map[string]*template.Template{}, assets: map[string]asset{},
+		streams: streams{over: make(chan struct{}), of: map[string]int{}},
+	}
 	for _, e := range o.Admin.Environments() {
 		s.places = append(s.places, place{Name: e.Name, Slug: slug(e.Name)})
 	}
-	if err := s.parse(); err != nil {
+	var styleErr, scriptErr error
+	s.style, styleErr = s.addAsset("console.css", "text/css; charset=utf-8")
+	s.script, scriptErr = s.addAsset("live.js", "text/javascript; charset=utf-8")
+	if err := errors.Join(styleErr, scriptErr, s.parse()); err != nil {
 		return nil, err
 	}
 	s.routes()
@@ -153,35 +159,18 @@ type asset struct {
 	content   []byte
 }
 
-var (
-	assets     = map[string]asset{}
-	assetsOnce sync.Once
-	styleName  string
-	scriptName string
-)
-
-// loadAssets names the files.
-func loadAssets() {
-	assetsOnce.Do(func() {
-		styleName = addAsset("console.css", "text/css; charset=utf-8")
-		scriptName = addAsset("live.js", "text/javascript; charset=utf-8")
-	})
-}
-
-func addAsset(file, mediaType string) string {
+// addAsset names a file, and answers where it is.
+func (s *Service) addAsset(file, mediaType string) (string, error) {
 	content, err := files.ReadFile("assets/" + file)
-	if err != nil {
-		panic(err) // it is compiled in
-	}
 	sum := sha256.Sum256(content)
 	base, extension, _ := strings.Cut(file, ".")
 	name := base + "-" + hex.EncodeToString(sum[:8]) + "." + extension
-	assets[name] = asset{mediaType, content}
-	return assetsPath + name
+	s.assets[name] = asset{mediaType, content}
+	return assetsPath + name, err
 }
 
 func (s *Service) asset(w http.ResponseWriter, r *http.Request) {
-	a, ok := assets[r.PathValue("file")]
+	a, ok := s.assets[r.PathValue("file")]
 	if !ok {
 		problem.Write(w, r, problem.New(problem.NotFound, "There is nothing at this path."))
 		return
@@ -194,13 +183,8 @@ func (s *Service) asset(w http.ResponseWriter, r *http.Request) {
 
 // home leads to the pages of whoever has signed in.
 func (s *Service) home(q *request) error {
-	to := developersPath
-	if q.session.Role.Covers(operator.Viewer) {
-		at, err := s.place("")
-		if err != nil {
-			return err
-		}
-		to = at.Path() + "/"
+	if q.covers(operator.Viewer) {
+		return q.redirect(q.at.Path() + "/")
 	}
-	return q.redirect(cmp.Or(to, developersPath))
+	return q.redirect(developersPath)
 }

@@ -99,7 +99,7 @@ func TestCalendar(t *testing.T) {
 		Brownouts:    []rules.Brownout{{Name: "a", From: at("2019-05-06T23:00:00Z"), To: at("2019-05-08T00:00:00Z")}, {Name: "b", From: at("2019-05-09T00:00:00Z"), To: at("2019-05-09T01:00:00Z"), Paused: true}},
 	}}}
 	var brown, paused, end []string
-	c := calendarOf(&p)
+	c := calendarOf(&p, p.Now)
 	for _, m := range c.Months {
 		for _, d := range m.Days {
 			if d.Y+28 > c.Height || d.X+30 > c.Width {

@@ -31,7 +31,11 @@ func startVerification(q *request) (string, error) {
 }
 
 func drainRegion(q *request) (string, error) {
-	_, err := q.client.DrainRegion(q.ctx(), company.Region(q.r.PostFormValue("region")), q.r.PostFormValue("verb") == "drain")
+	verb, err := q.verb("drain", "open")
+	if err != nil {
+		return "", err
+	}
+	_, err = q.client.DrainRegion(q.ctx(), company.Region(q.r.PostFormValue("region")), verb == "drain")
 	return q.at.Path() + "/directory?done=saved", err
 }
 
@@ -76,6 +80,10 @@ func setSandbox(q *request) (string, error) {
 	if err != nil {
 		return "", badField("company", "must be the id of a company")
 	}
-	_, err = q.client.SetSandbox(q.ctx(), id, control.SandboxSetting{Enabled: q.r.PostFormValue("verb") == "enable"})
+	verb, err := q.verb("enable", "disable")
+	if err != nil {
+		return "", err
+	}
+	_, err = q.client.SetSandbox(q.ctx(), id, control.SandboxSetting{Enabled: verb == "enable"})
 	return q.at.Path() + "/sandbox?done=saved", err
 }

@@ -14,17 +14,22 @@ import (
 	"mpr/control"
 	"mpr/ledger"
 	"mpr/move"
-	"mpr/problem"
 )
 
 // functions are what templates call.
 var functions = template.FuncMap{
-	"count": count[int64], "counti": count[int], "rate": rate, "ms": ms, "percent": percent, "size": move.Size,
-	"when": when, "day": day, "ago": ago, "until": until, "period": period, "zero": time.Time.IsZero,
-	"kind": kindName, "kindClass": kindClass, "stateClass": stateClass, "phaseClass": phaseClass, "progress": progress,
-	"wrong": wrong, "q": url.QueryEscape, "p": url.PathEscape, "join": strings.Join,
-	"plural": plural, "dict": dict, "lanes": lanesOf, "sunsetTrend": sunsetTrend, "appTrend": appTrend, "age": replicaAge, "input": inputTime, "add": func(a, b int) int { return a + b },
-	"over": func(m *move.Move) bool { return m.Phase.Over() }, "json": prettyJSON, "title": titled, "share": func(s float64) string { return strconv.FormatFloat(100*s, 'f', -1, 64) + " %" }, "stateOf": func(s string) string { return stateClass(ledger.State(s)) }, "appKind": appKindName, "sparkOf": sparkOf, "deliveryClass": deliveryClass, "seconds": func(s float64) string { return period(time.Duration(max(s, 1) * float64(time.Second))) },
+	// figures
+	"count": count[int64], "counti": count[int], "plural": plural, "rate": rate, "ms": ms, "percent": percent, "size": move.Size, "share": share,
+	// times
+	"when": when, "day": day, "ago": ago, "until": until, "period": period, "seconds": seconds, "age": replicaAge, "zero": time.Time.IsZero,
+	// words, and the classes that colour them
+	"kind": kindName, "kindClass": kindClass, "stateClass": stateClass, "stateOf": func(s string) string { return stateClass(ledger.State(s)) },
+	"phaseClass": phaseClass, "progress": progress, "over": func(m *move.Move) bool { return m.Phase.Over() },
+	"appKind": appKindName, "deliveryClass": deliveryClass, "title": titled,
+	// charts
+	"lanes": lanesOf, "sunsetTrend": sunsetTrend, "appTrend": appTrend, "sparkOf": sparkOf,
+	// forms, and what templates lack
+	"wrong": wrong, "ticked": ticked, "p": url.PathEscape, "join": strings.Join, "dict": dict, "add": func(a, b int) int { return a + b }, "json": prettyJSON,
 }
 
 // count writes a number with thin spaces between thousands.
@@ -44,6 +49,11 @@ func count[T int | int64](n T) string {
 	return sign + b.String()
 }
 
+func decimals(v float64, digits int) string { return strconv.FormatFloat(v, 'f', digits, 64) }
+
+// share writes a part of one as it was set: 0.125 is 12.5 %.
+func share(part float64) string { return decimals(100*part, -1) + " %" }
+
 // rate writes so many a second.
 func rate(perSecond float64) string {
 	switch {
@@ -52,11 +62,11 @@ func rate(perSecond float64) string {
 	case perSecond < 0.1:
 		return "<0.1"
 	case perSecond < 10:
-		return strconv.FormatFloat(perSecond, 'f', 1, 64)
+		return decimals(perSecond, 1)
 	case perSecond < 10_000:
 		return count(int64(math.Round(perSecond)))
 	}
-	return strconv.FormatFloat(perSecond/1000, 'f', 1, 64) + "k"
+	return decimals(perSecond/1000, 1) + "k"
 }
 
 // ms writes milliseconds.
@@ -67,11 +77,11 @@ func ms(v float64) string {
 	case v < 1:
 		return "<1 ms"
 	case v < 10:
-		return strconv.FormatFloat(v, 'f', 1, 64) + " ms"
+		return decimals(v, 1) + " ms"
 	case v < 1000:
-		return strconv.FormatFloat(v, 'f', 0, 64) + " ms"
+		return decimals(v, 0) + " ms"
 	}
-	return strconv.FormatFloat(v/1000, 'f', 1, 64) + " s"
+	return decimals(v/1000, 1) + " s"
 }
 
 // percent writes a share.
@@ -83,11 +93,11 @@ func percent(part, whole int64) string {
 	case share < 0.01:
 		return "<0.01 %"
 	case share < 1:
-		return strconv.FormatFloat(share, 'f', 2, 64) + " %"
+		return decimals(share, 2) + " %"
 	case share < 10:
-		return strconv.FormatFloat(share, 'f', 1, 64) + " %"
+		return decimals(share, 1) + " %"
 	default:
-		return strconv.FormatFloat(min(share, 100), 'f', 0, 64) + " %"
+		return decimals(min(share, 100), 0) + " %"
 	}
 }
 
@@ -106,20 +116,15 @@ func day(t time.Time) string {
 	return t.UTC().Format(time.DateOnly)
 }
 
-// inputTime is a time as a field for one has it.
-func inputTime(t time.Time) string {
-	if t.IsZero() {
-		return ""
-	}
-	return t.UTC().Format("2006-01-02T15:04")
-}
-
 func ago(now, t time.Time) string {
 	if t.IsZero() {
 		return "never"
 	}
 	return period(now.Sub(t)) + " ago"
 }
+
+// seconds writes an estimate.
+func seconds(n float64) string { return period(time.Duration(max(n, 1) * float64(time.Second))) }
 
 func until(now, t time.Time) string { return period(t.Sub(now)) }
 
@@ -170,21 +175,27 @@ var kinds = []struct {
 }
 
 func kindName(k ledger.Kind) string {
-	for _, one := range kinds {
-		if one.kind == k {
-			return one.name
-		}
+	if i := kindIndex(k); i >= 0 {
+		return kinds[i].name
 	}
 	return string(k)
 }
 
+// kindClass is the colour of a kind; one that isn't known here has the last.
 func kindClass(k ledger.Kind) string {
-	for i, one := range kinds {
-		if one.kind == k {
-			return "k" + strconv.Itoa(i+1)
-		}
+	if i := kindIndex(k); i >= 0 {
+		return "k" + strconv.Itoa(i+1)
 	}
 	return "k8"
+}
+
+func kindIndex(k ledger.Kind) int {
+	for i := range kinds {
+		if kinds[i].kind == k {
+			return i
+		}
+	}
+	return -1
 }
 
 func stateClass(s ledger.State) string {
@@ -231,14 +242,6 @@ func progress(m *move.Move) int {
 		return 0
 	}
 	return 100
-}
-
-// wrong is what is wrong with a field of the form that was sent.
-func wrong(p *problem.Problem, field string) []string {
-	if p == nil {
-		return nil
-	}
-	return p.Fields[field]
 }
 
 func titled(s string) string {

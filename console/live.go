@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"mpr/control"
 	"mpr/problem"
 )
 
@@ -64,7 +65,7 @@ func (q *request) stream(p page) error {
 		return problem.New(problem.NotReady, "Too many pages are being updated at a time. Close some of them, or reload this one when you want to see it.")
 	}
 	defer leave()
-	secure(q.w.Header())
+	control.SecurePage(q.w.Header(), pagePolicy)
 	q.w.Header().Set("Content-Type", "text/event-stream; charset=utf-8")
 	q.w.Header().Set("X-Accel-Buffering", "no")
 	out := &streamWriter{q: q, control: http.NewResponseController(q.w), sent: map[string]string{}}

@@ -19,8 +19,19 @@ type policyView struct {
 
 var policyPage = page{template: "policy", load: func(q *request) (shown, error) {
 	p, err := q.client.Policy(q.ctx(), true)
-	return shown{title: "Policy", nav: "policy", data: &policyView{p, calendarOf(&p)}}, err
+	if err != nil {
+		return shown{}, err
+	}
+	first := p.Now.UTC()
+	if text := q.r.URL.Query().Get("month"); text != "" {
+		if first, err = time.Parse(monthLayout, text); err != nil {
+			return shown{}, problem.New(problem.BadRequest, "%.20q is no month such as 2019-04.", text)
+		}
+	}
+	return shown{title: "Policy", nav: "policy", data: &policyView{p, calendarOf(&p, first)}}, nil
 }}
+
+const monthLayout = "2006-01"
 
 // setDates changes the dates, unless somebody else has changed the policy since the form was loaded.
 func setDates(q *request) (string, error) {
@@ -64,13 +75,17 @@ func addBrownout(q *request) (string, error) {
 		c.Brownouts = append(c.Brownouts, b)
 		return nil
 	})
-	return q.at.Path() + "/policy?done=policy", err
+	return q.at.Path() + "/policy?done=policy", shortFields(err)
 }
 
 // changeBrownout pauses, resumes or removes a brownout.
 func changeBrownout(q *request) (string, error) {
-	name, verb := q.r.PostFormValue("name"), q.r.PostFormValue("verb")
-	_, err := q.client.ChangePolicy(q.ctx(), "", verb+" "+name, func(c *rules.Campaign) error {
+	name := q.r.PostFormValue("name")
+	verb, err := q.verb("pause", "resume", "remove")
+	if err != nil {
+		return "", err
+	}
+	_, err = q.client.ChangePolicy(q.ctx(), "", verb+" "+name, func(c *rules.Campaign) error {
 		i := slices.IndexFunc(c.Brownouts, func(b rules.Brownout) bool { return b.Name == name })
 		switch {
 		case i < 0:
@@ -90,6 +105,8 @@ type calendar struct {
 	Width, Height int
 	Months        []month
 	Summary       string
+	// Earlier and Later are the months that those before and after begin with.
+	Earlier, Later string
 }
 
 type month struct {
@@ -111,11 +128,10 @@ const (
 	monthWidth     = 7*cell + 26
 )
 
-// calendarOf draws the months from this one on. Its weeks begin on Mondays.
-func calendarOf(p *control.Policy) calendar {
-	c := calendar{Width: calendarMonths*monthWidth - 26}
-	today := p.Now.UTC().Truncate(24 * time.Hour)
-	first := time.Date(today.Year(), today.Month(), 1, 0, 0, 0, 0, time.UTC)
+// calendarOf draws months from the one of a day on. Their weeks begin on Mondays.
+func calendarOf(p *control.Policy, from time.Time) calendar {
+	first := time.Date(from.Year(), from.Month(), 1, 0, 0, 0, 0, time.UTC)
+	c := calendar{Width: calendarMonths*monthWidth - 26, Earlier: first.AddDate(0, -calendarMonths, 0).Format(monthLayout), Later: first.AddDate(0, calendarMonths, 0).Format(monthLayout)}
 	days, weeks := 0, 0
 	for i := range calendarMonths {
 		begin := first.AddDate(0, i, 0)
@@ -124,23 +140,8 @@ func calendarOf(p *control.Policy) calendar {
 		for day := begin; day.Month() == begin.Month(); day = day.AddDate(0, 0, 1) {
 			at := offset + day.Day() - 1
 			weeks = max(weeks, at/7+1)
-			d := calendarDay{X: m.X + at%7*cell, Y: 40 + at/7*cell, Number: day.Day(), Label: day.Format(time.DateOnly)}
-			switch {
-			case day.Equal(today):
-				d.Class = "today"
-			case day.Before(today):
-				d.Class = "past"
-			}
-			for _, b := range p.Campaign.Brownouts {
-				if b.From.Before(day.AddDate(0, 0, 1)) && b.To.After(day) {
-					d.Paused = b.Paused && (d.Paused || !d.Brown)
-					d.Brown = true
-					d.Label += ", brownout " + b.Name
-				}
-			}
-			if d.End = day.Equal(p.Campaign.LegacySunset); d.End {
-				d.Label += ", the last day of the legacy door"
-			}
+			d := calendarDayOf(p, day)
+			d.X, d.Y = m.X+at%7*cell, 40+at/7*cell
 			if d.Brown {
 				days++
 			}
@@ -151,4 +152,26 @@ func calendarOf(p *control.Policy) calendar {
 	c.Height = 40 + weeks*cell
 	c.Summary = fmt.Sprintf("From %s, for %d months: %s with a brownout. The last day of the legacy door is %s.", first.Format("January 2006"), calendarMonths, plural(days, "day", "days"), p.Campaign.LegacySunset.Format(time.DateOnly))
 	return c
+}
+
+// calendarDayOf says what is on a day.
+func calendarDayOf(p *control.Policy, day time.Time) calendarDay {
+	d := calendarDay{Number: day.Day(), Label: day.Format(time.DateOnly)}
+	switch today := p.Now.UTC().Truncate(24 * time.Hour); {
+	case day.Equal(today):
+		d.Class = "today"
+	case day.Before(today):
+		d.Class = "past"
+	}
+	for _, b := range p.Campaign.Brownouts {
+		if b.From.Before(day.AddDate(0, 0, 1)) && b.To.After(day) {
+			d.Paused = b.Paused && (d.Paused || !d.Brown)
+			d.Brown = true
+			d.Label += ", brownout " + b.Name
+		}
+	}
+	if d.End = day.Equal(p.Campaign.LegacySunset); d.End {
+		d.Label += ", the last day of the legacy door"
+	}
+	return d
 }

@@ -51,12 +51,12 @@ func registerApp(q *request) (string, error) {
 	var err error
 	switch kind {
 	case control.KindWeb, control.KindInstalled:
-		app, err = q.client.CreateApp(q.ctx(), control.NewApp{Name: name, Kind: kind, RedirectURIs: lines(q.r.PostFormValue("redirect_uris")), IdempotencyKey: key})
+		app, err = q.client.CreateApp(q.ctx(), control.NewApp{Name: name, Kind: kind, RedirectURIs: lines(q.r.PostFormValue("redirect_uris")), IdempotencyKey: key, Own: q.portal})
 	case control.KindDeveloperManaged:
 		if len(lines(q.r.PostFormValue("redirect_uris"))) > 0 {
 			return "", badField("redirect_uris", "must be empty for a service account, which sends nobody anywhere")
 		}
-		app, err = q.client.CreateServiceAccount(q.ctx(), control.NewServiceAccount{Name: name, Kind: kind, IdempotencyKey: key})
+		app, err = q.client.CreateServiceAccount(q.ctx(), control.NewServiceAccount{Name: name, Kind: kind, IdempotencyKey: key, Own: q.portal})
 	default:
 		return "", problem.New(problem.BadRequest, "Choose what kind of app it is.")
 	}

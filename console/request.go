@@ -111,35 +111,35 @@ func (q *request) enter() (err error) {
 
 func (q *request) requestID() string { return q.w.Header().Get(problem.RequestIDHeader) }
 
-// pages makes the handler of a page, which answers its live updates as well.
-func (s *Service) page(p page) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
+// get has a page at a path, with its live updates.
+func (s *Service) get(path string, p page) {
+	s.mux.HandleFunc("GET "+path, func(w http.ResponseWriter, r *http.Request) {
 		s.visit(w, r, func(q *request) error {
 			if len(p.live) > 0 && slices.Contains(r.Header["Accept"], "text/event-stream") {
 				return q.stream(p)
 			}
 			return q.show(p)
 		})
-	}
+	})
 }
 
-// form makes the handler of a form that is on a page: act does what it asks for, and answers where
-// to go then; "" where it has answered itself. What can't be done is told on the page.
-func (s *Service) form(p page, act func(*request) (to string, err error)) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
+// post takes a form that is on a page: act does what it asks for, and answers where to go then; ""
+// where it has answered itself. What can't be done is told on the page.
+func (s *Service) post(path string, p page, act func(*request) (to string, err error)) {
+	s.mux.HandleFunc("POST "+path, func(w http.ResponseWriter, r *http.Request) {
 		s.visit(w, r, func(q *request) error {
 			to, err := act(q)
 			if err == nil && to != "" {
 				return q.redirect(to)
 			}
-			var p1 *problem.Problem
-			if err == nil || !errors.As(err, &p1) || p1.Code.Status() >= http.StatusInternalServerError || p.load == nil {
+			var refused *problem.Problem
+			if !errors.As(err, &refused) || refused.Code.Status() >= http.StatusInternalServerError {
 				return err
 			}
-			q.problem, q.form = p1, q.r.PostForm
+			q.problem, q.form = refused, q.r.PostForm
 			return q.show(p)
 		})
-	}
+	})
 }
 
 // redirect leads to a path of ours.
@@ -159,7 +159,7 @@ func (q *request) show(p page) error {
 
 func (q *request) view(p page, what shown) view {
 	v := view{
-		Title: what.title, Nav: what.nav, Template: p.template, Product: q.service.Product, Header: q.service.CompanyHeader, Style: styleName, Script: scriptName,
+		Title: what.title, Nav: what.nav, Template: p.template, Product: q.service.Product, Header: q.service.CompanyHeader, Style: q.service.style, Script: q.service.script,
 		At: q.at, Places: q.service.places, Portal: q.portal, Session: q.session, Path: q.r.URL.Path, Live: len(p.live) > 0 && q.problem == nil,
 		Problem: q.problem, RequestID: q.requestID(), Form: q.form, Now: time.Now().UTC(), Data: what.data,
 	}
@@ -189,22 +189,15 @@ func (q *request) render(p page, what shown) error {
 	case q.problem != nil:
 		status = q.problem.Code.Status()
 	}
-	secure(q.w.Header())
+	control.SecurePage(q.w.Header(), pagePolicy)
 	q.w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	q.w.WriteHeader(status)
 	_, _ = q.w.Write(b.Bytes())
 	return nil
 }
 
-// secure sets what keeps a page to ourselves: nothing is loaded but from here, nothing runs that
-// stands in the page, and nobody frames it.
-func secure(h http.Header) {
-	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'")
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("X-Frame-Options", "DENY")
-	h.Set("Referrer-Policy", "no-referrer, same-origin") // with no-referrer alone browsers would send "Origin: null" with our own forms
-	h.Set("Cache-Control", "no-store")
-}
+// pagePolicy: nothing is loaded but from here, nothing runs that stands in a page, and nobody frames it.
+const pagePolicy = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 
 // refusal is what the page of an error shows.
 type refusal struct {

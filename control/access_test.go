@@ -39,7 +39,7 @@ func everybody(t *testing.T, o *operator.Service, kind operator.Kind) map[operat
 var allowed = map[operator.Role][]string{
 	operator.Developer: {"GET /admin/v1/session", "DELETE /admin/v1/session", "GET /admin/v1/sessions", "DELETE /admin/v1/sessions/{session}", "GET /own-apps", "POST /apps", "POST /service-accounts"},
 	operator.Viewer: {
-		"GET /admin/v1/environments", "GET /admin/v1/operators", "GET /admin/v1/audit", "GET /admin/v1/audit.csv", "GET /directory/verify", "GET /directory/verification", "GET /companies", "GET /companies/{company}", "GET /overview", "GET /apps/{app}/calls", "GET /apps/{app}/calls.csv", "GET /apps/{app}/owners", "GET /apps/{app}/installations",
+		"GET /admin/v1/environments", "GET /admin/v1/operators", "GET /admin/v1/audit", "GET /admin/v1/audit.csv", "GET /admin/v1/audit.jsonl", "GET /directory/verify", "GET /directory/verification", "GET /companies", "GET /companies/{company}", "GET /overview", "GET /apps/{app}/calls", "GET /apps/{app}/calls.csv", "GET /apps/{app}/owners", "GET /apps/{app}/installations",
 		"GET /apps/{app}/compliance", "GET /apps/{app}/rehearsal",
 		"GET /companies/{company}/moves", "GET /sandboxes/monthly", "GET /sandboxes/monthly/plan", "GET /regions", "GET /apps", "GET /apps/{app}", "GET /apps/{app}/limits", "GET /apps/{app}/webhook",
 		"GET /apps/{app}/webhook/deliveries", "GET /keys", "GET /policy", "GET /moves", "GET /moves/{move}", "GET /moves/{move}/events", "GET /ledger", "GET /ledger/impact", "GET /ledger.csv",
@@ -48,7 +48,7 @@ var allowed = map[operator.Role][]string{
 		"POST /companies", "POST /directory/verification", "PUT /companies/{company}/users", "PUT /companies/{company}/sandbox", "POST /sandboxes/monthly/refresh", "POST /regions/{region}/drain", "POST /regions/{region}/open",
 		"POST /users", "PUT /apps/{app}/owners/{login}", "DELETE /apps/{app}/owners/{login}", "PUT /apps/{app}/redirect-uris", "PUT /apps/{app}/rehearsal", "DELETE /apps/{app}/rehearsal", "POST /apps/{app}/rotate-secret", "PUT /apps/{app}/installations/{company}", "PUT /apps/{app}/sandbox", "PATCH /apps/{app}/limits",
 		"DELETE /apps/{app}/limits", "PUT /apps/{app}/webhook", "DELETE /apps/{app}/webhook", "POST /apps/{app}/webhook/rotate", "POST /apps/{app}/webhook/test",
-		"POST /apps/{app}/webhook/deliveries/{event}", "PUT /policy", "POST /moves", "POST /moves/{move}/pause", "POST /moves/{move}/resume", "POST /moves/{move}/abort",
+		"POST /apps/{app}/webhook/deliveries/{event}", "PUT /policy", "GET /moves/plan", "POST /moves", "POST /moves/{move}/pause", "POST /moves/{move}/resume", "POST /moves/{move}/abort",
 	},
 	operator.Admin: {"GET /admin/v1/directory/backup", "PUT /admin/v1/operators/{login}", "DELETE /admin/v1/operators/{login}", "POST /directory/rebuild", "POST /regions", "POST /keys/rotate"},
 }

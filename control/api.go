@@ -131,6 +131,8 @@ type NewApp struct {
 	// IdempotencyKey makes repeating a request safe: the same key is the same app, whose
 	// secret only the first answer shows.
 	IdempotencyKey string `json:"idempotency_key,omitempty"`
+	// Own has it belong to whoever asks, as what developers register always does.
+	Own bool `json:"own,omitempty"`
 }
 
 // NewServiceAccount asks for a service account: a traditional one of one company, or a
@@ -143,6 +145,8 @@ type NewServiceAccount struct {
 	// IdempotencyKey makes repeating a request safe: the same key is the same account, whose
 	// secret only the first answer shows.
 	IdempotencyKey string `json:"idempotency_key,omitempty"`
+	// Own has it belong to whoever asks, as what developers register always does.
+	Own bool `json:"own,omitempty"`
 }
 
 // App is an app or a service account.
@@ -152,9 +156,13 @@ type App struct {
 	Kind     string `json:"kind"`
 	ClientID string `json:"client_id"`
 	// ClientSecret is shown once, in the answer that made it.
-	ClientSecret string     `json:"client_secret,omitempty"`
-	RedirectURIs []string   `json:"redirect_uris"`
-	Company      company.ID `json:"company,omitempty"`
+	ClientSecret string `json:"client_secret,omitempty"`
+	// SecretID names the secret that is in force, and gives nothing of it away; OldSecretUntil is
+	// until when the one before is as good.
+	SecretID       string     `json:"secret_id,omitempty"`
+	OldSecretUntil time.Time  `json:"old_secret_until,omitzero"`
+	RedirectURIs   []string   `json:"redirect_uris"`
+	Company        company.ID `json:"company,omitempty"`
 	// Companies are those in which the request has installed the app.
 	Companies []company.ID `json:"companies,omitempty"`
 	Listed    bool         `json:"listed,omitempty"`
@@ -202,6 +210,9 @@ type AppPage struct {
 type SecretRotation struct {
 	// OverlapSeconds is how long the old secret stays valid beside the new one.
 	OverlapSeconds int64 `json:"overlap_seconds"`
+	// SecretID is the secret that was seen in force: another one isn't replaced, so that a request
+	// which is sent twice doesn't end the secret that the first one was to keep. "" replaces any.
+	SecretID string `json:"secret_id,omitempty"`
 }
 
 // NewInstallation asks to connect an app to a company.

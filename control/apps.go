@@ -27,7 +27,7 @@ func (s *Service) createApp(r *http.Request, e *Environment) (int, any, error) {
 	if !slices.Contains([]string{KindWeb, KindInstalled}, in.Kind) {
 		return 0, nil, invalid("kind", "expected web, or installed for a program on desktops or phones that can keep no secret; service accounts are made at service-accounts")
 	}
-	return s.makeApp(r, e, newIdentityApp{Name: in.Name, Kind: in.Kind, RedirectURIs: in.RedirectURIs}, in.IdempotencyKey, in.Companies)
+	return s.makeApp(r, e, newIdentityApp{Name: in.Name, Kind: in.Kind, RedirectURIs: in.RedirectURIs}, in.IdempotencyKey, in.Companies, in.Own)
 }
 
 func (s *Service) createServiceAccount(r *http.Request, e *Environment) (int, any, error) {
@@ -48,7 +48,7 @@ func (s *Service) createServiceAccount(r *http.Request, e *Environment) (int, an
 	default:
 		return 0, nil, invalid("kind", "expected developer_managed, or traditional for an account of one company")
 	}
-	return s.makeApp(r, e, newIdentityApp{Name: in.Name, Kind: in.Kind, Company: in.Company}, in.IdempotencyKey, in.Companies)
+	return s.makeApp(r, e, newIdentityApp{Name: in.Name, Kind: in.Kind, Company: in.Company}, in.IdempotencyKey, in.Companies, in.Own)
 }
 
 // newIdentityApp is what the login service is asked for.
@@ -68,9 +68,9 @@ func (e *Environment) clientID(key string) string {
 }
 
 // makeApp has the login service make an app and the regions connect it to companies.
-func (s *Service) makeApp(r *http.Request, e *Environment, in newIdentityApp, key string, companies []company.ID) (int, any, error) {
+func (s *Service) makeApp(r *http.Request, e *Environment, in newIdentityApp, key string, companies []company.ID, own bool) (int, any, error) {
 	ctx := r.Context()
-	own, err := s.registers(r, e)
+	own, err := s.registers(r, e, own)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -154,7 +154,7 @@ func (s *Service) installApp(r *http.Request, e *Environment) (int, any, error) 
 func (s *Service) app(r *http.Request, e *Environment) (*App, error) {
 	name := r.PathValue("app")
 	if !isName(name) {
-		return nil, problem.New(problem.NotFound, "%q is not the id or the client id of an app.", name)
+		return nil, problem.New(problem.NotFound, "%.100q is not the id or the client id of an app.", name)
 	}
 	var app App
 	err := s.identity(r.Context(), e, http.MethodGet, "/internal/apps/"+name, nil, &app)
@@ -162,6 +162,16 @@ func (s *Service) app(r *http.Request, e *Environment) (*App, error) {
 		err = problem.New(problem.NotFound, "There is no app %s in %s.", name, e.Name).Because(err)
 	}
 	return &app, err
+}
+
+// appPage reads the app in the path, and which page of a list about it is asked for.
+func (s *Service) appPage(r *http.Request, e *Environment) (*App, paging.Page, error) {
+	p, err := paging.Read(r.URL.Query(), maxPerPage)
+	if err != nil {
+		return nil, p, err
+	}
+	app, err := s.app(r, e)
+	return app, p, err
 }
 
 // isName wants what stands for itself in a path.
@@ -244,11 +254,7 @@ func (s *Service) setRedirectURIs(r *http.Request, e *Environment) (int, any, er
 
 // listInstallations lists the companies in which an app is installed, by the global index.
 func (s *Service) listInstallations(r *http.Request, e *Environment) (int, any, error) {
-	p, err := paging.Read(r.URL.Query(), maxPerPage)
-	if err != nil {
-		return 0, nil, err
-	}
-	app, err := s.app(r, e)
+	app, p, err := s.appPage(r, e)
 	if err != nil {
 		return 0, nil, err
 	}

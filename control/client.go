@@ -34,7 +34,7 @@ func NewClient(admin, token, environment string) *Client {
 	return &Client{
 		caller:  intercom.NewCaller(http.DefaultTransport, token),
 		admin:   admin,
-		base:    admin + prefix + "/" + url.PathEscape(environment),
+		base:    admin + prefix + "/" + segment(environment),
 		session: strings.HasPrefix(token, operator.SecretPrefix),
 	}
 }
@@ -131,7 +131,7 @@ func (c *Client) DrainRegion(ctx context.Context, code company.Region, draining 
 	if draining {
 		verb = "drain"
 	}
-	err = c.do(ctx, http.MethodPost, "/regions/"+url.PathEscape(string(code))+"/"+verb, nil, &out)
+	err = c.do(ctx, http.MethodPost, "/regions/"+segment(string(code))+"/"+verb, nil, &out)
 	return out, err
 }
 
@@ -167,7 +167,7 @@ func (c *Client) SearchApps(ctx context.Context, text string, after int64, perPa
 
 // App shows an app, by id or client id.
 func (c *Client) App(ctx context.Context, app string) (out App, err error) {
-	err = c.do(ctx, http.MethodGet, "/apps/"+url.PathEscape(app), nil, &out)
+	err = c.do(ctx, http.MethodGet, "/apps/"+segment(app), nil, &out)
 	return out, err
 }
 
@@ -197,19 +197,19 @@ func (c *Client) RefreshMonthlySandbox(ctx context.Context) (out SandboxRun, err
 
 // CompleteSandbox makes what is missing of an app's part of the development sandbox.
 func (c *Client) CompleteSandbox(ctx context.Context, app string) (out App, err error) {
-	err = c.do(ctx, http.MethodPut, "/apps/"+url.PathEscape(app)+"/sandbox", nil, &out)
+	err = c.do(ctx, http.MethodPut, "/apps/"+segment(app)+"/sandbox", nil, &out)
 	return out, err
 }
 
 // RotateSecret makes a new client secret.
 func (c *Client) RotateSecret(ctx context.Context, app string, in SecretRotation) (out App, err error) {
-	err = c.do(ctx, http.MethodPost, "/apps/"+url.PathEscape(app)+"/rotate-secret", in, &out)
+	err = c.do(ctx, http.MethodPost, "/apps/"+segment(app)+"/rotate-secret", in, &out)
 	return out, err
 }
 
 // Install connects an app to a company.
 func (c *Client) Install(ctx context.Context, app string, id company.ID, in NewInstallation) (out Installation, err error) {
-	err = c.do(ctx, http.MethodPut, "/apps/"+url.PathEscape(app)+"/installations/"+id.String(), in, &out)
+	err = c.do(ctx, http.MethodPut, "/apps/"+segment(app)+"/installations/"+id.String(), in, &out)
 	return out, err
 }
 
@@ -260,7 +260,7 @@ func (c *Client) LedgerPage(ctx context.Context, state string, page, perPage int
 
 // AppCalls lists the calls that an app has to change.
 func (c *Client) AppCalls(ctx context.Context, app string, page, perPage int) (out LedgerLines, err error) {
-	err = c.do(ctx, http.MethodGet, fmt.Sprintf("/apps/%s/calls?page=%d&per_page=%d", url.PathEscape(app), page, perPage), nil, &out)
+	err = c.do(ctx, http.MethodGet, fmt.Sprintf("/apps/%s/calls?page=%d&per_page=%d", segment(app), page, perPage), nil, &out)
 	return out, err
 }
 
@@ -327,4 +327,12 @@ func (c *Client) survey(ctx context.Context, method, path string, in any, tell f
 		}
 		tell(line)
 	}
+}
+
+// segment is a text as a part of a path, and nothing that leads out of it.
+func segment(text string) string {
+	if text == "." || text == ".." {
+		return strings.ReplaceAll(text, ".", "%2E")
+	}
+	return url.PathEscape(text)
 }

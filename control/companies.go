@@ -140,11 +140,7 @@ func describe(p company.Placement, name string) Company {
 }
 
 func (s *Service) showCompany(r *http.Request, e *Environment) (int, any, error) {
-	id, err := pathCompany(r)
-	if err != nil {
-		return 0, nil, err
-	}
-	p, err := e.placement(r.Context(), id)
+	p, err := e.pathPlacement(r)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -306,6 +302,15 @@ func pathCompany(r *http.Request) (company.ID, error) {
 		return 0, problem.New(problem.NotFound, "%q is %v.", r.PathValue("company"), err)
 	}
 	return id, nil
+}
+
+// pathPlacement is where the company in the request's path lives.
+func (e *Environment) pathPlacement(r *http.Request) (company.Placement, error) {
+	id, err := pathCompany(r)
+	if err != nil {
+		return company.Placement{}, err
+	}
+	return e.placement(r.Context(), id)
 }
 
 func relayRegion(err error, code company.Region) error {

@@ -107,7 +107,7 @@ func (s *Service) pageLedger(ctx context.Context, e *Environment, q url.Values) 
 func (s *Service) showLedgerOf(ctx context.Context, e *Environment, ref string) (int, any, error) {
 	clientID := ref
 	var app App
-	unknown := s.identity(ctx, e, http.MethodGet, "/internal/apps/"+url.PathEscape(ref), nil, &app)
+	unknown := s.identity(ctx, e, http.MethodGet, "/internal/apps/"+segment(ref), nil, &app)
 	if unknown == nil {
 		clientID = app.ClientID
 	}
@@ -147,17 +147,21 @@ func (s *Service) showRehearsals(r *http.Request, e *Environment) (int, any, err
 	if err != nil {
 		return 0, nil, err
 	}
-	c := &record.Campaign
-	c.Rehearsals = slices.DeleteFunc(slices.Clone(c.Rehearsals), func(one rules.Rehearsal) bool { return one.App != app.ClientID })
+	return http.StatusOK, AppCampaign{ClientID: app.ClientID, Campaign: campaignOf(record.Campaign, app.ClientID), HasLegacyDoor: e.HasLegacyDoor, Now: s.now().UTC()}, nil
+}
+
+// campaignOf is a campaign with no brownouts and rehearsals but those of an app.
+func campaignOf(c rules.Campaign, clientID string) rules.Campaign {
+	c.Rehearsals = slices.DeleteFunc(slices.Clone(c.Rehearsals), func(one rules.Rehearsal) bool { return one.App != clientID })
 	var own []rules.Brownout
 	for _, b := range c.Brownouts {
-		if len(b.Apps) == 0 || slices.Contains(b.Apps, app.ClientID) {
+		if len(b.Apps) == 0 || slices.Contains(b.Apps, clientID) {
 			b.Apps = nil // whom else it is for is none of theirs
 			own = append(own, b)
 		}
 	}
 	c.Brownouts = own
-	return http.StatusOK, AppCampaign{ClientID: app.ClientID, Campaign: *c, HasLegacyDoor: e.HasLegacyDoor, Now: s.now().UTC()}, nil
+	return c
 }
 
 // AppCampaign is the campaign as it is for one app.
@@ -170,25 +174,25 @@ type AppCampaign struct {
 
 // Compliance answers how an app stands.
 func (c *Client) Compliance(ctx context.Context, app string) (out LedgerReport, err error) {
-	err = c.do(ctx, http.MethodGet, "/apps/"+url.PathEscape(app)+"/compliance", nil, &out)
+	err = c.do(ctx, http.MethodGet, "/apps/"+segment(app)+"/compliance", nil, &out)
 	return out, err
 }
 
 // AppCampaign answers the campaign as it is for an app.
 func (c *Client) AppCampaign(ctx context.Context, app string) (out AppCampaign, err error) {
-	err = c.do(ctx, http.MethodGet, "/apps/"+url.PathEscape(app)+"/rehearsal", nil, &out)
+	err = c.do(ctx, http.MethodGet, "/apps/"+segment(app)+"/rehearsal", nil, &out)
 	return out, err
 }
 
 // Installations lists a page of the companies in which an app is installed.
 func (c *Client) Installations(ctx context.Context, app string, page, perPage int) (out InstallationPage, err error) {
-	err = c.do(ctx, http.MethodGet, fmt.Sprintf("/apps/%s/installations?page=%d&per_page=%d", url.PathEscape(app), page, perPage), nil, &out)
+	err = c.do(ctx, http.MethodGet, fmt.Sprintf("/apps/%s/installations?page=%d&per_page=%d", segment(app), page, perPage), nil, &out)
 	return out, err
 }
 
 // SetRedirectURIs gives an app other redirect URIs.
 func (c *Client) SetRedirectURIs(ctx context.Context, app string, in RedirectURIs) (out App, err error) {
-	err = c.do(ctx, http.MethodPut, "/apps/"+url.PathEscape(app)+"/redirect-uris", in, &out)
+	err = c.do(ctx, http.MethodPut, "/apps/"+segment(app)+"/redirect-uris", in, &out)
 	return out, err
 }
 
@@ -201,11 +205,7 @@ type LedgerLines struct {
 
 // listLines answers what an app has to change, page by page.
 func (s *Service) listLines(r *http.Request, e *Environment) (int, any, error) {
-	p, err := paging.Read(r.URL.Query(), maxPerPage)
-	if err != nil {
-		return 0, nil, err
-	}
-	app, err := s.app(r, e)
+	app, p, err := s.appPage(r, e)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -308,6 +308,7 @@ func (s *Service) ledgerCSV(w http.ResponseWriter, r *http.Request) {
 	begin := func() error {
 		begun = true
 		w.Header().Set("Content-Type", "text/csv; charset=utf-8")
+		w.Header().Set("X-Content-Type-Options", "nosniff")
 		return out.Write([]string{"date", "status", "method", "route", "count", "company", "client_id", "kind", "also", "host", "user_agent"})
 	}
 	err = e.Ledger.Each(r.Context(), ledger.Query{ClientID: q.Get("client_id"), Days: days}, func(l ledger.Entry) error {
@@ -321,7 +322,7 @@ func (s *Service) ledgerCSV(w http.ResponseWriter, r *http.Request) {
 			companyID = l.Company.String()
 		}
 		return out.Write([]string{
-			l.Date, strconv.Itoa(l.Status), l.Method, l.Route, strconv.FormatInt(l.Count, 10), companyID, plainCell(l.ClientID), string(l.Kind), strconv.FormatBool(l.Also), plainCell(l.Host), plainCell(l.UserAgent),
+			l.Date, strconv.Itoa(l.Status), plainCell(l.Method), plainCell(l.Route), strconv.FormatInt(l.Count, 10), companyID, plainCell(l.ClientID), string(l.Kind), strconv.FormatBool(l.Also), plainCell(l.Host), plainCell(l.UserAgent),
 		})
 	})
 	switch {
@@ -343,7 +344,7 @@ const maxLedgerDays = 400
 
 // plainCell keeps spreadsheets from taking what a client says of itself for a formula.
 func plainCell(s string) string {
-	if s != "" && (s[0] == '=' || s[0] == '+' || s[0] == '-' || s[0] == '@') {
+	if s != "" && strings.ContainsRune("=+-@\t\r", rune(s[0])) {
 		return "'" + s
 	}
 	return s

@@ -3,7 +3,6 @@ package control
 import (
 	"context"
 	"net/http"
-	"net/url"
 	"strings"
 
 	"mpr/limit"
@@ -97,18 +96,18 @@ func (s *Service) resetLimits(r *http.Request, e *Environment) (int, any, error)
 
 // AppLimits answers the limits of an app.
 func (c *Client) AppLimits(ctx context.Context, app string) (out AppLimits, err error) {
-	err = c.do(ctx, http.MethodGet, "/apps/"+url.PathEscape(app)+"/limits", nil, &out)
+	err = c.do(ctx, http.MethodGet, "/apps/"+segment(app)+"/limits", nil, &out)
 	return out, err
 }
 
 // SetAppLimits sets limits of an app.
 func (c *Client) SetAppLimits(ctx context.Context, app string, in NewLimits) (out AppLimits, err error) {
-	err = c.do(ctx, http.MethodPatch, "/apps/"+url.PathEscape(app)+"/limits", in, &out)
+	err = c.do(ctx, http.MethodPatch, "/apps/"+segment(app)+"/limits", in, &out)
 	return out, err
 }
 
 // ResetAppLimits takes back what is set for an app.
 func (c *Client) ResetAppLimits(ctx context.Context, app string) (out AppLimits, err error) {
-	err = c.do(ctx, http.MethodDelete, "/apps/"+url.PathEscape(app)+"/limits", nil, &out)
+	err = c.do(ctx, http.MethodDelete, "/apps/"+segment(app)+"/limits", nil, &out)
 	return out, err
 }

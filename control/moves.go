@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,7 +12,6 @@ import (
 	"unicode"
 
 	"mpr/company"
-	"mpr/ledger"
 	"mpr/move"
 	"mpr/paging"
 	"mpr/problem"
@@ -26,8 +24,6 @@ type (
 		move.Request
 		// Back asks to move the company back to where it came from.
 		Back bool `json:"back,omitempty"`
-		// DryRun only says what would be moved and broken.
-		DryRun bool `json:"dry_run,omitempty"`
 	}
 	// Move is a move as it stands.
 	Move = move.Move
@@ -38,25 +34,6 @@ type (
 		Moves []*move.Move `json:"moves"`
 		// Total is how many there are, where a page was asked for.
 		Total int `json:"total,omitempty"`
-	}
-	// MovePlan is what a move would do.
-	MovePlan struct {
-		Company company.ID       `json:"company"`
-		From    company.Region   `json:"from"`
-		To      company.Region   `json:"to"`
-		Rows    map[string]int64 `json:"rows"`
-		Total   int64            `json:"total"`
-		// Bytes is about how much room the company needs at the destination, and Room how much is
-		// there for companies; nil where the region doesn't know.
-		Bytes int64  `json:"bytes"`
-		Room  *int64 `json:"room,omitempty"`
-		// Seconds estimates how long the copying takes.
-		Seconds float64 `json:"seconds"`
-		// Obstacles are why the move can't begin; none is good.
-		Obstacles []string `json:"obstacles"`
-		// Breaking are the apps that the company would lose.
-		Breaking []ledger.Impact   `json:"breaking"`
-		Names    map[string]string `json:"names"`
 	}
 	// MoveProof is what is known of a company's moves.
 	MoveProof struct {
@@ -118,34 +95,9 @@ func (s *Service) startMove(r *http.Request, e *Environment) (int, any, error) {
 	if err := readJSON(r, &in); err != nil {
 		return 0, nil, err
 	}
-	if in.Company <= 0 {
-		return 0, nil, invalid("company", "must be the id of a company")
-	}
-	if in.Rate < 0 {
-		return 0, nil, invalid("rate", "must be a number of rows a second, or 0 for no limit")
-	}
-	if !in.NotAfter.IsZero() && !in.NotAfter.After(in.NotBefore) {
-		return 0, nil, invalid("not_after", "must come after not_before")
-	}
-	if now := s.moves.Now(); !in.NotAfter.IsZero() && !in.NotAfter.After(now) {
-		return 0, nil, invalid("not_after", fmt.Sprintf("is over: it is %s now, and the window ended at %s", now.UTC().Format(time.RFC3339), in.NotAfter.UTC().Format(time.RFC3339)))
-	}
-	placement, err := e.placement(r.Context(), in.Company)
+	placement, err := s.checkMove(r.Context(), e, &in)
 	if err != nil {
 		return 0, nil, err
-	}
-	if in.Back {
-		if in.To, err = s.cameFrom(r.Context(), e, placement); err != nil {
-			return 0, nil, err
-		}
-	}
-	if err := e.movable(r.Context(), placement, in.To); err != nil {
-		return 0, nil, err
-	}
-	if in.DryRun {
-		noted(r).Object, noted(r).After = in.Company.String(), map[string]bool{"dry_run": true}
-		plan, err := s.planMove(r.Context(), e, placement, in.Request)
-		return http.StatusOK, plan, err
 	}
 	if in.By = by(r, in.By); checkBy(in.By) != nil {
 		return 0, nil, checkBy(in.By)
@@ -157,6 +109,31 @@ func (s *Service) startMove(r *http.Request, e *Environment) (int, any, error) {
 	}
 	s.wakeMover()
 	return http.StatusAccepted, m, nil
+}
+
+// checkMove finds the company that is to move, and where to, and whether it may.
+func (s *Service) checkMove(ctx context.Context, e *Environment, in *NewMove) (p company.Placement, err error) {
+	if in.Company <= 0 {
+		return p, invalid("company", "must be the id of a company")
+	}
+	if in.Rate < 0 {
+		return p, invalid("rate", "must be a number of rows a second, or 0 for no limit")
+	}
+	if !in.NotAfter.IsZero() && !in.NotAfter.After(in.NotBefore) {
+		return p, invalid("not_after", "must come after not_before")
+	}
+	if now := s.moves.Now(); !in.NotAfter.IsZero() && !in.NotAfter.After(now) {
+		return p, invalid("not_after", fmt.Sprintf("is over: it is %s now, and the window ended at %s", now.UTC().Format(time.RFC3339), in.NotAfter.UTC().Format(time.RFC3339)))
+	}
+	if p, err = e.placement(ctx, in.Company); err != nil {
+		return p, err
+	}
+	if in.Back {
+		if in.To, err = s.cameFrom(ctx, e, p); err != nil {
+			return p, err
+		}
+	}
+	return p, e.movable(ctx, p, in.To)
 }
 
 // movable wants the company to live elsewhere, and both regions to take part in moves.
@@ -214,68 +191,6 @@ type atRegion struct {
 func (s *Service) askRegion(ctx context.Context, info company.RegionInfo, id company.ID) (state atRegion, err error) {
 	_, err = s.internal.Call(ctx, http.MethodGet, fmt.Sprintf("%s/contract/v1/companies/%d/state?rows=1", info.Internal, id), nil, &state)
 	return state, err
-}
-
-func (s *Service) planMove(ctx context.Context, e *Environment, p company.Placement, in move.Request) (*MovePlan, error) {
-	to := in.To
-	plan := &MovePlan{Company: p.Company, From: p.Region, To: to, Rows: map[string]int64{}, Obstacles: []string{}, Names: map[string]string{}}
-	source, err := e.ownRegion(ctx, p.Company)
-	if err != nil {
-		return nil, err
-	}
-	from, err := s.askRegion(ctx, source, p.Company)
-	if err != nil {
-		return nil, relayRegion(err, source.Code)
-	}
-	for table, n := range from.Rows {
-		plan.Rows[table] = n
-		plan.Total += n
-	}
-	rate := copyRate
-	if in.Rate > 0 {
-		rate = min(rate, in.Rate)
-	}
-	plan.Seconds = float64(plan.Total) / float64(rate)
-	plan.Bytes = from.Bytes
-	info, err := e.region(ctx, to)
-	if err != nil {
-		return nil, err
-	}
-	if err := s.planRoom(ctx, e, info, plan); err != nil {
-		return nil, err
-	}
-	if last, err := s.moves.Last(ctx, e.Name, p.Company); err == nil && !last.Phase.Over() {
-		plan.Obstacles = append(plan.Obstacles, fmt.Sprintf("The company is moving to %s already.", last.To))
-	}
-	if plan.Breaking, err = e.Ledger.ImpactOfMove(ctx, e.InForce(), p.Company, to); err != nil {
-		return nil, err
-	}
-	s.nameImpact(ctx, e, plan.Names, plan.Breaking)
-	return plan, nil
-}
-
-// planRoom asks the destination whether it is there, and has room.
-func (s *Service) planRoom(ctx context.Context, e *Environment, info company.RegionInfo, plan *MovePlan) error {
-	there, err := s.askRegion(ctx, info, plan.Company)
-	if err != nil {
-		plan.Obstacles = append(plan.Obstacles, fmt.Sprintf("The region %s doesn't answer: %v", info.Code, err))
-		return nil
-	}
-	if there.Room == nil {
-		return nil
-	}
-	coming, err := s.moves.Coming(ctx, e.Name, info.Code)
-	if err != nil {
-		return err
-	}
-	// What is still there of an earlier stay is used again, or makes room.
-	plan.Bytes = max(plan.Bytes-there.Bytes, 0)
-	plan.Room = new(max(*there.Room-coming, 0))
-	if plan.Bytes > *plan.Room {
-		plan.Obstacles = append(plan.Obstacles, fmt.Sprintf("%s has no room: the company takes about %s, and %s are free there for companies. Make room, or raise its max_store_bytes if that is the limit; a move that is started waits for it.",
-			info.Code, move.Size(plan.Bytes), move.Size(*plan.Room)))
-	}
-	return nil
 }
 
 func (s *Service) listMoves(r *http.Request, e *Environment) (int, any, error) {
@@ -387,19 +302,15 @@ func (in Steering) allows(now, leave bool) error {
 }
 
 func (s *Service) proveMoves(r *http.Request, e *Environment) (int, any, error) {
-	id, err := pathCompany(r)
+	placement, err := e.pathPlacement(r)
 	if err != nil {
 		return 0, nil, err
 	}
-	placement, err := e.placement(r.Context(), id)
+	list, err := s.moves.OfCompany(r.Context(), e.Name, placement.Company)
 	if err != nil {
 		return 0, nil, err
 	}
-	list, err := s.moves.OfCompany(r.Context(), e.Name, id)
-	if err != nil {
-		return 0, nil, err
-	}
-	proof := MoveProof{Company: id, Moves: []ProvenMove{}, Copies: []MoveCopy{}}
+	proof := MoveProof{Company: placement.Company, Moves: []ProvenMove{}, Copies: []MoveCopy{}}
 	for _, m := range list {
 		events, err := s.moves.Events(r.Context(), m.ID, 0)
 		if err != nil {
@@ -417,7 +328,7 @@ func (s *Service) proveMoves(r *http.Request, e *Environment) (int, any, error) 
 		}
 		c := MoveCopy{Region: info.Code, Serves: info.Code == placement.Region}
 		ctx, cancel := context.WithTimeout(r.Context(), 10*time.Second)
-		state, err := s.askRegion(ctx, info, id)
+		state, err := s.askRegion(ctx, info, placement.Company)
 		cancel()
 		if err != nil {
 			c.Problem = "it can't be asked: " + problem.From(err).Message
@@ -434,13 +345,6 @@ func (s *Service) proveMoves(r *http.Request, e *Environment) (int, any, error) 
 
 // StartMove asks for a move.
 func (c *Client) StartMove(ctx context.Context, in NewMove) (out Move, err error) {
-	err = c.do(ctx, http.MethodPost, "/moves", in, &out)
-	return out, err
-}
-
-// PlanMove says what a move would do.
-func (c *Client) PlanMove(ctx context.Context, in NewMove) (out MovePlan, err error) {
-	in.DryRun = true
 	err = c.do(ctx, http.MethodPost, "/moves", in, &out)
 	return out, err
 }
@@ -463,20 +367,20 @@ func (c *Client) MovePage(ctx context.Context, page, perPage int) (out MoveList,
 
 // Move answers a move by its id, or the last one of a company.
 func (c *Client) Move(ctx context.Context, name string) (out Move, err error) {
-	err = c.do(ctx, http.MethodGet, "/moves/"+url.PathEscape(name), nil, &out)
+	err = c.do(ctx, http.MethodGet, "/moves/"+segment(name), nil, &out)
 	return out, err
 }
 
 // WatchMove answers how a move stands, by its id or that of a company, and its events behind the
 // one with the number after.
 func (c *Client) WatchMove(ctx context.Context, name string, after int64) (out MoveProgress, err error) {
-	err = c.do(ctx, http.MethodGet, fmt.Sprintf("/moves/%s/events?after=%d", url.PathEscape(name), after), nil, &out)
+	err = c.do(ctx, http.MethodGet, fmt.Sprintf("/moves/%s/events?after=%d", segment(name), after), nil, &out)
 	return out, err
 }
 
 // SteerMove has a move paused, resumed or aborted: verb is "pause", "resume" or "abort".
 func (c *Client) SteerMove(ctx context.Context, name, verb string, in Steering) (out Move, err error) {
-	err = c.do(ctx, http.MethodPost, "/moves/"+url.PathEscape(name)+"/"+verb, in, &out)
+	err = c.do(ctx, http.MethodPost, "/moves/"+segment(name)+"/"+verb, in, &out)
 	return out, err
 }
 

@@ -2,6 +2,7 @@ package control
 
 import (
 	"encoding/csv"
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -164,24 +165,12 @@ func (s *Service) showAudit(r *http.Request) (int, any, error) {
 	return http.StatusOK, out, err
 }
 
-// auditCSV answers all that a query selects, page by page.
+// auditCSV answers all that a query selects as CSV.
 func (s *Service) auditCSV(w http.ResponseWriter, r *http.Request) {
-	q, err := readAuditQuery(r.URL.Query())
-	if err != nil {
-		problem.Write(w, r, err)
-		return
-	}
-	q.Limit = maxAuditPage
 	out := csv.NewWriter(w)
-	for first := true; first || q.After != ""; first = false {
-		var list []operator.Entry
-		if list, q.After, err = s.operators.Entries(r.Context(), q); err != nil && first {
-			problem.Write(w, r, store.Explain(err))
-			return
-		}
+	s.exportAudit(w, r, "text/csv; charset=utf-8", func(list []operator.Entry, first bool) (err error) {
 		if first {
-			w.Header().Set("Content-Type", "text/csv; charset=utf-8")
-			err = errors.Join(err, out.Write([]string{"id", "at", "by", "role", "claimed_by", "environment", "action", "subject", "outcome", "request_id", "before", "after"}))
+			err = out.Write([]string{"id", "at", "by", "role", "claimed_by", "environment", "action", "subject", "outcome", "request_id", "before", "after"})
 		}
 		for _, e := range list {
 			err = errors.Join(err, out.Write([]string{
@@ -189,10 +178,46 @@ func (s *Service) auditCSV(w http.ResponseWriter, r *http.Request) {
 				plainCell(e.RequestID), string(e.Before), string(e.After),
 			}))
 		}
+		out.Flush()
+		return errors.Join(err, out.Error())
+	})
+}
+
+// auditLines answers all that a query selects as lines of JSON.
+func (s *Service) auditLines(w http.ResponseWriter, r *http.Request) {
+	out := json.NewEncoder(w)
+	s.exportAudit(w, r, "application/jsonl; charset=utf-8", func(list []operator.Entry, _ bool) (err error) {
+		for _, e := range list {
+			err = errors.Join(err, out.Encode(e))
+		}
+		return err
+	})
+}
+
+// exportAudit has all that a query selects written, page by page.
+func (s *Service) exportAudit(w http.ResponseWriter, r *http.Request, mediaType string, write func(list []operator.Entry, first bool) error) {
+	q, err := readAuditQuery(r.URL.Query())
+	if err != nil {
+		problem.Write(w, r, err)
+		return
+	}
+	q.Limit = maxAuditPage
+	for first := true; first || q.After != ""; first = false {
+		var list []operator.Entry
+		if list, q.After, err = s.operators.Entries(r.Context(), q); err != nil && first {
+			problem.Write(w, r, store.Explain(err))
+			return
+		}
+		if first {
+			w.Header().Set("Content-Type", mediaType)
+			w.Header().Set("X-Content-Type-Options", "nosniff")
+		}
+		if err == nil {
+			err = write(list, first)
+		}
 		if err != nil {
 			slog.ErrorContext(r.Context(), "the audit log broke off", "error", err)
 			panic(http.ErrAbortHandler) // what was sent must not look complete
 		}
 	}
-	out.Flush()
 }

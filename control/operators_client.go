@@ -57,7 +57,7 @@ func (c *Client) Sessions(ctx context.Context) (out SessionList, err error) {
 
 // EndSession ends a session by its id.
 func (c *Client) EndSession(ctx context.Context, id string) error {
-	return c.doSystem(ctx, http.MethodDelete, sessionsPath+"/"+url.PathEscape(id), nil, nil)
+	return c.doSystem(ctx, http.MethodDelete, sessionsPath+"/"+segment(id), nil, nil)
 }
 
 // Operators lists who was granted a role.
@@ -68,13 +68,13 @@ func (c *Client) Operators(ctx context.Context) (out OperatorList, err error) {
 
 // GrantRole gives a user a role.
 func (c *Client) GrantRole(ctx context.Context, login, role string) (out RoleChange, err error) {
-	err = c.doSystem(ctx, http.MethodPut, operatorsPath+"/"+url.PathEscape(login), NewRole{role}, &out)
+	err = c.doSystem(ctx, http.MethodPut, operatorsPath+"/"+segment(login), NewRole{role}, &out)
 	return out, err
 }
 
 // RevokeRole takes a user's role away.
 func (c *Client) RevokeRole(ctx context.Context, login string) (out RoleChange, err error) {
-	err = c.doSystem(ctx, http.MethodDelete, operatorsPath+"/"+url.PathEscape(login), nil, &out)
+	err = c.doSystem(ctx, http.MethodDelete, operatorsPath+"/"+segment(login), nil, &out)
 	return out, err
 }
 

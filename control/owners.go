@@ -125,7 +125,7 @@ func (s *Service) addOwner(r *http.Request, e *Environment) (int, any, error) {
 	var u operator.User
 	err = s.identity(r.Context(), e, http.MethodGet, "/internal/users?login="+url.QueryEscape(r.PathValue("login")), nil, &u)
 	if errors.Is(err, problem.New(problem.NotFound, "")) {
-		err = problem.New(problem.NotFound, "There is no user %s in %s.", r.PathValue("login"), e.Name).Because(err)
+		err = problem.New(problem.NotFound, "There is no user %.100s in %s.", r.PathValue("login"), e.Name).Because(err)
 	}
 	if err != nil {
 		return 0, nil, err
@@ -155,11 +155,16 @@ func (s *Service) removeOwner(r *http.Request, e *Environment) (int, any, error)
 	return http.StatusOK, OwnerList{app.ClientID, list}, err
 }
 
-// registers says whether whoever asks may register an app, which is theirs then.
-func (s *Service) registers(r *http.Request, e *Environment) (own bool, err error) {
+// registers says whether whoever asks may register an app, and whether it is theirs then: always,
+// but for operators, who say so.
+func (s *Service) registers(r *http.Request, e *Environment, want bool) (own bool, err error) {
 	who := askedBy(r)
-	if who.role.Covers(operator.Operator) {
+	switch {
+	case !who.role.Covers(operator.Operator):
+	case !want:
 		return false, nil
+	case e.Name != s.operators.Environment || who.session == nil:
+		return false, invalid("own", "takes somebody who has signed in, and an app of "+s.operators.Environment)
 	}
 	if e.Name != s.operators.Environment || who.session == nil {
 		return false, problem.New(problem.Forbidden, "Developers register their apps in %s; each has its part of the development sandbox from then on.", s.operators.Environment)
@@ -175,18 +180,18 @@ func (c *Client) OwnApps(ctx context.Context) (out AppPage, err error) {
 
 // AppOwners lists to whom an app belongs.
 func (c *Client) AppOwners(ctx context.Context, app string) (out OwnerList, err error) {
-	err = c.do(ctx, http.MethodGet, "/apps/"+url.PathEscape(app)+"/owners", nil, &out)
+	err = c.do(ctx, http.MethodGet, "/apps/"+segment(app)+"/owners", nil, &out)
 	return out, err
 }
 
 // AddAppOwner has an app belong to a user as well.
 func (c *Client) AddAppOwner(ctx context.Context, app, login string) (out OwnerList, err error) {
-	err = c.do(ctx, http.MethodPut, "/apps/"+url.PathEscape(app)+"/owners/"+url.PathEscape(login), nil, &out)
+	err = c.do(ctx, http.MethodPut, "/apps/"+segment(app)+"/owners/"+segment(login), nil, &out)
 	return out, err
 }
 
 // RemoveAppOwner takes an app away from a user.
 func (c *Client) RemoveAppOwner(ctx context.Context, app, login string) (out OwnerList, err error) {
-	err = c.do(ctx, http.MethodDelete, "/apps/"+url.PathEscape(app)+"/owners/"+url.PathEscape(login), nil, &out)
+	err = c.do(ctx, http.MethodDelete, "/apps/"+segment(app)+"/owners/"+segment(login), nil, &out)
 	return out, err
 }

@@ -67,13 +67,17 @@ func (s *Service) render(w http.ResponseWriter, status int, v view) {
 		http.Error(w, "The page can't be shown.", http.StatusInternalServerError)
 		return
 	}
-	h := w.Header()
-	h.Set("Content-Type", "text/html; charset=utf-8")
-	h.Set("Content-Security-Policy", signInPolicy)
+	SecurePage(w.Header(), signInPolicy)
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.WriteHeader(status)
+	_, _ = w.Write(b.Bytes())
+}
+
+// SecurePage sets what keeps a page to ourselves, beside its policy for content.
+func SecurePage(h http.Header, policy string) {
+	h.Set("Content-Security-Policy", policy)
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("X-Frame-Options", "DENY")
 	h.Set("Referrer-Policy", "no-referrer, same-origin") // with no-referrer alone browsers would send "Origin: null" with our own forms
 	h.Set("Cache-Control", "no-store")
-	w.WriteHeader(status)
-	_, _ = w.Write(b.Bytes())
 }

@@ -77,6 +77,10 @@ func (s *Service) changeRehearsals(r *http.Request, e *Environment, who, note st
 		if errors.Is(err, problem.New(problem.Conflict, "")) && e.HasLegacyDoor && try < policyTries {
 			continue
 		}
+		if set, ok := out.(Policy); ok && askedBy(r).owner {
+			set.Campaign = campaignOf(set.Campaign, app.ClientID) // other apps are none of theirs
+			out = set
+		}
 		return status, out, err
 	}
 }
@@ -92,13 +96,13 @@ func (e *Environment) campaign(ctx context.Context) (directory.PolicyRecord, err
 
 // Rehearse has an app rehearse.
 func (c *Client) Rehearse(ctx context.Context, app string, in NewRehearsal) (out Policy, err error) {
-	err = c.do(ctx, http.MethodPut, "/apps/"+url.PathEscape(app)+"/rehearsal", in, &out)
+	err = c.do(ctx, http.MethodPut, "/apps/"+segment(app)+"/rehearsal", in, &out)
 	return out, err
 }
 
 // EndRehearsal ends an app's rehearsals.
 func (c *Client) EndRehearsal(ctx context.Context, app, by, note string) (out Policy, err error) {
-	err = c.do(ctx, http.MethodDelete, "/apps/"+url.PathEscape(app)+"/rehearsal?"+url.Values{"by": {by}, "note": {note}}.Encode(), nil, &out)
+	err = c.do(ctx, http.MethodDelete, "/apps/"+segment(app)+"/rehearsal?"+url.Values{"by": {by}, "note": {note}}.Encode(), nil, &out)
 	return out, err
 }
 

@@ -23,6 +23,7 @@ const maxRequest = 1 << 20
 // administrator, and not about us or the process.
 var ours = []problem.Code{
 	problem.NotFound, problem.Invalid, problem.Conflict, problem.BadRequest, problem.WrongRegion, problem.EpochRefused, problem.InsufficientStorage, problem.RegionDraining,
+	problem.BodyTooLarge,
 }
 
 // relay passes on a refusal that is about the administrator's request. Everything else

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"net/url"
 	"sync"
 
 	"mpr/intercom"
@@ -39,7 +38,7 @@ func (s *Service) Visitor(w http.ResponseWriter, r *http.Request) (*operator.Ses
 // under the same request id. It may be used as long as the page's request lasts.
 func (s *Service) As(session *operator.Session, requestID, environment string) *Client {
 	caller := intercom.NewCaller(&inside{s, &principal{by: session.Login, role: session.Role, session: session}, requestID}, "")
-	return &Client{caller: caller, base: prefix + "/" + url.PathEscape(environment), session: true}
+	return &Client{caller: caller, base: prefix + "/" + segment(environment), session: true}
 }
 
 // Environments lists the environments.

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
+	"strconv"
 	"time"
 
 	"mpr/operator"
@@ -26,6 +26,8 @@ type (
 		// Secret is derived, and so it can be told whenever an operator asks; "" for viewers, and
 		// where the webhook was removed.
 		Secret string `json:"secret,omitempty"`
+		// SecretID names the secret, for rotating it once.
+		SecretID string `json:"secret_id,omitempty"`
 		// PreviousUntil is until when the secret before signs as well.
 		PreviousUntil time.Time `json:"previous_until,omitzero"`
 	}
@@ -62,6 +64,7 @@ func (s *Service) askWebhook(r *http.Request, e *Environment, method, verb strin
 	if hook.URL == "" {
 		return http.StatusOK, out, nil
 	}
+	out.SecretID = strconv.FormatInt(hook.Generation, 10)
 	if hook.PreviousUntil.After(s.now()) {
 		out.PreviousUntil = hook.PreviousUntil
 	}
@@ -132,7 +135,7 @@ func (s *Service) redeliver(r *http.Request, e *Environment) (int, any, error) {
 	return http.StatusAccepted, Redelivery{app.ClientID, event}, err
 }
 
-func hookPath(app string) string { return "/apps/" + url.PathEscape(app) + "/webhook" }
+func hookPath(app string) string { return "/apps/" + segment(app) + "/webhook" }
 
 // SetWebhook says where an app hears of events.
 func (c *Client) SetWebhook(ctx context.Context, app string, in NewWebhook) (out Webhook, err error) {
@@ -172,6 +175,6 @@ func (c *Client) Deliveries(ctx context.Context, app string) (out DeliveryList, 
 
 // Redeliver sends an app an event again.
 func (c *Client) Redeliver(ctx context.Context, app, event string) (out Redelivery, err error) {
-	err = c.do(ctx, http.MethodPost, hookPath(app)+"/deliveries/"+url.PathEscape(event), nil, &out)
+	err = c.do(ctx, http.MethodPost, hookPath(app)+"/deliveries/"+segment(event), nil, &out)
 	return out, err
 }

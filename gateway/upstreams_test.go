@@ -304,8 +304,8 @@ func TestHedging(t *testing.T) {
 		conn.Close()
 	}
 	for _, group := range *g.service.regions.groups.Load() {
-		if n := len(group.slots); group.name == "EU01" && n > len(w) {
-			t.Errorf("%d slots are taken for %d calls", n, len(w))
+		if group.name == "EU01" { // a call gives its slot back after its client has the answer
+			eventually(t, "all slots are given back", func() bool { return len(group.slots) == 0 })
 		}
 	}
 }

@@ -42,9 +42,12 @@ type app struct {
 	ClientSecret string     `json:"client_secret,omitempty"` // only in the answer that made it
 	RedirectURIs []string   `json:"redirect_uris"`
 	Company      company.ID `json:"company,omitempty"`
+	// SecretID names the secret that is in force, and gives nothing of it away; OldSecretUntil is
+	// until when the one before is as good.
+	SecretID       string    `json:"secret_id,omitempty"`
+	OldSecretUntil time.Time `json:"old_secret_until,omitzero"`
 
 	secretHash, oldSecretHash string
-	oldSecretUntil            time.Time
 }
 
 // public says whether the app can keep no secret (RFC 6749 section 2.1).
@@ -70,7 +73,7 @@ func (a *app) tokenKind() rules.TokenKind {
 // as good as the new one, for a while.
 func (a *app) hasSecret(secret string, now time.Time) bool {
 	current := sameFingerprint(secret, a.secretHash)
-	old := sameFingerprint(secret, a.oldSecretHash) && now.Before(a.oldSecretUntil)
+	old := sameFingerprint(secret, a.oldSecretHash) && now.Before(a.OldSecretUntil)
 	return current || old
 }
 
@@ -223,11 +226,20 @@ func scanApp(scan func(...any) error) (*app, error) {
 	if err := scan(&a.ID, &a.ClientID, &a.Name, &a.Kind, &companyID, &uris, &a.secretHash, &a.oldSecretHash, &oldUntil); err != nil {
 		return nil, err
 	}
-	a.Company, a.oldSecretUntil = company.ID(companyID), store.Time(oldUntil)
+	a.Company, a.OldSecretUntil = company.ID(companyID), store.Time(oldUntil)
 	if err := json.Unmarshal([]byte(uris), &a.RedirectURIs); err != nil {
 		return nil, fmt.Errorf("read app %d: %w", a.ID, err)
 	}
+	a.SecretID = secretID(a.secretHash)
 	return &a, nil
+}
+
+// secretID names a secret by its hash.
+func secretID(hash string) string {
+	if hash == "" {
+		return ""
+	}
+	return fingerprint("secret id\n" + hash)[:16]
 }
 
 // appByClientID finds an app; nil if there is none.
@@ -295,15 +307,21 @@ func (s *Service) selectApps(ctx context.Context, which string, args ...any) (li
 // maxOverlap is the longest time for which an old secret may stay valid.
 const maxOverlap = 30 * 24 * time.Hour
 
-// rotateSecret gives an app a new secret. The old one stays valid for the overlap.
-func (s *Service) rotateSecret(ctx context.Context, a *app, overlap time.Duration) error {
+// rotateSecret gives an app a new secret. The old one stays valid for the overlap. Whoever says which
+// one they have seen in force replaces no other: a form that is sent twice would end the old one.
+func (s *Service) rotateSecret(ctx context.Context, a *app, overlap time.Duration, seen string) error {
 	if a.public() {
 		return problem.New(problem.Invalid, "The app %s is a public client and has no secret.", a.Name)
 	}
 	if overlap < 0 || overlap > maxOverlap {
 		return invalidFields("The secret can't be rotated", map[string][]string{"overlap_seconds": {"must be from 0 to 2592000 (30 days)"}})
 	}
+	stale := problem.New(problem.Conflict, "The app %s has a newer secret than the one that was in force when you looked. Look again, and make another one if you still want to: the one before it stays valid beside it, and no others.", a.ClientID)
+	if seen != "" && seen != a.SecretID {
+		return stale
+	}
 	a.ClientSecret = newSecret()
+	hash := fingerprint(a.ClientSecret)
 	until := int64(0)
 	if overlap > 0 {
 		until = store.Micros(s.Now().Add(overlap))
@@ -311,12 +329,19 @@ func (s *Service) rotateSecret(ctx context.Context, a *app, overlap time.Duratio
 	err := s.DB.Write(ctx, func(tx *sql.Tx) error {
 		// The old secret is what stands in the row by now: of two rotations at once, the second
 		// one keeps what the first one has just told somebody.
-		_, err := tx.ExecContext(ctx, `UPDATE apps SET old_secret_hash = secret_hash, old_secret_until = $3, secret_hash = $2 WHERE id = $1`,
-			a.ID, fingerprint(a.ClientSecret), until)
-		return err
+		done, err := tx.ExecContext(ctx, `UPDATE apps SET old_secret_hash = secret_hash, old_secret_until = $3, secret_hash = $2 WHERE id = $1 AND ($4 = '' OR secret_hash = $5)`,
+			a.ID, hash, until, seen, a.secretHash)
+		if err != nil {
+			return err
+		}
+		if n, err := done.RowsAffected(); err != nil || n == 0 {
+			return errors.Join(err, stale)
+		}
+		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("rotate secret: %w", err)
 	}
+	a.SecretID, a.OldSecretUntil = secretID(hash), store.Time(until)
 	return nil
 }

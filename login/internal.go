@@ -234,7 +234,8 @@ func (s *Service) listInstallations(w http.ResponseWriter, r *http.Request) erro
 
 func (s *Service) newSecretFor(w http.ResponseWriter, r *http.Request) error {
 	var in struct {
-		OverlapSeconds int64 `json:"overlap_seconds"`
+		OverlapSeconds int64  `json:"overlap_seconds"`
+		SecretID       string `json:"secret_id"` // the one that was seen in force; "" for any
 	}
 	if err := readBody(w, r, &in); err != nil {
 		return err
@@ -245,7 +246,7 @@ func (s *Service) newSecretFor(w http.ResponseWriter, r *http.Request) error {
 	}
 	// Bounded before it is multiplied, so that it can't overflow into something allowed.
 	seconds := max(min(in.OverlapSeconds, int64(maxOverlap/time.Second)+1), -1)
-	if err := s.rotateSecret(r.Context(), a, time.Duration(seconds)*time.Second); err != nil {
+	if err := s.rotateSecret(r.Context(), a, time.Duration(seconds)*time.Second, in.SecretID); err != nil {
 		return err
 	}
 	writeJSON(w, http.StatusOK, a)

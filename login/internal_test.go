@@ -179,6 +179,13 @@ func TestSecretRotation(t *testing.T) {
 		w.ask(t, "POST", path, map[string]int64{"overlap_seconds": overlap}).refusedInternally(t, 422, "invalid", "overlap_seconds")
 	}
 	public := w.newApp(t, kindInstalled, callback)
+	// Sent twice, a request that says which secret it has seen ends no other.
+	twice := map[string]any{"overlap_seconds": 60, "secret_id": third.SecretID}
+	w.ask(t, "POST", path, twice).want(t, 200)
+	w.ask(t, "POST", path, twice).refusedInternally(t, 409, "conflict")
+	if again, err := w.service.appByID(t.Context(), a.ID); err != nil || !again.hasSecret(third.ClientSecret, w.service.Now()) || again.SecretID == third.SecretID {
+		t.Errorf("the secret before it isn't valid any more: %v", err)
+	}
 	w.ask(t, "POST", fmt.Sprintf("/internal/apps/%d/rotate-secret", public.ID), struct{}{}).refusedInternally(t, 422, "invalid")
 	w.ask(t, "POST", "/internal/apps/999/rotate-secret", struct{}{}).refusedInternally(t, 404, "not_found")
 }
@@ -189,8 +196,8 @@ func TestRotationsAtOnce(t *testing.T) {
 	w := newWorld(t)
 	a := w.newApp(t, kindDeveloperManaged)
 	first, second := a, a
-	must(t, w.service.rotateSecret(t.Context(), &first, time.Minute))
-	must(t, w.service.rotateSecret(t.Context(), &second, time.Minute))
+	must(t, w.service.rotateSecret(t.Context(), &first, time.Minute, ""))
+	must(t, w.service.rotateSecret(t.Context(), &second, time.Minute, ""))
 	w.tokens(t, machineForm(first))
 	w.tokens(t, machineForm(second))
 	w.post(t, "/oauth/token", machineForm(a)).refused(t, 401, "invalid_client")

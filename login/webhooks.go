@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
 	"time"
 
 	"mpr/company"
@@ -94,10 +95,12 @@ func (s *Service) setWebhook(w http.ResponseWriter, r *http.Request) error {
 	return s.tellWebhook(w, r, a)
 }
 
-// rotateWebhook begins the next secret. The one before signs beside it for the overlap.
+// rotateWebhook begins the next secret. The one before signs beside it for the overlap. The id of a
+// secret is its generation; as with apps, who says which they have seen replaces no other.
 func (s *Service) rotateWebhook(w http.ResponseWriter, r *http.Request) error {
 	var in struct {
-		OverlapSeconds int64 `json:"overlap_seconds"`
+		OverlapSeconds int64  `json:"overlap_seconds"`
+		SecretID       string `json:"secret_id"`
 	}
 	if err := readBody(w, r, &in); err != nil {
 		return err
@@ -113,7 +116,18 @@ func (s *Service) rotateWebhook(w http.ResponseWriter, r *http.Request) error {
 	if in.OverlapSeconds > 0 {
 		until = store.Micros(s.Now().Add(time.Duration(in.OverlapSeconds) * time.Second))
 	}
-	err = s.changeWebhook(r.Context(), a, `UPDATE app_webhooks SET generation = generation + 1, previous_until = $2 WHERE app_id = $1 AND url <> ''`, until)
+	seen := int64(0)
+	if in.SecretID != "" {
+		if seen, err = strconv.ParseInt(in.SecretID, 10, 64); err != nil || seen < 1 {
+			return invalidFields("The secret can't be rotated", map[string][]string{"secret_id": {"isn't one of this webhook"}})
+		}
+	}
+	err = s.changeWebhook(r.Context(), a, `UPDATE app_webhooks SET generation = generation + 1, previous_until = $2 WHERE app_id = $1 AND url <> '' AND ($3 = 0 OR generation = $3)`, until, seen)
+	if seen != 0 && errors.Is(err, problem.New(problem.NotFound, "")) {
+		if _, err := s.readWebhook(r.Context(), a); err == nil {
+			return problem.New(problem.Conflict, "The webhook of %s has a newer secret than the one that was in force when you looked. Look again, and make another one if you still want to.", a.ClientID)
+		}
+	}
 	if err != nil {
 		return err
 	}

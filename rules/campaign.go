@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"time"
+	"unicode"
 
 	"mpr/problem"
 )
@@ -86,8 +88,8 @@ func (c *Campaign) Check() map[string][]string {
 	names := map[string]bool{}
 	for i, b := range c.Brownouts {
 		at := fmt.Sprintf("brownouts[%d]", i)
-		if b.Name == "" || len(b.Name) > maxName {
-			add(at+".name", "must have 1 to %d characters", maxName)
+		if strings.TrimSpace(b.Name) == "" || len(b.Name) > maxName || strings.ContainsFunc(b.Name, unicode.IsControl) {
+			add(at+".name", "must be one line of 1 to %d characters", maxName)
 		}
 		if names[b.Name] {
 			add(at+".name", "is the name of another brownout")

@@ -160,7 +160,11 @@ func (j *job) fullLoad(ctx context.Context, proxies []*proxy, secure bool, r *re
 		r.progress(fmt.Sprintf("%s, round %d of %d", series, round+1, j.o.rounds))
 		for k := range taking {
 			p := taking[(k+round)%len(taking)] // nobody is always the first
-			before, err := p.Accounted()
+			serves := p.Process
+			if secure && p.secure != nil {
+				serves = p.secure
+			}
+			before, err := serves.Accounted()
 			if err != nil {
 				return err
 			}
@@ -168,11 +172,11 @@ func (j *job) fullLoad(ctx context.Context, proxies []*proxy, secure bool, r *re
 			if err != nil {
 				return fmt.Errorf("%s: %w", p.name, err)
 			}
-			after, err := p.Accounted()
+			after, err := serves.Accounted()
 			if err != nil {
 				return err
 			}
-			memory, _, err := p.Memory()
+			memory, _, err := serves.Memory()
 			if err != nil {
 				return err
 			}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	crand "crypto/rand"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"net/url"
 	"os"
 	"runtime/pprof"
+	"slices"
 	"strings"
 	"time"
 
@@ -48,33 +50,51 @@ func (j *job) startOurs(ctx context.Context, name string) (*proxy, error) {
 	if err := j.grant(ctx, control.NewClient("http://"+a[1], admin, environment), "http://"+a[2]); err != nil {
 		return nil, err
 	}
-	program, args := j.o.binary, []string{"gateway", "--config", j.path("gateway.yaml"), "--operations", a[5]}
-	if j.o.profile != "" {
+	ours := &proxy{name: name, address: a[3], tokens: j.ours, checks: true}
+	if ours.Process, err = j.startGateway(ctx, "gateway", "http://"+a[3], a[5]); err != nil {
+		return nil, err
+	}
+	if slices.Contains(j.o.series, "tls") {
+		ours.tls = a[7]
+		ours.secure, err = j.startGateway(ctx, "secure", "https://"+a[7], a[6])
+	}
+	return ours, err
+}
+
+// startGateway starts a gateway, and waits until it answers.
+func (j *job) startGateway(ctx context.Context, name, door, operations string) (*machine.Process, error) {
+	program, args := j.o.binary, []string{"gateway", "--config", j.path(name + ".yaml"), "--operations", operations}
+	if j.o.profile != "" && name == "gateway" {
+		var err error
 		if program, err = os.Executable(); err != nil {
 			return nil, err
 		}
-		args = []string{"--serve", j.path("gateway.yaml"), "--profile", j.o.profile}
+		args = []string{"--serve", j.path(name + ".yaml"), "--profile", j.o.profile}
 	}
-	p, err := machine.StartOn(ctx, proxyCore, j.dir, "gateway", program, args...)
+	p, err := machine.StartOn(ctx, proxyCore, j.dir, name, program, args...)
 	if err != nil {
 		return nil, err
 	}
 	j.closes = append(j.closes, p.Stop)
-	ours := &proxy{name: name, address: a[3], tokens: j.ours, checks: true, Process: p}
-	return ours, machine.Eventually(ctx, "the gateway answers", within, 50*time.Millisecond, func(ctx context.Context) error {
-		return j.callOnce(ctx, http.DefaultClient, "http://"+a[3], j.ours[0], 0)
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}} //nolint:gosec // a certificate of our own
+	defer client.CloseIdleConnections()
+	return p, machine.Eventually(ctx, "the gateway answers at "+door, within, 50*time.Millisecond, func(ctx context.Context) error {
+		return j.callOnce(ctx, client, door, j.ours[0], 0)
 	})
 }
 
-// configure writes the configuration of control and login, and that of the gateway, which has a
-// folder of its own.
+// configure writes the configuration of control and login, and those of the gateways, each of which
+// has a folder of its own: one with a plain door, and one whose door speaks TLS.
 func (j *job) configure(a []string) error {
 	var regions strings.Builder
 	for i, code := range codes {
 		fmt.Fprintf(&regions, "      - {code: %s, number: %d, upstreams: [\"http://%s\"]}\n", code, numbers[i], j.upstreams[i])
 	}
-	for file, folder := range map[string]string{"mpr.yaml": "data", "gateway.yaml": "gateway"} {
-		err := j.write(file, fmt.Sprintf(`data: %q
+	for file, door := range map[string]struct{ folder, api, tls string }{
+		"mpr.yaml": {"data", a[3], ""}, "gateway.yaml": {"gateway", a[3], ""},
+		"secure.yaml": {"secure", a[7], fmt.Sprintf("tls: {certificates: [{certificate_file: %q}]}\n", j.path("pair.pem"))},
+	} {
+		err := j.write(file, door.tls+fmt.Sprintf(`data: %q
 secret_file: %q
 tokens: {access_lifetime: 12h}
 directory: {listen: %q}
@@ -86,7 +106,7 @@ environments:
     api: {host: api.procore.com, listen: %q}
     identity: {internal: %q}
     regions:
-%s`, j.path(folder), j.path("secret"), a[0], a[1], j.path("admin.token"), j.path(folder+".access"), environment, a[2], a[3], a[4], &regions))
+%s`, j.path(door.folder), j.path("secret"), a[0], a[1], j.path("admin.token"), j.path(door.folder+".access"), environment, a[2], door.api, a[4], &regions))
 		if err != nil {
 			return err
 		}

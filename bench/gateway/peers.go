@@ -28,6 +28,8 @@ type proxy struct {
 	tokens  []string
 	checks  bool // it refuses wrong tokens
 	*machine.Process
+	// secure is the process that speaks TLS, where that is one of its own.
+	secure *machine.Process
 }
 
 // proxies starts all that are asked for.

@@ -80,10 +80,13 @@ func (s *system) atEveryStep(f fault) {
 	// A change-over that waits for long is undone. So those companies first wait where theirs
 	// begins, until all are there.
 	before, at := map[company.ID]string{}, map[company.ID]string{}
-	begins := slices.Index(move.Steps, "hold")
+	begins, changes := slices.Index(move.Steps, "hold"), slices.Index(move.Steps, "changes")
 	for i, id := range ids {
 		at[id] = move.Steps[i]
 		before[id] = move.Steps[min(i, begins)]
+		if i == changes { // which there must be, of what is written while rows are brought
+			before[id] = "rows"
+		}
 		s.steps.halt(id, before[id])
 		if i >= slices.Index(move.Steps, "new epoch") { // one that is undone
 			s.steps.fail(id, "last changes")
@@ -94,6 +97,7 @@ func (s *system) atEveryStep(f fault) {
 		s.check(err)
 	}
 	s.steps.await(s.t, before)
+	traffics[changes].writes()
 	for id, step := range at {
 		s.steps.halt(id, step)
 	}

@@ -42,6 +42,7 @@ type traffic struct {
 	wrong    []string         // answers of somebody who doesn't own the company
 	failed   map[int][]string // by gateway: calls without a good answer
 	good     map[int]int      // by gateway: how many in a row went well
+	written  int              // writes that went well
 }
 
 func (s *system) traffic(id company.ID) *traffic {
@@ -124,6 +125,9 @@ func (x *traffic) call(gateway int, method, path, name string, want int, out any
 		if err = json.Unmarshal(data, out); err == nil {
 			x.mu.Lock()
 			x.good[gateway]++
+			if method != http.MethodGet {
+				x.written++
+			}
 			x.mu.Unlock()
 			return true, true
 		}
@@ -197,6 +201,22 @@ func (x *traffic) anew() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	clear(x.good)
+}
+
+// writes waits until one more write has gone well.
+func (x *traffic) writes() {
+	x.s.t.Helper()
+	x.mu.Lock()
+	before := x.written
+	x.mu.Unlock()
+	x.s.eventually(fmt.Sprint("a write of company ", x.company), func(context.Context) error {
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		if x.written > before {
+			return nil
+		}
+		return fmt.Errorf("%d writes went well", before)
+	})
 }
 
 // flows waits until calls go well by each gateway.

@@ -53,6 +53,7 @@ var mayImport = map[string]struct {
 	"bench/console":   {[]string{"company", "control", "directory", "ledger", "login", "operator", "store"}, "it stands outside, as operators do, and opens stores only to make a million companies in them"},
 	"bench/directory": {[]string{"company", "directory"}, "it stands outside, and opens the directory as control does and a replica as gateways do"},
 	"bench/gateway":   {[]string{"company", "config", "control", "directory", "stack"}, "it stands outside, as clients and operators do, and runs the gateway itself only to profile it"},
+	"bench/login":     {[]string{"control"}, "it stands outside, as clients and operators do"},
 	"bench/machine":   {nil, "it starts processes, whatever they are"},
 	"bench/move":      {[]string{"company", "control", "move", "region", "store"}, "it stands outside, as clients and operators do, and opens a region's store only to make a large company in it"},
 	"test":            {nil, "these tests stand outside, where the users stand"},
