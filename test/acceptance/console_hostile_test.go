@@ -202,3 +202,41 @@ func TestConsoleAfterSignOut(t *testing.T) {
 		t.Errorf("going back shows %s", text)
 	}
 }
+
+// Who isn't signed in any more is told so, and not led to sign in by a script that would do it again and
+// again; and who was refused, since too many pages were live, tries again.
+func TestLiveUpdatesComeBack(t *testing.T) {
+	d := startDev(t, t.TempDir())
+	const page = "/console/production/moves"
+	over := call{URL: d.Admin.URL + page, Header: map[string]string{"Accept": "text/event-stream"}}.send(t).want(t, 200)
+	if string(over.Body) != "event: over\ndata: session\n\n" || len(over.Header.Values("Set-Cookie")) > 0 {
+		t.Errorf("who isn't signed in is told %q", over.Body)
+	}
+	v := d.visitor(t, d.Users[0])
+	at, err := url.Parse(d.Admin.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := startBrowser(t) // it complains of the refusal
+	b.do(t, chromedp.Navigate(d.Admin.URL+"/"))
+	for _, cookie := range v.client.Jar.Cookies(at) {
+		eval[string](t, b, fmt.Sprintf("document.cookie = %q", cookie.Name+"="+cookie.Value+"; path=/"))
+	}
+	ends := make([]func(), 20)
+	for i := range ends {
+		_, ends[i] = v.events(t, page)
+		defer ends[i]()
+	}
+	c := &console{b, d}
+	c.open(t, page)
+	state := func(want string) {
+		t.Helper()
+		eventually(t, stepWithin, func() (bool, string) {
+			got := eval[string](t, b, `document.documentElement.dataset.state`)
+			return got == want, "the page is " + got + ", not " + want
+		})
+	}
+	state("lost")
+	ends[0]()
+	state("on")
+}
