@@ -240,3 +240,27 @@ func TestLiveUpdatesComeBack(t *testing.T) {
 	ends[0]()
 	state("on")
 }
+
+// A viewer sees all apps, and is offered to change those that are theirs, in the portal.
+func TestPortalOfViewers(t *testing.T) {
+	d := startDev(t, t.TempDir())
+	v := d.visitor(t, d.Users[1])
+	app := d.app(t, "web").ClientID
+	d.mpr(t, "operator", "grant", d.Users[1].Login, "--role", "viewer")
+	offers := func() (n int) {
+		t.Helper()
+		for _, f := range forms(t, v.get(t, "/developers/apps/"+app+"/settings").want(t, 200).Body) {
+			if f.action != "/signout" && f.fields.Has("csrf") {
+				n++
+			}
+		}
+		return n
+	}
+	if n := offers(); n != 0 {
+		t.Errorf("%d forms are offered that a viewer may not send", n)
+	}
+	d.mpr(t, "app", "owner", "add", app, d.Users[1].Login)
+	if offers() == 0 {
+		t.Error("an owner who is a viewer can change nothing")
+	}
+}
