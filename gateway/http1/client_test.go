@@ -3,9 +3,11 @@ package http1
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 )
@@ -112,6 +114,63 @@ func TestNobodyAsked(t *testing.T) {
 		if body, err := send(t, c, q); body != "hi" || err != nil {
 			t.Errorf("%s: %q, %v", method, body, err)
 		}
+	}
+}
+
+// glued is a connection on which what is written while it holds goes out in one piece.
+type glued struct {
+	net.Conn
+	holds bool
+	held  []byte
+}
+
+func (g *glued) Write(p []byte) (int, error) {
+	if !g.holds {
+		return g.Conn.Write(p)
+	}
+	g.held = append(g.held, p...)
+	return len(p), nil
+}
+
+// Over TLS, what nobody has asked for may have been read along with the answer before.
+func TestNobodyAskedOverTLS(t *testing.T) {
+	pair := httptest.NewUnstartedServer(nil) // for its certificate
+	pair.StartTLS()
+	defer pair.Close()
+	address := upstream(t, func(n int, conn net.Conn, _ *bufio.Reader) {
+		out := &glued{Conn: conn}
+		secure := tls.Server(out, pair.TLS)
+		for r := bufio.NewReader(secure); ; {
+			if _, err := http.ReadRequest(r); err != nil {
+				return
+			}
+			out.holds = true
+			_, _ = io.WriteString(secure, hi)
+			if n == 0 {
+				_, _ = io.WriteString(secure, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil")
+			}
+			out.holds = false
+			_, _ = out.Write(out.held)
+			out.held = nil
+		}
+	})
+	c, dials := testClient(t, address), 0
+	plain := c.Dial
+	c.Dial = func(ctx context.Context) (net.Conn, error) {
+		conn, err := plain(ctx)
+		if err != nil {
+			return nil, err
+		}
+		dials++
+		return tls.Client(conn, &tls.Config{InsecureSkipVerify: true}), nil
+	}
+	for range 4 {
+		if body, err := send(t, c, getOne()); body != "hi" || err != nil {
+			t.Errorf("%q, %v", body, err)
+		}
+	}
+	if dials != 2 {
+		t.Errorf("%d connections, not the one that was spoilt and one that was kept", dials)
 	}
 }
 

@@ -194,13 +194,19 @@ func readFD(fd uintptr, p []byte) (int, error) {
 // check looks whether a connection that was kept has ended, or something has come that nobody
 // asked for: it would be taken for the answer.
 func (c *ClientConn) check() error {
+	if c.idleSince == 0 { // the first request: a server of TLS may have sent tickets
+		return nil
+	}
 	raw := c.raw
 	if t, ok := c.Conn.(*tls.Conn); ok {
+		if err := c.checkRecords(); err != nil {
+			return err
+		}
 		if tcp, ok := t.NetConn().(syscall.Conn); ok {
 			raw, _ = tcp.SyscallConn() // nil where it fails
 		}
 	}
-	if raw == nil || c.idleSince == 0 { // the first request: a server may have sent tickets
+	if raw == nil {
 		return nil
 	}
 	quiet := false
@@ -211,6 +217,19 @@ func (c *ClientConn) check() error {
 		return true
 	})
 	if err != nil || !quiet {
+		return errStale
+	}
+	return nil
+}
+
+// checkRecords looks whether TLS has read more than the answer, which came along with it: in a
+// record of its own that is still there.
+func (c *ClientConn) checkRecords() error {
+	var one [1]byte
+	c.deadline(&c.reading, past, c.SetReadDeadline) // what has been read is answered all the same
+	_, err := c.Conn.Read(one[:])
+	c.readBy(0)
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
 		return errStale
 	}
 	return nil
