@@ -70,6 +70,7 @@ type Client struct {
 	// MaxHeader is the largest head of an answer in bytes.
 	MaxHeader int
 
+	listed
 	mu     sync.Mutex // guards the rest
 	idle   []*ClientConn
 	closed bool

@@ -94,12 +94,27 @@ func (c *conn) write(p []byte) error {
 	return err
 }
 
-func (c *conn) writeAll(pieces *net.Buffers) error {
+// writeAll writes several pieces at once. Over TLS each would be a record, and a system call.
+func (c *conn) writeAll(parts *net.Buffers) error {
+	if c.base.TLS != nil {
+		pooled, _ := pieces.Get().(*[]byte)
+		defer pieces.Put(pooled)
+		whole, length := (*pooled)[:0], 0
+		for _, p := range *parts {
+			length += len(p)
+		}
+		if length <= cap(whole) {
+			for _, p := range *parts {
+				whole = append(whole, p...)
+			}
+			return c.write(whole)
+		}
+	}
 	if c.writing.Load() == 0 {
 		c.writeBy(clock() + int64(c.server.StallTimeout))
 		defer c.writeBy(0)
 	}
-	_, err := pieces.WriteTo(c.Conn)
+	_, err := parts.WriteTo(c.Conn)
 	return err
 }
 

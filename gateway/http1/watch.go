@@ -3,7 +3,6 @@ package http1
 import (
 	"net"
 	"net/http"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,7 +23,15 @@ type Watch struct {
 const beat = 25 * time.Millisecond
 
 // swept is what a watch looks after.
-type swept interface{ sweep(now int64) }
+type swept interface {
+	sweep(now int64)
+	place() *listed
+}
+
+// listed is where in the list of a watch something stands: connections come and go in numbers.
+type listed struct{ at int }
+
+func (l *listed) place() *listed { return l }
 
 // NewWatch starts a watch, which must be closed.
 func NewWatch() *Watch {
@@ -73,17 +80,21 @@ func (w *Watch) tell(now time.Time) {
 func (w *Watch) add(s swept) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	s.place().at = len(w.all)
 	w.all = append(w.all, s)
 }
 
 func (w *Watch) remove(s swept) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if i := slices.Index(w.all, s); i >= 0 {
-		last := len(w.all) - 1
-		w.all[i], w.all[last] = w.all[last], nil
-		w.all = w.all[:last]
+	i, last := s.place().at, len(w.all)-1
+	if i > last || w.all[i] != s {
+		return // it isn't there any more
 	}
+	w.all[i] = w.all[last]
+	w.all[i].place().at = i
+	w.all[last] = nil
+	w.all = w.all[:last]
 }
 
 var began = time.Now()
@@ -97,6 +108,7 @@ const hit = -1
 // guarded is a connection whose deadlines cost a store.
 type guarded struct {
 	net.Conn
+	listed
 	reading, writing atomic.Int64 // deadlines by clock; 0 for none
 	mu               sync.Mutex   // held while a deadline of the connection itself is set
 }
