@@ -3,6 +3,7 @@ package config
 import (
 	"net/url"
 	"slices"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -31,9 +32,11 @@ func withoutPassword(dsn string) string {
 		return dsn
 	}
 	q := u.Query()
-	if q.Has("password") { // libpq takes it as a parameter too
-		q.Set("password", "xxxxx")
-		u.RawQuery = q.Encode()
+	for name := range q { // libpq takes passwords as parameters too
+		if strings.Contains(strings.ToLower(name), "password") {
+			q.Set(name, "xxxxx")
+			u.RawQuery = q.Encode()
+		}
 	}
 	return u.Redacted()
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -108,7 +109,16 @@ type appBase struct {
 // app reads the app in the path.
 func (q *request) app(here string) (appBase, error) {
 	app, err := q.client.App(q.ctx(), q.r.PathValue("app"))
-	return appBase{App: app, Path: q.appPath(app.ClientID), Here: here, Change: q.portal || q.covers(operator.Operator)}, err
+	base := appBase{App: app, Path: q.appPath(app.ClientID), Here: here, Change: q.covers(operator.Operator)}
+	if err != nil || base.Change || !q.portal {
+		return base, err
+	}
+	if base.Change = !q.covers(operator.Viewer); base.Change { // a developer is shown no apps but their own
+		return base, nil
+	}
+	list, err := q.client.AppOwners(q.ctx(), app.ClientID)
+	base.Change = slices.ContainsFunc(list.Owners, func(o operator.Owner) bool { return o.Login == q.session.Login })
+	return base, err
 }
 
 // appPath is where the pages of an app are: the operators' or the developers'.

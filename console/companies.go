@@ -128,7 +128,7 @@ func loadCompany(q *request) (shown, error) {
 		return shown{}, err
 	}
 	v.To = company.Region(q.r.URL.Query().Get("to"))
-	if v.To != "" && q.covers(operator.Operator) && q.r.Header.Get("Accept") != "text/event-stream" {
+	if v.To != "" && q.covers(operator.Operator) && !q.wantsStream() {
 		plan, err := q.client.PlanMove(q.ctx(), control.NewMove{Request: move.Request{Company: id, To: v.To}})
 		if v.Plan = &plan; err != nil {
 			v.Plan, v.Why = nil, problem.From(err)

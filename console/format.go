@@ -21,7 +21,7 @@ var functions = template.FuncMap{
 	// figures
 	"count": count[int64], "counti": count[int], "plural": plural, "rate": rate, "ms": ms, "percent": percent, "size": move.Size, "share": share,
 	// times
-	"when": when, "day": day, "ago": ago, "until": until, "period": period, "seconds": seconds, "age": replicaAge, "zero": time.Time.IsZero,
+	"when": when, "day": day, "until": until, "period": period, "seconds": seconds, "age": replicaAge, "zero": time.Time.IsZero,
 	// words, and the classes that colour them
 	"kind": kindName, "kindClass": kindClass, "stateClass": stateClass, "stateOf": func(s string) string { return stateClass(ledger.State(s)) },
 	"phaseClass": phaseClass, "progress": progress, "over": func(m *move.Move) bool { return m.Phase.Over() },
@@ -114,13 +114,6 @@ func day(t time.Time) string {
 		return "–"
 	}
 	return t.UTC().Format(time.DateOnly)
-}
-
-func ago(now, t time.Time) string {
-	if t.IsZero() {
-		return "never"
-	}
-	return period(now.Sub(t)) + " ago"
 }
 
 // seconds writes an estimate.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -57,6 +58,20 @@ func (s *streams) enter(session string) (leave func(), ok bool) {
 	}, true
 }
 
+// wantsStream says whether it is a page's script that asks, for what changes.
+func (q *request) wantsStream() bool {
+	return q.r.Method == http.MethodGet && slices.Contains(q.r.Header["Accept"], "text/event-stream")
+}
+
+func (q *request) beginStream() {
+	control.SecurePage(q.w.Header(), pagePolicy)
+	q.w.Header().Set("Content-Type", "text/event-stream; charset=utf-8")
+	q.w.Header().Set("X-Accel-Buffering", "no")
+}
+
+// sessionOver has the page loaded again, which leads to where people sign in.
+const sessionOver = "event: over\ndata: session\n\n"
+
 // stream sends the parts of a page that change, for as long as the browser looks and the session
 // lasts.
 func (q *request) stream(p page) error {
@@ -65,9 +80,7 @@ func (q *request) stream(p page) error {
 		return problem.New(problem.NotReady, "Too many pages are being updated at a time. Close some of them, or reload this one when you want to see it.")
 	}
 	defer leave()
-	control.SecurePage(q.w.Header(), pagePolicy)
-	q.w.Header().Set("Content-Type", "text/event-stream; charset=utf-8")
-	q.w.Header().Set("X-Accel-Buffering", "no")
+	q.beginStream()
 	out := &streamWriter{q: q, control: http.NewResponseController(q.w), sent: map[string]string{}}
 	if err := out.write(": live\n\n"); err != nil {
 		return nil //nolint:nilerr // the browser has gone
@@ -106,7 +119,7 @@ func (s *streamWriter) look(p page) error {
 	again := *s.q
 	err := again.enter()
 	if err == nil && (again.session == nil || again.session.ID != s.q.session.ID) {
-		_ = s.write("event: over\ndata: session\n\n")
+		_ = s.write(sessionOver)
 		return errSessionOver
 	}
 	var what shown

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
 	"time"
 
@@ -84,6 +83,10 @@ func (s *Service) visit(w http.ResponseWriter, r *http.Request, answer func(*req
 	err := q.enter()
 	switch {
 	case err != nil:
+	case q.session == nil && q.wantsStream():
+		q.beginStream()
+		_, _ = w.Write([]byte(sessionOver))
+		return
 	case q.session == nil && (r.Method == http.MethodGet || r.Method == http.MethodHead):
 		http.Redirect(w, r, "/signin?"+url.Values{"to": {r.URL.RequestURI()}}.Encode(), http.StatusSeeOther)
 		return
@@ -115,7 +118,7 @@ func (q *request) requestID() string { return q.w.Header().Get(problem.RequestID
 func (s *Service) get(path string, p page) {
 	s.mux.HandleFunc("GET "+path, func(w http.ResponseWriter, r *http.Request) {
 		s.visit(w, r, func(q *request) error {
-			if len(p.live) > 0 && slices.Contains(r.Header["Accept"], "text/event-stream") {
+			if len(p.live) > 0 && q.wantsStream() {
 				return q.stream(p)
 			}
 			return q.show(p)

@@ -340,10 +340,13 @@ func TestReport(t *testing.T) {
 	broken := legacyCall
 	broken.ClientID, broken.Kind, broken.Refused, broken.Status = "broken", RefusedForRegion, true, 403
 	on(3, 1, broken)
+	lacks := broken
+	lacks.Kind, lacks.Also = MissingHeader, true // the very call, which is refused once
+	on(3, 1, lacks)
 	on(0, 7, Call{Kind: LegacyLoginHost, Path: "/oauth/token", Method: "POST", Host: "app.procore.com", UserAgent: "x"})
 	w.clock.set(today)
 	flush()
-	w.total(21)
+	w.total(22)
 	r, err := w.book.Report(t.Context(), &policy, "")
 	must(t, err)
 	if r.Days[0] != "2019-03-02" || r.Days[TrendDays-1] != "2019-03-15" {
@@ -352,7 +355,10 @@ func TestReport(t *testing.T) {
 	want := []AppReport{
 		{
 			ClientID: "broken", App: 3, State: Breaking, Since: "2019-03-12", Calls: 1, Refused: 1, Companies: []company.ID{4711},
-			Kinds: []KindReport{{RefusedForRegion, 1, RefusedForRegion.Change(&policy), [TrendDays]int64{10: 1}}}, Trend: [TrendDays]int64{10: 1},
+			Kinds: []KindReport{
+				{MissingHeader, 1, policy.RequiredChanges()[2], [TrendDays]int64{10: 1}}, {RefusedForRegion, 1, RefusedForRegion.Change(&policy), [TrendDays]int64{10: 1}},
+			},
+			Trend: [TrendDays]int64{10: 1},
 		},
 		{
 			ClientID: "app", App: 3, State: AtRisk, Since: "2019-03-02", Calls: 6, Companies: []company.ID{4711, 4712},

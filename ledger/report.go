@@ -147,7 +147,9 @@ func (a *AppReport) add(e Entry, at int, policy *rules.Policy) {
 		a.Trend[at] += e.Count
 	}
 	if e.Refused {
-		a.Refused += e.Count
+		if !e.Also { // a call that lacks two things is refused once
+			a.Refused += e.Count
+		}
 		a.State = Breaking
 	}
 	i := slices.IndexFunc(a.Kinds, func(k KindReport) bool { return k.Kind == e.Kind })

@@ -122,7 +122,7 @@ func (s *Service) rotateWebhook(w http.ResponseWriter, r *http.Request) error {
 			return invalidFields("The secret can't be rotated", map[string][]string{"secret_id": {"isn't one of this webhook"}})
 		}
 	}
-	err = s.changeWebhook(r.Context(), a, `UPDATE app_webhooks SET generation = generation + 1, previous_until = $2 WHERE app_id = $1 AND url <> '' AND ($3 = 0 OR generation = $3)`, until, seen)
+	err = s.changeWebhook(r.Context(), a, `UPDATE app_webhooks SET generation = generation + 1, previous_until = $2 WHERE app_id = $1 AND url <> '' AND (generation = $3 OR $3 = 0)`, until, seen)
 	if seen != 0 && errors.Is(err, problem.New(problem.NotFound, "")) {
 		if _, err := s.readWebhook(r.Context(), a); err == nil {
 			return problem.New(problem.Conflict, "The webhook of %s has a newer secret than the one that was in force when you looked. Look again, and make another one if you still want to.", a.ClientID)

@@ -41,6 +41,7 @@ func TestWebhooks(t *testing.T) {
 	h := w.webhook(t, "POST", path+"/rotate", map[string]any{"overlap_seconds": 3600, "secret_id": "1"})
 	w.ask(t, "POST", path+"/rotate", map[string]any{"overlap_seconds": 3600, "secret_id": "1"}).refusedInternally(t, 409, "conflict") // it was sent twice
 	w.ask(t, "POST", path+"/rotate", map[string]any{"secret_id": "x"}).refusedInternally(t, 422, "invalid", "secret_id")
+	w.ask(t, "POST", path+"/rotate", map[string]any{"secret_id": "9223372036854775807"}).refusedInternally(t, 409, "conflict")
 	if until := h.PreviousUntil.Sub(before); h.Generation != 2 || until < 59*time.Minute || until > 61*time.Minute {
 		t.Errorf("rotated with an overlap: %+v", h)
 	}

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -73,7 +74,7 @@ func (a *accessLog) wants(c *Call) bool {
 func (a *accessLog) log(d *Door, c *Call, took time.Duration) {
 	attrs := make([]slog.Attr, 0, 16)
 	attrs = append(attrs, slog.String("role", d.role), slog.String("environment", d.environment), slog.String("door", d.door),
-		slog.String("request_id", c.RequestID), slog.String("remote", c.Remote), slog.String("method", c.Method), slog.String("path", c.Path),
+		slog.String("request_id", c.RequestID), slog.String("remote", c.Remote), slog.String("method", c.Method), slog.String("path", clipped(c.Path)),
 		slog.Int("status", c.Status), slog.Float64("ms", float64(took.Microseconds())/1000))
 	for _, member := range []struct{ name, value string }{{"app", c.ClientID}, {"region", string(c.Region)}, {"reason", string(c.Reason)}} {
 		if member.value != "" {
@@ -159,4 +160,15 @@ func (a *accessLog) close() error {
 		return fmt.Errorf("close the access log: %w", err)
 	}
 	return nil
+}
+
+// mostPath is how much of a path is logged: a stranger may send one that is far longer, as often as it
+// likes.
+const mostPath = 1 << 10
+
+func clipped(path string) string {
+	if len(path) <= mostPath {
+		return path
+	}
+	return strings.ToValidUTF8(path[:mostPath], "") + "..."
 }

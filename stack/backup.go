@@ -48,8 +48,10 @@ type BackedUp struct {
 // there yet, while everything runs. The directory goes first and the identity stores last:
 // fences that are newer than the directory are mended by a rebuild, and a global index that
 // is newer than its regions is harmless.
-// online reads the directory of a control role that runs; it isn't called where none does.
-func Backup(ctx context.Context, c *config.Config, to string, online func(io.Writer) error, tell func(what string)) (m Manifest, err error) {
+// online reads the directory of a control role that runs; where elsewhere isn't set, it is called only
+// where one runs on this data folder, and the directory there is read otherwise. A backup that
+// fails leaves no folder behind.
+func Backup(ctx context.Context, c *config.Config, to string, elsewhere bool, online func(io.Writer) error, tell func(what string)) (m Manifest, err error) {
 	m = Manifest{Format: backupFormat, At: time.Now().UTC().Truncate(time.Second), Files: []BackedUp{}}
 	all, err := stores(c, StoreChoice{})
 	if err != nil {
@@ -58,6 +60,11 @@ func Backup(ctx context.Context, c *config.Config, to string, online func(io.Wri
 	if err := os.Mkdir(to, 0o700); err != nil {
 		return m, fmt.Errorf("make the folder of the backup: %w", err)
 	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.RemoveAll(to))
+		}
+	}()
 	add := func(f BackedUp, write func(path string) error) error {
 		tell(f.What)
 		path := filepath.Join(to, f.File)
@@ -78,7 +85,7 @@ func Backup(ctx context.Context, c *config.Config, to string, online func(io.Wri
 			}
 		}
 	}
-	if err := add(BackedUp{What: "directory", File: backupDirectory}, func(path string) error { return backUpDirectory(ctx, c, path, online) }); err != nil {
+	if err := add(BackedUp{What: "directory", File: backupDirectory}, func(path string) error { return backUpDirectory(ctx, c, path, elsewhere, online) }); err != nil {
 		return m, err
 	}
 	for _, identities := range []bool{false, true} {
@@ -115,7 +122,10 @@ func (s aStore) backUp(ctx context.Context, number int, add func(BackedUp, func(
 	return errors.Join(append(errs, err)...)
 }
 
-func backUpDirectory(ctx context.Context, c *config.Config, path string, online func(io.Writer) error) error {
+func backUpDirectory(ctx context.Context, c *config.Config, path string, elsewhere bool, online func(io.Writer) error) error {
+	if elsewhere {
+		return directory.WriteFile(path, 0o600, online)
+	}
 	held, err := openLocked(filepath.Join(c.Data, directoryLock), false)
 	if errors.Is(err, errLocked) || len(c.Directory.URLs) > 0 {
 		if held != nil {
@@ -173,6 +183,9 @@ func Restore(ctx context.Context, c *config.Config, from string, tell func(what 
 		return m, err
 	}
 	defer func() { err = errors.Join(err, folder.Close()) }()
+	mark := filepath.Join(c.Data, restoreMark)
+	_, err = os.Lstat(mark)
+	again := err == nil // what is there came from one that was cut off
 	places := make([]string, len(m.Files))
 	for i, f := range m.Files {
 		if places[i], err = placeOf(c, f); err != nil {
@@ -181,8 +194,16 @@ func Restore(ctx context.Context, c *config.Config, from string, tell func(what 
 		if sum, _, err := sumFile(filepath.Join(from, filepath.Base(f.File))); err != nil || sum != f.SHA256 {
 			return m, fmt.Errorf("%s is damaged: %w", f.File, errors.Join(err, errors.New("its checksum is another one")))
 		}
-		if _, err := os.Lstat(places[i]); places[i] != "" && !errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Lstat(places[i]); places[i] != "" && !errors.Is(err, fs.ErrNotExist) && !again {
 			return m, fmt.Errorf("%s is there already: restore into an empty system only; nothing was changed", places[i])
+		}
+	}
+	if err := writeFile(mark, []byte("mpr restore was cut off: repeat it\n"), 0o600); err != nil {
+		return m, err
+	}
+	if again && len(c.Directory.URLs) == 0 {
+		if err := os.RemoveAll(filepath.Join(c.Data, directoryFolder)); err != nil {
+			return m, err
 		}
 	}
 	for i, f := range m.Files {
@@ -198,7 +219,22 @@ func Restore(ctx context.Context, c *config.Config, from string, tell func(what 
 			return m, fmt.Errorf("restore %s: %w", f.What, err)
 		}
 	}
-	return m, restoreDirectory(ctx, c, filepath.Join(from, backupDirectory))
+	if err := restoreDirectory(ctx, c, filepath.Join(from, backupDirectory)); err != nil {
+		return m, err
+	}
+	return m, os.Remove(mark)
+}
+
+// restoreMark is in a data folder for as long as a restore goes on: half a system looks like an empty
+// one.
+const restoreMark = "restoring"
+
+// whole refuses a data folder in which a restore was cut off.
+func whole(dir string) error {
+	if _, err := os.Lstat(filepath.Join(dir, restoreMark)); !errors.Is(err, fs.ErrNotExist) {
+		return errors.Join(fmt.Errorf("a restore into the data folder %s was cut off: repeat `mpr restore`, or delete the folder", dir), err)
+	}
+	return nil
 }
 
 func restoreDirectory(ctx context.Context, c *config.Config, path string) (err error) {

@@ -54,6 +54,9 @@ func Dev(ctx context.Context, o DevOptions) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, folder.Close()) }()
+	if err := whole(cfg.Data); err != nil {
+		return err
+	}
 	if cfg.TLS.On() {
 		slog.InfoContext(ctx, "the doors are plain HTTP, and over TLS on one port with a CA of their own, whatever the configuration says (tls)")
 		cfg.TLS = config.TLS{}

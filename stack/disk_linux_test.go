@@ -270,6 +270,11 @@ func fullAt(s *site, order func(string) error, step string, abort bool) {
 	x.atLeast(20)
 	var once sync.Once
 	mover := s.mover(0, func(_ context.Context, _ *move.Move, name string) (err error) {
+		if name == "rows" && step == "changes" { // or there might be none
+			if err := x.past(s); err != nil {
+				return err
+			}
+		}
 		if name == step {
 			once.Do(func() { err = order("fill") })
 		}

@@ -18,6 +18,8 @@ const (
 	lockFile = "mpr.lock"
 	// directoryLock is locked while a process runs the folder's directory server.
 	directoryLock = "directory.lock"
+	// directoryFolder has the data of that server.
+	directoryFolder = "directory"
 )
 
 // openFolder makes the data folder where it is missing and locks it, since two processes

@@ -45,6 +45,9 @@ func RunRole(ctx context.Context, o RoleOptions) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, folder.Close()) }()
+	if err := whole(o.Config.Data); err != nil {
+		return err
+	}
 	s, err := newSystem(o.Config)
 	if err != nil {
 		return err

@@ -297,7 +297,7 @@ func TestALostDestinationIsLeft(t *testing.T) {
 	lost := company.RegionInfo{Code: "EU01", Number: siteNumbers["EU01"], Upstreams: []string{"http://127.0.0.1:1"}, Internal: "http://127.0.0.1:1"}
 	var gone atomic.Bool
 	mover := s.mover(0, func(ctx context.Context, _ *move.Move, name string) error {
-		if name == "changes" && gone.CompareAndSwap(false, true) {
+		if name == "rows" && gone.CompareAndSwap(false, true) {
 			s.check(s.directory.PutRegion(ctx, lost))
 			return errors.New("the destination is lost")
 		}

@@ -151,7 +151,7 @@ func (s *system) serveDirectory(address string) error {
 	}
 	s.add(held)
 	server, err := directory.StartServer(directory.ServerOptions{
-		Dir:    filepath.Join(s.config.Data, "directory"),
+		Dir:    filepath.Join(s.config.Data, directoryFolder),
 		Listen: address,
 		Secret: s.secret,
 		TLS:    s.directoryTLS(),

@@ -12,7 +12,7 @@ import (
 
 type backupCommand struct {
 	settings
-	Admin     string `placeholder:"URL" env:"MPR_ADMIN" help:"Base URL of the admin API, where it isn't found by its data folder."`
+	Admin     string `placeholder:"URL" env:"MPR_ADMIN" help:"Base URL of the admin API, which is then asked for the directory (default: the one that runs on the data folder; where none does, the folder is read)."`
 	TokenFile string `placeholder:"FILE" env:"MPR_TOKEN_FILE" help:"File with the admin API's token."`
 	To        string `required:"" placeholder:"DIR" help:"The folder to make. It holds secrets: keep it as you keep them."`
 	JSON      bool   `name:"json" help:"Print one line of JSON."`
@@ -32,7 +32,7 @@ func (c *backupCommand) Run(ctx context.Context, t *terminal) error {
 		}
 		return client.BackUpDirectory(ctx, to)
 	}
-	m, err := stack.Backup(ctx, cfg, c.To, online, func(what string) { t.progress("backing up " + what) })
+	m, err := stack.Backup(ctx, cfg, c.To, c.Admin != "", online, func(what string) { t.progress("backing up " + what) })
 	t.progress("")
 	if err != nil {
 		return err

@@ -43,7 +43,13 @@ func (c *dbStatusCommand) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	return t.answer(c.JSON, storeList{all}, func(w io.Writer) {
+	away := 0
+	for _, s := range all {
+		if !s.Reachable {
+			away++
+		}
+	}
+	err = t.answer(c.JSON, storeList{all}, func(w io.Writer) {
 		showStores(w, all)
 		for _, s := range all {
 			if s.Reachable && len(s.Pending) > 0 {
@@ -52,6 +58,10 @@ func (c *dbStatusCommand) Run(ctx context.Context, t *terminal) error {
 			}
 		}
 	})
+	if err == nil && away > 0 {
+		err = fmt.Errorf("%d of %d stores can't be read: the column STATE (--json: problem) says why", away, len(all))
+	}
+	return err
 }
 
 type dbMigrateCommand struct{ dbChoice }

@@ -88,6 +88,9 @@ func (c *directoryVerifyCommand) Run(ctx context.Context, t *terminal) error {
 		a.show(w)
 		if a.Found() == 0 {
 			_, _ = fmt.Fprintln(w, "Directory and fences agree.")
+			if len(a.Unasked) > 0 {
+				_, _ = fmt.Fprintf(w, "Not those of %v: no region of ours is there to be asked.\n", a.Unasked)
+			}
 			return
 		}
 		next(w, "mpr directory rebuild --dry-run%s", c.environmentFlag())

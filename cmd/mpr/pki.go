@@ -62,13 +62,14 @@ type pkiCertificate struct {
 	began time.Time
 }
 
-// list reads the certificates of the folder, by name.
-func (f *pkiFolder) list(ca *pki.Authority) ([]pkiCertificate, error) {
+// list reads the certificates of the folder, by name. Files that hold none are an error, and no
+// reason to do without the others.
+func (f *pkiFolder) list(ca *pki.Authority) (all []pkiCertificate, strange error) {
 	entries, err := os.ReadDir(f.Dir)
 	if err != nil {
 		return nil, err
 	}
-	all := []pkiCertificate{}
+	all = []pkiCertificate{}
 	for _, e := range entries {
 		name, isPEM := strings.CutSuffix(e.Name(), ".pem")
 		if !isPEM || e.Name() == pkiCA || e.Name() == pkiCAKey || e.IsDir() {
@@ -76,11 +77,12 @@ func (f *pkiFolder) list(ca *pki.Authority) ([]pkiCertificate, error) {
 		}
 		pair, err := tls.LoadX509KeyPair(f.file(e.Name()), f.file(e.Name()))
 		if err != nil {
-			return nil, fmt.Errorf("%s doesn't hold a certificate and its key, and doesn't belong there: %w", f.file(e.Name()), err)
+			strange = errors.Join(strange, fmt.Errorf("%s doesn't hold a certificate and its key, and doesn't belong there: %w", f.file(e.Name()), err))
+			continue
 		}
 		all = append(all, f.certificate(name, pair.Leaf, ca))
 	}
-	return all, nil
+	return all, strange
 }
 
 func (f *pkiFolder) certificate(name string, leaf *x509.Certificate, ca *pki.Authority) pkiCertificate {
@@ -222,9 +224,9 @@ func (c *pkiRenewCommand) Run(t *terminal) error {
 	if err != nil {
 		return err
 	}
-	all, err := c.list(ca)
-	if err != nil {
-		return err
+	all, strange := c.list(ca)
+	if len(c.Name) > 0 {
+		strange = nil // and no matter of those that are named
 	}
 	for _, name := range c.Name {
 		if !slices.ContainsFunc(all, func(o pkiCertificate) bool { return o.Name == name }) {
@@ -246,7 +248,7 @@ func (c *pkiRenewCommand) Run(t *terminal) error {
 		}
 		renewed = append(renewed, made)
 	}
-	return t.answer(c.JSON, map[string]any{"renewed": renewed}, func(w io.Writer) {
+	err = t.answer(c.JSON, map[string]any{"renewed": renewed}, func(w io.Writer) {
 		if len(renewed) == 0 {
 			_, _ = fmt.Fprintln(w, "Nothing is due: each certificate has half of its time left, or more.")
 		} else {
@@ -254,6 +256,7 @@ func (c *pkiRenewCommand) Run(t *terminal) error {
 		}
 		next(w, "mpr pki show %s", c.Dir)
 	})
+	return errors.Join(err, strange)
 }
 
 type pkiShowCommand struct{ pkiFolder }
@@ -263,12 +266,9 @@ func (c *pkiShowCommand) Run(t *terminal) error {
 	if err != nil {
 		return err
 	}
-	all, err := c.list(ca)
-	if err != nil {
-		return err
-	}
+	all, strange := c.list(ca)
 	ends := ca.Certificate.NotAfter
-	return t.answer(c.JSON, map[string]any{"ca": map[string]any{"file": c.file(pkiCA), "ends": ends, "stage": ca.Stage()}, "certificates": all}, func(w io.Writer) {
+	err = t.answer(c.JSON, map[string]any{"ca": map[string]any{"file": c.file(pkiCA), "ends": ends, "stage": ca.Stage()}, "certificates": all}, func(w io.Writer) {
 		_, _ = fmt.Fprintf(w, "The CA in %s ends at %s.\n", c.file(pkiCA), instant(ends))
 		if ca.Stage() != pki.Settled || time.Until(ends) < ends.Sub(ca.Certificate.NotBefore)/10 {
 			_, _ = fmt.Fprintf(w, "A new CA takes over from it (%s): `mpr pki rotate %s` goes on with that.\n", ca.Stage(), c.Dir)
@@ -282,6 +282,7 @@ func (c *pkiShowCommand) Run(t *terminal) error {
 			next(w, "mpr pki renew %s", c.Dir)
 		}
 	})
+	return errors.Join(err, strange)
 }
 
 func showCertificates(w io.Writer, all []pkiCertificate) {

@@ -4,7 +4,7 @@
   "use strict";
   const root = document.documentElement;
   if (!document.body.hasAttribute("data-live") || !window.EventSource) return;
-  let source = null;
+  let source = null, again = 0;
 
   const say = state => { root.dataset.state = state; };
 
@@ -28,7 +28,12 @@
   const listen = () => {
     source = new EventSource(location.href);
     source.onopen = () => say("on");
-    source.onerror = () => say("lost");
+    // A browser tries again by itself where the connection broke, but not where it was refused, as by
+    // a proxy while the server restarts, or since too many pages are live.
+    source.onerror = () => {
+      say("lost");
+      if (source?.readyState === EventSource.CLOSED) again = setTimeout(listen, 5000);
+    };
     source.addEventListener("away", () => say("lost"));
     source.addEventListener("over", () => { source.close(); location.reload(); });
     source.addEventListener("parts", event => {
@@ -43,6 +48,7 @@
 
   // Who doesn't look needs no updates.
   document.addEventListener("visibilitychange", () => {
+    clearTimeout(again);
     if (document.hidden) { source?.close(); source = null; say("paused"); } else if (!source) listen();
   });
   if (!document.hidden) listen();

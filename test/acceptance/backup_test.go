@@ -37,10 +37,16 @@ func TestBackupAndRestore(t *testing.T) {
 	d.command(t, false, "backup", "--data", d.data, "--to", to)    // the folder is there
 	d.command(t, false, "restore", "--data", d.data, "--from", to) // the system runs
 	d.Stop(t)
+	nowhere := filepath.Join(t.TempDir(), "nowhere")
+	d.command(t, false, "backup", "--data", d.data, "--to", nowhere, "--admin", "http://127.0.0.1:1", "--token-file", filepath.Join(d.data, "admin.token"))
+	if _, err := os.Stat(nowhere); err == nil {
+		t.Error("a backup that failed has left its folder behind")
+	}
 	d.command(t, false, "restore", "--data", d.data, "--from", to) // it isn't empty
 
 	data := filepath.Join(t.TempDir(), "restored")
 	d.command(t, true, "restore", "--data", data, "--from", to)
+	d.cutOff(t, data, to)
 	again := startOn(t, data, restored)
 	again.holdToPromises(t, told)
 	again.gone(t, revoked.Access)
@@ -59,6 +65,21 @@ func TestBackupAndRestore(t *testing.T) {
 		t.Fatal(err)
 	}
 	d.command(t, false, "restore", "--data", filepath.Join(t.TempDir(), "other"), "--from", to)
+}
+
+// cutOff takes a restore back half-way, as a loss of power would leave it: nobody takes what is there
+// for an empty system, and the restore can be repeated.
+func (d *dev) cutOff(t *testing.T, data, from string) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(data, "restoring"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(data, "internal.secret")); err != nil {
+		t.Fatal(err)
+	}
+	d.command(t, false, "dev", "--port", "0", "--data", data)
+	d.command(t, false, "control", "--data", data)
+	d.command(t, true, "restore", "--data", data, "--from", from)
 }
 
 // command runs a command with the stores of this mpr dev, which must do well or fail.

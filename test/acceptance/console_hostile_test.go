@@ -202,3 +202,65 @@ func TestConsoleAfterSignOut(t *testing.T) {
 		t.Errorf("going back shows %s", text)
 	}
 }
+
+// Who isn't signed in any more is told so, and not led to sign in by a script that would do it again and
+// again; and who was refused, since too many pages were live, tries again.
+func TestLiveUpdatesComeBack(t *testing.T) {
+	d := startDev(t, t.TempDir())
+	const page = "/console/production/moves"
+	over := call{URL: d.Admin.URL + page, Header: map[string]string{"Accept": "text/event-stream"}}.send(t).want(t, 200)
+	if string(over.Body) != "event: over\ndata: session\n\n" || len(over.Header.Values("Set-Cookie")) > 0 {
+		t.Errorf("who isn't signed in is told %q", over.Body)
+	}
+	v := d.visitor(t, d.Users[0])
+	at, err := url.Parse(d.Admin.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := startBrowser(t) // it complains of the refusal
+	b.do(t, chromedp.Navigate(d.Admin.URL+"/"))
+	for _, cookie := range v.client.Jar.Cookies(at) {
+		eval[string](t, b, fmt.Sprintf("document.cookie = %q", cookie.Name+"="+cookie.Value+"; path=/"))
+	}
+	ends := make([]func(), 20)
+	for i := range ends {
+		_, ends[i] = v.events(t, page)
+		defer ends[i]()
+	}
+	c := &console{b, d}
+	c.open(t, page)
+	state := func(want string) {
+		t.Helper()
+		eventually(t, stepWithin, func() (bool, string) {
+			got := eval[string](t, b, `document.documentElement.dataset.state`)
+			return got == want, "the page is " + got + ", not " + want
+		})
+	}
+	state("lost")
+	ends[0]()
+	state("on")
+}
+
+// A viewer sees all apps, and is offered to change those that are theirs, in the portal.
+func TestPortalOfViewers(t *testing.T) {
+	d := startDev(t, t.TempDir())
+	v := d.visitor(t, d.Users[1])
+	app := d.app(t, "web").ClientID
+	d.mpr(t, "operator", "grant", d.Users[1].Login, "--role", "viewer")
+	offers := func() (n int) {
+		t.Helper()
+		for _, f := range forms(t, v.get(t, "/developers/apps/"+app+"/settings").want(t, 200).Body) {
+			if f.action != "/signout" && f.fields.Has("csrf") {
+				n++
+			}
+		}
+		return n
+	}
+	if n := offers(); n != 0 {
+		t.Errorf("%d forms are offered that a viewer may not send", n)
+	}
+	d.mpr(t, "app", "owner", "add", app, d.Users[1].Login)
+	if offers() == 0 {
+		t.Error("an owner who is a viewer can change nothing")
+	}
+}
