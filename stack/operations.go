@@ -57,7 +57,11 @@ func (s *system) checkDirectory(needed bool) {
 		if s.nats.IsConnected() {
 			return nil
 		}
-		return fmt.Errorf("the directory can't be reached (the connection is %s)", s.nats.Status())
+		err := fmt.Errorf("the directory can't be reached (the connection is %s)", s.nats.Status())
+		if why := s.nats.LastError(); why != nil {
+			err = fmt.Errorf("%w: %w", err, why)
+		}
+		return err
 	})
 }
 

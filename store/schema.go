@@ -61,6 +61,8 @@ type Status struct {
 var (
 	ErrSchemaOld = errors.New("its schema is older than this binary needs")
 	ErrSchemaNew = errors.New("its schema is newer, and this binary uses what isn't there any longer")
+	// ErrSchemaForeign: the configuration leads to a database of something else.
+	ErrSchemaForeign = errors.New("it is the database of another store: check which file or schema the configuration names")
 )
 
 // Check says what is wrong with the schema for this binary, if anything.
@@ -124,6 +126,9 @@ func (db *DB) status(ctx context.Context, part Schema) (Status, error) {
 		}
 	}
 	s.Version = slices.Max(append(applied, 0))
+	if err := db.own(ctx, part, s.Version); err != nil {
+		return s, err
+	}
 	needs, err := db.numbers(ctx, needsTable, `SELECT version FROM `+needsTable+` WHERE versions = $1`, part.versions())
 	if err != nil {
 		return s, fmt.Errorf("read what the schema needs: %w", err)
@@ -134,16 +139,47 @@ func (db *DB) status(ctx context.Context, part Schema) (Status, error) {
 
 // numbers reads a column of a table; nothing where there is no such table.
 func (db *DB) numbers(ctx context.Context, table, query string, args ...any) (list []int64, err error) {
+	if there, err := db.has(ctx, table); err != nil || !there {
+		return nil, err
+	}
+	rows, err := db.read.QueryContext(ctx, query, args...)
+	return column[int64](rows, err)
+}
+
+// has says whether there is a table.
+func (db *DB) has(ctx context.Context, table string) (bool, error) {
 	there := `SELECT COUNT(*) FROM sqlite_master WHERE type = 'table' AND name = $1`
 	if db.postgres {
 		there = `SELECT COUNT(to_regclass($1))`
 	}
 	var n int
-	if err := db.read.QueryRowContext(ctx, there, table).Scan(&n); err != nil || n == 0 {
-		return nil, err
+	err := db.read.QueryRowContext(ctx, there, table).Scan(&n)
+	return n > 0, err
+}
+
+var newTable = regexp.MustCompile(`(?m)^CREATE TABLE (\w+)`)
+
+// own refuses a database of somebody else's: one that has been migrated, and has none of the tables
+// that the schema begins with. Versions alone are numbers, which another schema has as well.
+func (db *DB) own(ctx context.Context, part Schema, version int64) error {
+	names, err := fs.Glob(part.Migrations, "*.sql") // in order: their numbers are as long
+	if err != nil || version == 0 {
+		return err
 	}
-	rows, err := db.read.QueryContext(ctx, query, args...)
-	return column[int64](rows, err)
+	text, err := fs.ReadFile(part.Migrations, names[0])
+	if err != nil {
+		return fmt.Errorf("read migrations: %w", err)
+	}
+	made := newTable.FindAllSubmatch(text, -1)
+	for _, table := range made {
+		if there, err := db.has(ctx, string(table[1])); err != nil || there {
+			return err
+		}
+	}
+	if len(made) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%w: it is at version %d and has no table %s", ErrSchemaForeign, version, made[0][1])
 }
 
 func (s Schema) versions() string {

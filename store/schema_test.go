@@ -192,3 +192,26 @@ func TestPostgresLimits(t *testing.T) {
 		})
 	}
 }
+
+// Versions are numbers, which the schema of another store has as well: where the configuration leads
+// to that, nothing is migrated and nothing opened.
+func TestTheDatabaseOfAnotherStore(t *testing.T) {
+	for engine, dsn := range dsns(t) {
+		t.Run(engine, func(t *testing.T) {
+			foreign := fstest.MapFS{"00001_other.sql": {Data: []byte("-- +goose Up\nCREATE TABLE other (id BIGINT);\n")}}
+			db, err := Open(t.Context(), dsn, foreign)
+			must(t, err)
+			must(t, db.Close())
+			if db, err := Open(t.Context(), dsn, versions(adds)); !errors.Is(err, ErrSchemaForeign) {
+				t.Errorf("opened with %v", err)
+				must(t, db.Close())
+			}
+			if err := Defaults().Migrate(t.Context(), dsn, 0, Schema{Migrations: versions(adds)}); !errors.Is(err, ErrSchemaForeign) {
+				t.Errorf("migrated with %v", err)
+			}
+			db, err = Open(t.Context(), dsn, foreign)
+			must(t, err)
+			must(t, db.Close())
+		})
+	}
+}

@@ -107,7 +107,7 @@ func showStores(w io.Writer, all []stack.StoreStatus) {
 		state := "up to date"
 		switch {
 		case !s.Reachable:
-			state = "can't be reached: " + s.Problem
+			state = "can't be read: " + s.Problem
 		case len(s.Migrated) > 0 && s.Problem == "":
 			state = "migrated: " + numbers(s.Migrated)
 		case s.Version > s.Known && s.Problem == "":
