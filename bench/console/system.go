@@ -36,7 +36,7 @@ type system struct {
 	url, nats, login string
 	admin            *control.Client
 	running          []*machine.Process
-	closes           []func() error
+	closes           machine.Cleanup
 	// cookie is that of an operator who has signed in.
 	cookie *http.Cookie
 	sample company.ID // a company that its region knows
@@ -102,14 +102,7 @@ func (s *system) start(ctx context.Context, role ...string) error {
 	return nil
 }
 
-func (s *system) close() error {
-	var all []error
-	for i := len(s.closes) - 1; i >= 0; i-- {
-		all = append(all, s.closes[i]())
-	}
-	s.closes = nil
-	return errors.Join(all...)
-}
+func (s *system) close() error { return s.closes.Close() }
 
 // dataFile is the path of a database in the data folder, which has been made by its process.
 func (s *system) dataFile(ctx context.Context, pattern string) (string, error) {

@@ -9,7 +9,6 @@ import (
 	"iter"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -62,7 +61,7 @@ type system struct {
 	control *machine.Process
 	nc      *nats.Conn
 	kept    *directory.Directory
-	closes  []func() error
+	closes  machine.Cleanup
 }
 
 func newSystem(ctx context.Context, o options) (s *system, err error) {
@@ -110,14 +109,7 @@ func newSystem(ctx context.Context, o options) (s *system, err error) {
 	})
 }
 
-func (s *system) close() error {
-	var failed []error
-	for _, end := range slices.Backward(s.closes) {
-		failed = append(failed, end())
-	}
-	s.closes = nil
-	return errors.Join(failed...)
-}
+func (s *system) close() error { return s.closes.Close() }
 
 // start starts a role of the built binary. Whoever starts it stops it.
 func (s *system) start(ctx context.Context, name string, args ...string) (*machine.Process, error) {

@@ -14,7 +14,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -56,7 +55,7 @@ type job struct {
 	upstreams []string // of the regions, in their order
 	ours      []string // access tokens of our login service
 	signed    []string // access tokens with RS256, for those who can't ask it
-	closes    []func() error
+	closes    machine.Cleanup
 }
 
 func newJob(ctx context.Context, o options) (j *job, err error) {
@@ -82,14 +81,7 @@ func newJob(ctx context.Context, o options) (j *job, err error) {
 	return j, j.startUpstream(ctx)
 }
 
-func (j *job) close() error {
-	var failed []error
-	for _, end := range slices.Backward(j.closes) {
-		failed = append(failed, end())
-	}
-	j.closes = nil
-	return errors.Join(failed...)
-}
+func (j *job) close() error { return j.closes.Close() }
 
 func (j *job) write(name, text string) error {
 	return os.WriteFile(filepath.Join(j.dir, name), []byte(text), 0o644) //nolint:gosec // nothing of it is a secret for longer than the run

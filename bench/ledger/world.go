@@ -21,6 +21,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"mpr/bench/machine"
 	"mpr/company"
 	"mpr/directory"
 	"mpr/ledger"
@@ -51,7 +52,7 @@ type world struct {
 	region *http.Server
 	url    string
 	tokens []string
-	closes []func() error
+	closes machine.Cleanup
 }
 
 // newWorld makes the directory, the tokens and the region, and keeps this process off the
@@ -100,10 +101,8 @@ func newWorld(ctx context.Context) (w *world, err error) {
 }
 
 func (w *world) close() {
-	for i := len(w.closes) - 1; i >= 0; i-- {
-		if err := w.closes[i](); err != nil {
-			fmt.Fprintln(os.Stderr, "bench/ledger: clean up:", err)
-		}
+	if err := w.closes.Close(); err != nil {
+		fmt.Fprintln(os.Stderr, "bench/ledger: clean up:", err)
 	}
 }
 

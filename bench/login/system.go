@@ -35,7 +35,7 @@ type system struct {
 	dir, door string
 	login     *machine.Process
 	http      *http.Client
-	closes    []func() error
+	closes    machine.Cleanup
 
 	account   control.App // which asks by its credentials
 	app       control.App
@@ -81,13 +81,7 @@ environments:
 	return s, s.register(ctx, control.NewClient("http://"+a[1], token, environment))
 }
 
-func (s *system) close() error {
-	var all []error
-	for i := len(s.closes) - 1; i >= 0; i-- {
-		all = append(all, s.closes[i]())
-	}
-	return errors.Join(all...)
-}
+func (s *system) close() error { return s.closes.Close() }
 
 // register makes the apps and the people, each of whom signs in.
 func (s *system) register(ctx context.Context, admin *control.Client) (err error) {

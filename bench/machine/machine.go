@@ -2,6 +2,7 @@ package machine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -25,6 +26,19 @@ func Main(name string, run func(context.Context) error) {
 		fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
 		os.Exit(1)
 	}
+}
+
+// Cleanup is what is to be undone at the end, in the order in which it was done.
+type Cleanup []func() error
+
+// Close undoes it, what was done last first, all of it whatever fails. A second time it does nothing.
+func (c *Cleanup) Close() error {
+	var failed []error
+	for _, undo := range slices.Backward(*c) {
+		failed = append(failed, undo())
+	}
+	*c = nil
+	return errors.Join(failed...)
 }
 
 // Describe says what the machine is.

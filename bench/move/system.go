@@ -41,7 +41,7 @@ type system struct {
 	admin     *control.Client
 	app       control.App
 	token     string
-	closes    []func() error
+	closes    machine.Cleanup
 }
 
 // newSystem starts a system. Where it is given ways, the mover reaches the regions by them.
@@ -71,14 +71,7 @@ func newSystem(ctx context.Context, o options, way func(to string) (string, erro
 	return s, s.register(ctx)
 }
 
-func (s *system) close() error {
-	var all []error
-	for i := len(s.closes) - 1; i >= 0; i-- {
-		all = append(all, s.closes[i]())
-	}
-	s.closes = nil
-	return errors.Join(all...)
-}
+func (s *system) close() error { return s.closes.Close() }
 
 // configure writes the configuration, and answers the processes in the order of their start.
 // Further gateways, and a mover that reaches the regions by other ways, have files of their own.
