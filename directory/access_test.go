@@ -19,6 +19,8 @@ import (
 	"github.com/nats-io/jwt/v2"
 	natsserver "github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nkeys"
+
+	"mpr/test/await"
 )
 
 // guarded runs a server that wants something to be shown.
@@ -42,10 +44,10 @@ func admitted(t *testing.T, s Servers, want bool) {
 	must(t, err)
 	defer nc.Close()
 	if want {
-		eventually(t, "the server admits us", nc.IsConnected)
+		await.That(t, "the server admits us", nc.IsConnected)
 		return
 	}
-	eventually(t, "the server has refused us", func() bool { return nc.LastError() != nil })
+	await.That(t, "the server has refused us", func() bool { return nc.LastError() != nil })
 	if nc.IsConnected() {
 		t.Errorf("the server has admitted %+v", s)
 	}
@@ -66,9 +68,9 @@ func TestAUserWithAPassword(t *testing.T) {
 	nc, err := s.Connect("test")
 	must(t, err)
 	defer nc.Close()
-	eventually(t, "the server has refused us", func() bool { return nc.LastError() != nil })
+	await.That(t, "the server has refused us", func() bool { return nc.LastError() != nil })
 	must(t, os.WriteFile(password, []byte("hunter2\n"), 0o600))
-	eventually(t, "the server admits us once the password is right", nc.IsConnected)
+	await.That(t, "the server admits us once the password is right", nc.IsConnected)
 }
 
 func TestANkey(t *testing.T) {

@@ -17,6 +17,7 @@ import (
 
 	"mpr/company"
 	"mpr/problem"
+	"mpr/test/await"
 )
 
 // freeRoutes finds addresses for the servers of a cluster: each must know the others'
@@ -73,7 +74,7 @@ func TestClusterOfThree(t *testing.T) {
 	}
 	t.Cleanup(nc.Close)
 	var d *Directory
-	eventually(t, "the cluster has a leader", func() bool { d, err = Open(t.Context(), nc, "production", 3); return err == nil })
+	await.That(t, "the cluster has a leader", func() bool { d, err = Open(t.Context(), nc, "production", 3); return err == nil })
 	conflict := problem.New(problem.Conflict, "")
 
 	t.Run("one of many creates wins", func(t *testing.T) {

@@ -17,6 +17,7 @@ import (
 
 	"mpr/company"
 	"mpr/problem"
+	"mpr/test/await"
 )
 
 var onboarded = time.Date(2016, time.March, 1, 0, 0, 0, 0, time.UTC)
@@ -62,21 +63,6 @@ func openReplica(t *testing.T, nc *nats.Conn, file string) *Replica {
 		t.Fatal(err)
 	}
 	return r
-}
-
-// eventually waits for what another goroutine is about to do.
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	limit := time.After(20 * time.Second)
-	for !ok() {
-		select {
-		case <-limit:
-			t.Fatalf("waited in vain: %s", what)
-		case <-tick.C:
-		}
-	}
 }
 
 func TestPlacementsChangeByCompareAndSet(t *testing.T) {
@@ -178,7 +164,7 @@ func TestReplicaFollowsAndOldEpochsNeverWin(t *testing.T) {
 	if err := d.Create(t.Context(), place(7, "EU01", 1)); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the replica hears of the company", func() bool {
+	await.That(t, "the replica hears of the company", func() bool {
 		p, ok := r.Placement(7)
 		_, known := r.Region("EU01")
 		return ok && known && p == place(7, "EU01", 1)
@@ -216,7 +202,7 @@ func TestReplicaStartsFromItsFileWithoutTheDirectory(t *testing.T) {
 		return nc
 	}
 	nc := connect()
-	eventually(t, "connected", nc.IsConnected)
+	await.That(t, "connected", nc.IsConnected)
 	d := openDirectory(t, nc)
 	if err := errors.Join(d.PutRegion(t.Context(), company.RegionInfo{Code: "EU01", Number: 17, Upstreams: []string{"http://x"}}),
 		d.Create(t.Context(), place(7, "EU01", 4))); err != nil {
@@ -240,8 +226,8 @@ func TestReplicaStartsFromItsFileWithoutTheDirectory(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.Close)
-	eventually(t, "the directory takes writes again", func() bool { return d.Create(t.Context(), place(8, "EU01", 1)) == nil })
-	eventually(t, "the replica catches up", func() bool { _, ok := again.Placement(8); return ok })
+	await.That(t, "the directory takes writes again", func() bool { return d.Create(t.Context(), place(8, "EU01", 1)) == nil })
+	await.That(t, "the replica catches up", func() bool { _, ok := again.Placement(8); return ok })
 	if err := again.Close(); err != nil {
 		t.Error(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"mpr/company"
+	"mpr/test/await"
 )
 
 const secret = "a long enough secret"
@@ -41,16 +42,16 @@ func TestReplicaCatchesUpSoonAfterARestartOfTheServer(t *testing.T) {
 	s := listen(t, dir, "127.0.0.1:0")
 	address := s.Addr()
 	writer, reader := connect(t, address), connect(t, address)
-	eventually(t, "connected", writer.IsConnected)
+	await.That(t, "connected", writer.IsConnected)
 	d := openDirectory(t, writer)
 	r := openReplica(t, reader, filepath.Join(t.TempDir(), "copy"))
 	defer r.Close() //nolint:errcheck // the test is over
 	s.Close()
-	eventually(t, "the loss is noticed", func() bool { return r.Age() > 2*time.Second })
+	await.That(t, "the loss is noticed", func() bool { return r.Age() > 2*time.Second })
 	listen(t, dir, address)
-	eventually(t, "the directory takes writes again", func() bool { return d.Create(t.Context(), place(8, "EU01", 1)) == nil })
+	await.That(t, "the directory takes writes again", func() bool { return d.Create(t.Context(), place(8, "EU01", 1)) == nil })
 	back := time.Now()
-	eventually(t, "the replica catches up", func() bool { _, ok := r.Placement(8); return ok })
+	await.That(t, "the replica catches up", func() bool { _, ok := r.Placement(8); return ok })
 	if took := time.Since(back); took > 4*time.Second {
 		t.Errorf("catching up took %s", took)
 	}
@@ -76,7 +77,7 @@ func TestReplicaFollowsABucketThatWasMadeAnew(t *testing.T) {
 	if err := openDirectory(t, nc).Create(t.Context(), place(9, "EU01", 1)); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the replica hears of the company", func() bool { _, ok := r.Placement(9); return ok })
+	await.That(t, "the replica hears of the company", func() bool { _, ok := r.Placement(9); return ok })
 }
 
 // A process may be asked to stop in the very moment in which a watch begins.

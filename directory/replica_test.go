@@ -15,6 +15,7 @@ import (
 
 	"mpr/company"
 	"mpr/problem"
+	"mpr/test/await"
 )
 
 // A region that answers 421 tells where a company went, not since when it is a customer;
@@ -31,7 +32,7 @@ func TestDirectoryCompletesWhatWasLearned(t *testing.T) {
 	if err := d.Create(t.Context(), place(7, "EU01", 2)); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the record arrives", func() bool { p, _ := r.Placement(7); return p == place(7, "EU01", 2) })
+	await.That(t, "the record arrives", func() bool { p, _ := r.Placement(7); return p == place(7, "EU01", 2) })
 	r.Learn(company.Placement{Company: 7, Region: "US01", Epoch: 2})
 	if p, _ := r.Placement(7); p != place(7, "EU01", 2) {
 		t.Errorf("what a region told replaced the directory's record: %v", p)
@@ -129,12 +130,12 @@ func TestCloseWhileLoadingLeavesNothingBehind(t *testing.T) {
 			<-release // a slow reader: all room for what is delivered fills up
 		})
 		<-heard
-		eventually(t, "the rest waits", func() bool { return nc.Stats().InMsgs > before+1000 })
+		await.That(t, "the rest waits", func() bool { return nc.Stats().InMsgs > before+1000 })
 		f.cancel()
 		close(release)
 		f.Close()
 	}
-	eventually(t, "the watches' goroutines end", func() bool { return runtime.NumGoroutine() <= goroutines })
+	await.That(t, "the watches' goroutines end", func() bool { return runtime.NumGoroutine() <= goroutines })
 }
 
 func TestErrorsOfConnectHoldNoPassword(t *testing.T) {
@@ -156,7 +157,7 @@ func heardAgain(t *testing.T, nc *nats.Conn, file string) (heard int, r *Replica
 	t.Helper()
 	before := nc.Stats().InMsgs
 	r = openReplica(t, nc, file)
-	eventually(t, "the replica is in step", func() bool { return r.Age() < time.Hour })
+	await.That(t, "the replica is in step", func() bool { return r.Age() < time.Hour })
 	return int(nc.Stats().InMsgs - before), r //nolint:gosec // few
 }
 
@@ -196,7 +197,7 @@ func TestAStartWithACopyHearsOnlyWhatIsNew(t *testing.T) {
 		t.Errorf("the change meanwhile: %v of %d companies", p, r.Len())
 	}
 	move(8)
-	eventually(t, "the next change arrives", func() bool { p, _ := r.Placement(8); return p.Epoch == 9 })
+	await.That(t, "the next change arrives", func() bool { p, _ := r.Placement(8); return p.Epoch == 9 })
 	if err := r.Close(); err != nil {
 		t.Fatal(err)
 	}

@@ -366,21 +366,6 @@ func closeLater(t testing.TB, c io.Closer) {
 	})
 }
 
-// eventually waits for what other goroutines are about to do.
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	limit := time.After(20 * time.Second)
-	for !ok() {
-		select {
-		case <-limit:
-			t.Fatalf("waited in vain: %s", what)
-		case <-tick.C:
-		}
-	}
-}
-
 // arrives waits for a value from another goroutine.
 func arrives[T any](t testing.TB, from <-chan T, what string) T {
 	t.Helper()

@@ -16,6 +16,7 @@ import (
 
 	"mpr/company"
 	"mpr/problem"
+	"mpr/test/await"
 )
 
 // call makes a call into EU01 in the background.
@@ -305,7 +306,7 @@ func TestHedging(t *testing.T) {
 	}
 	for _, group := range *g.service.regions.groups.Load() {
 		if group.name == "EU01" { // a call gives its slot back after its client has the answer
-			eventually(t, "all slots are given back", func() bool { return len(group.slots) == 0 })
+			await.That(t, "all slots are given back", func() bool { return len(group.slots) == 0 })
 		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"mpr/test/await"
 	"mpr/token"
 )
 
@@ -350,7 +351,7 @@ func TestRevocationWaitsForTheDirectory(t *testing.T) {
 		t.Fatalf("grant %s was published: %v", grant, err)
 	}
 	away.away.Store(false)
-	eventually(t, "the revocation is published", func() bool { _, err := w.verifier.Verify(p.AccessToken); return err != nil })
+	await.That(t, "the revocation is published", func() bool { _, err := w.verifier.Verify(p.AccessToken); return err != nil })
 }
 
 func TestTokenInfo(t *testing.T) {

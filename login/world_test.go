@@ -23,6 +23,7 @@ import (
 	"mpr/problem"
 	"mpr/rules"
 	"mpr/store"
+	"mpr/test/await"
 	"mpr/test/engine"
 	"mpr/token"
 )
@@ -124,21 +125,6 @@ func must(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
-	}
-}
-
-// eventually waits for what another goroutine is about to do.
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	limit := time.After(20 * time.Second)
-	for !ok() {
-		select {
-		case <-limit:
-			t.Fatalf("waited in vain: %s", what)
-		case <-tick.C:
-		}
 	}
 }
 
@@ -320,7 +306,7 @@ func (w *world) userTokens(t *testing.T) (app, user, tokenAnswer) {
 func (w *world) verify(t *testing.T, raw string) *token.Claims {
 	t.Helper()
 	var claims *token.Claims
-	eventually(t, "the token verifies", func() (ok bool) {
+	await.That(t, "the token verifies", func() (ok bool) {
 		c, err := w.verifier.Verify(raw)
 		claims = c
 		return err == nil
@@ -332,7 +318,7 @@ func (w *world) verify(t *testing.T, raw string) *token.Claims {
 func (w *world) gone(t *testing.T, raw string) {
 	t.Helper()
 	began := time.Now()
-	eventually(t, "the token is refused", func() bool { _, err := w.verifier.Verify(raw); return err != nil })
+	await.That(t, "the token is refused", func() bool { _, err := w.verifier.Verify(raw); return err != nil })
 	// "Revocation reaches every gateway in under a second."
 	if took := time.Since(began); took > time.Second {
 		t.Errorf("the token was refused after %v", took)

@@ -16,6 +16,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"mpr/directory"
+	"mpr/test/await"
 )
 
 // "Revocation reaches every gateway in under a second": over connections of their own, and
@@ -26,7 +27,7 @@ func TestRevocationReachesAVerifierInUnderASecond(t *testing.T) {
 	s := listen(t, dir, "127.0.0.1:0")
 	address := s.Addr()
 	nc := connect(t, address)
-	eventually(t, "connected", nc.IsConnected)
+	await.That(t, "connected", nc.IsConnected)
 	login, err := OpenBuckets(t.Context(), nc, "production", 1)
 	if err != nil {
 		t.Fatal(err)
@@ -46,17 +47,17 @@ func TestRevocationReachesAVerifierInUnderASecond(t *testing.T) {
 	if err := revoke("before"); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the revocation arrives", func() bool { return gateway.isRevoked("before") })
+	await.That(t, "the revocation arrives", func() bool { return gateway.isRevoked("before") })
 	if took := time.Since(begin); took > time.Second {
 		t.Errorf("a revocation took %s", took)
 	}
 
 	s.Close()
-	eventually(t, "the loss is noticed", func() bool { return revoke("lost") != nil })
+	await.That(t, "the loss is noticed", func() bool { return revoke("lost") != nil })
 	listen(t, dir, address)
-	eventually(t, "the directory takes writes again", func() bool { return revoke("after") == nil })
+	await.That(t, "the directory takes writes again", func() bool { return revoke("after") == nil })
 	begin = time.Now()
-	eventually(t, "the revocation arrives", func() bool { return gateway.isRevoked("after") })
+	await.That(t, "the revocation arrives", func() bool { return gateway.isRevoked("after") })
 	if took := time.Since(begin); took > time.Second {
 		t.Errorf("after a restart of the directory a revocation took %s", took)
 	}
@@ -193,11 +194,11 @@ func TestForeignRecordsInTheBucketAreLeftOut(t *testing.T) {
 	if _, err := at.revocations.Put(t.Context(), "odd", []byte("no time")); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the odd revocation arrives", func() bool { return w.follower.isRevoked("odd") })
+	await.That(t, "the odd revocation arrives", func() bool { return w.follower.isRevoked("odd") })
 	if _, _, err := w.ring.Rotate(t.Context()); err != nil { // arrives after the others
 		t.Fatal(err)
 	}
-	eventually(t, "the new key arrives", func() bool { return len(*w.follower.keys.Load()) >= 2 })
+	await.That(t, "the new key arrives", func() bool { return len(*w.follower.keys.Load()) >= 2 })
 	if n := len(*w.follower.keys.Load()); n != 2 {
 		t.Errorf("%d keys are known", n)
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/go-jose/go-jose/v4"
 
 	"mpr/problem"
+	"mpr/test/await"
 )
 
 func (w *world) options(algorithm string) RingOptions {
@@ -67,7 +68,7 @@ func TestKeysSurviveARestartAndANewAlgorithm(t *testing.T) {
 		if err != nil || signedBy(t, raw) != kid {
 			t.Fatalf("signed by %s, %v; want %s", signedBy(t, raw), err, kid)
 		}
-		eventually(t, "the key arrives", func() bool { _, ok := w.follower.key(kid); return ok })
+		await.That(t, "the key arrives", func() bool { _, ok := w.follower.key(kid); return ok })
 		for _, raw := range []string{old, raw} {
 			if _, err := w.verifier.Verify(raw); err != nil {
 				t.Errorf("%s: %v", algorithm, err)

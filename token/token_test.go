@@ -25,6 +25,7 @@ import (
 	"mpr/problem"
 	"mpr/rules"
 	"mpr/store"
+	"mpr/test/await"
 	"mpr/test/engine"
 )
 
@@ -158,20 +159,6 @@ func (w *world) sign(t *testing.T, c Claims) string {
 		t.Fatal(err)
 	}
 	return raw
-}
-
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	limit := time.After(20 * time.Second)
-	for !ok() {
-		select {
-		case <-limit:
-			t.Fatalf("waited in vain: %s", what)
-		case <-tick.C:
-		}
-	}
 }
 
 func TestTokensOfEveryAlgorithmVerify(t *testing.T) {
@@ -345,7 +332,7 @@ func TestRememberedTokensExpireAndAreRevoked(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	eventually(t, "the revocation arrives", func() bool { _, err := w.verifier.Verify(one); return errors.Is(err, errRevoked) })
+	await.That(t, "the revocation arrives", func() bool { _, err := w.verifier.Verify(one); return errors.Is(err, errRevoked) })
 	if _, err := w.verifier.Verify(two); err != nil {
 		t.Errorf("another grant: %v", err)
 	}
@@ -371,7 +358,7 @@ func TestRotationBreaksNoToken(t *testing.T) {
 	if got := signedBy(t, w.sign(t, w.claims())); got != oldKey {
 		t.Errorf("the new key signs before it is known everywhere: %s", got)
 	}
-	eventually(t, "the second service sees the key", func() bool { return len(other.Keys()) == 2 })
+	await.That(t, "the second service sees the key", func() bool { return len(other.Keys()) == 2 })
 	w.clock.advance(6 * time.Second)
 	for _, r := range []*Ring{w.ring, other} {
 		raw, err := r.Sign(w.claims())
@@ -386,7 +373,7 @@ func TestRotationBreaksNoToken(t *testing.T) {
 		t.Errorf("token of the old key: %v", err)
 	}
 	w.clock.advance(2 * time.Hour)
-	eventually(t, "the old key is retired everywhere", func() bool {
+	await.That(t, "the old key is retired everywhere", func() bool {
 		_, known := w.follower.key(oldKey)
 		return len(w.ring.Keys()) == 1 && len(other.Keys()) == 1 && !known
 	})
@@ -410,7 +397,7 @@ func TestFollowerStartsFromItsFileWithoutTheDirectory(t *testing.T) {
 	if err := w.buckets.Revoke(t.Context(), "grant-2", revoked.Expires); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the revocation arrives", func() bool { return w.follower.isRevoked("grant-2") })
+	await.That(t, "the revocation arrives", func() bool { return w.follower.isRevoked("grant-2") })
 	if err := w.follower.save(); err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"mpr/move"
+	"mpr/test/await"
 )
 
 // ask has an app ask for a delay, in its answer to the notice that says the move is scheduled.
@@ -132,7 +133,7 @@ func TestAnswers(t *testing.T) {
 	for i, want := range []int{1, 0, 0, 0} {
 		m := w.schedule()
 		a.wait(i + 1)
-		eventually(t, "that the answer is noted", func() bool { return w.heard(m) })
+		await.That(t, "that the answer is noted", func() bool { return w.heard(m) })
 		now, err := w.queue.Get(t.Context(), environment, m.ID)
 		must(t, err)
 		list, err := s.Deliveries(t.Context(), environment, 7, 10)

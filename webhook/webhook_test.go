@@ -17,6 +17,7 @@ import (
 	"mpr/company"
 	"mpr/move"
 	"mpr/problem"
+	"mpr/test/await"
 )
 
 func TestAnEvent(t *testing.T) {
@@ -61,7 +62,7 @@ func TestNobodyHears(t *testing.T) {
 	woken := make(chan struct{}, 8)
 	w.start(func(o *Options) { o.WakeMover = func() { woken <- struct{}{} } })
 	m := w.schedule()
-	eventually(t, "that the notice is passed on", func() bool { return w.heard(m) })
+	await.That(t, "that the notice is passed on", func() bool { return w.heard(m) })
 	<-woken
 	var events int
 	must(t, w.queue.DB.Read().QueryRowContext(t.Context(), `SELECT COUNT(*) FROM webhook_events`).Scan(&events))
@@ -91,7 +92,7 @@ func TestAgainUntilItIsTaken(t *testing.T) {
 	m := w.schedule()
 	for i := range bad {
 		a.wait(i + 1)
-		eventually(t, "that the failure is noted", func() bool {
+		await.That(t, "that the failure is noted", func() bool {
 			list, err := s.Deliveries(t.Context(), environment, 7, 1)
 			must(t, err)
 			return list[0].Attempts == int64(i+1)
@@ -131,7 +132,7 @@ func TestGivenUp(t *testing.T) {
 	total := time.Duration(0)
 	for i, wait := range waits {
 		a.wait(i + 1)
-		eventually(t, "that the failure is noted", func() bool {
+		await.That(t, "that the failure is noted", func() bool {
 			list, err := s.Deliveries(t.Context(), environment, 7, 1)
 			must(t, err)
 			return list[0].Attempts == int64(i+1) && list[0].State == Waiting
@@ -327,7 +328,7 @@ func TestWithoutAWebhookAnyMore(t *testing.T) {
 	a := w.app(7, func(_ int, rw http.ResponseWriter) { rw.WriteHeader(500) })
 	s := w.start()
 	w.schedule()
-	eventually(t, "an attempt", func() bool {
+	await.That(t, "an attempt", func() bool {
 		list, err := s.Deliveries(t.Context(), environment, 7, 1)
 		must(t, err)
 		return len(list) == 1 && list[0].Attempts == 1
@@ -355,7 +356,7 @@ func TestTheLoginServiceIsAway(t *testing.T) {
 		}
 	})
 	w.schedule()
-	eventually(t, "that the delivery waits for the login service", func() bool {
+	await.That(t, "that the delivery waits for the login service", func() bool {
 		list, err := s.Deliveries(t.Context(), environment, 7, 1)
 		must(t, err)
 		return len(list) == 1 && list[0].Next.After(w.clock.now().Add(askAgain/2))
@@ -401,7 +402,7 @@ func TestSweep(t *testing.T) {
 	failing.wait(1)
 	w.deliveries(s, 1, 1, Delivered)
 	// An attempt that finds no webhook any more would end the delivery.
-	eventually(t, "the answer of app 2 is noted", func() bool { return w.deliveries(s, 2, 1, Waiting)[0].Status == 500 })
+	await.That(t, "the answer of app 2 is noted", func() bool { return w.deliveries(s, 2, 1, Waiting)[0].Status == 500 })
 	w.mu.Lock()
 	delete(w.hooks, 2)
 	w.mu.Unlock()

@@ -20,13 +20,13 @@ import (
 	"mpr/move"
 	"mpr/problem"
 	"mpr/store"
+	"mpr/test/await"
 	"mpr/test/engine"
 )
 
 const (
 	internalSecret = "the-internal-secret"
 	environment    = "production"
-	within         = 20 * time.Second
 )
 
 // clock is a time that tests move.
@@ -107,17 +107,6 @@ func must(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
-	}
-}
-
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for limit := time.Now().Add(within); !ok(); <-tick.C {
-		if time.Now().After(limit) {
-			t.Fatalf("waited in vain: %s", what)
-		}
 	}
 }
 
@@ -220,7 +209,7 @@ func (a *receiver) got() []received {
 // wait waits until so many requests have come.
 func (a *receiver) wait(n int) []received {
 	a.t.Helper()
-	eventually(a.t, fmt.Sprintf("%d requests", n), func() bool { return len(a.got()) >= n })
+	await.That(a.t, fmt.Sprintf("%d requests", n), func() bool { return len(a.got()) >= n })
 	return a.got()
 }
 
@@ -254,7 +243,7 @@ func secretOf(t *testing.T, app int64, generation int64) string {
 func (w *world) deliveries(s *Service, app int64, n int, state State) []Delivery {
 	w.t.Helper()
 	var list []Delivery
-	eventually(w.t, fmt.Sprintf("%d deliveries to app %d that are %s", n, app, state), func() bool {
+	await.That(w.t, fmt.Sprintf("%d deliveries to app %d that are %s", n, app, state), func() bool {
 		var err error
 		list, err = s.Deliveries(w.t.Context(), environment, app, 1000)
 		must(w.t, err)
