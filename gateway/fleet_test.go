@@ -230,6 +230,44 @@ func TestComingBack(t *testing.T) {
 	a.refused(errAway)
 }
 
+// One call that takes its time doesn't keep all others from an upstream that is back: not by a
+// body that arrives slowly, not by a slow answer, and not by a report that takes a minute.
+func TestSlowCallsDontHoldUpAReturn(t *testing.T) {
+	a := newArena(t, 1)
+	for range manyFailures {
+		a.fail(a.to(0), unreached)
+	}
+	a.looked(0, blameless)
+	var uploads []ticket
+	for range 10 {
+		upload, err := a.pick(a.now, 0, false)
+		must(t, err)
+		uploads = append(uploads, upload)
+	}
+	report := a.call()
+	a.refused(errReturning)
+	// No answer, but time passes: one more with each step, no stampede into one that may be silent.
+	a.now += warmStep
+	c := a.call()
+	a.refused(errReturning)
+	c.answered(a.now, 200) // it streams from here on
+	a.call()
+	a.call()
+	a.refused(errReturning)
+	a.now += 2 * warmStep
+	a.call()
+	a.call()
+	a.refused(errReturning)
+	c.end()
+	a.answer(report, 200)
+	for _, u := range uploads {
+		a.answer(u, 200)
+	}
+	for range 12 {
+		a.call()
+	}
+}
+
 // What becomes of calls from before an upstream was left out neither helps nor harms it
 // when it is back, and doesn't take the place of new ones.
 func TestOldCallsAreOldNews(t *testing.T) {

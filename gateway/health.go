@@ -52,6 +52,9 @@ const (
 	firstTime   = time.Second
 	longestTime = 30 * time.Second
 	calmTime    = time.Minute
+	// warmStep is how long it takes until one that is back gets another call at a time, where
+	// it answers nothing: the call that it works on may be a long one.
+	warmStep = time.Second
 	// An upstream that can't be reached is looked for after firstLook, then less often, down
 	// to every lastLook.
 	firstLook = 100 * time.Millisecond
@@ -70,13 +73,15 @@ type health struct {
 	times     int           // that it was left out lately, but for the first one
 	misses    int           // checks that it failed while it was left out
 	ejections uint64
-	// era counts the times that it came back, and recent the calls in flight that began
-	// since: what becomes of the older ones is old news.
+	// era counts the times that it came back, and recent the measured calls that began since
+	// and wait for their answers to begin: what becomes of the older ones is old news, and
+	// what takes its time by its client's doing is no load.
 	era, recent int
-	// allowance is how many calls at a time an upstream gets that has come back: one at
-	// first, and one more with each answer. 0: as many as there are.
-	allowance  int
-	returnedAt time.Duration
+	// allowance is how many of them at a time an upstream gets that has come back: one at
+	// first, one more with each answer, and one more with each warmStep since allowedAt. 0: as
+	// many as there are.
+	allowance             int
+	allowedAt, returnedAt time.Duration
 	// Failures in a row, by kind.
 	unreached, silent, broken, unwell int
 	checkedAt                         time.Duration
@@ -86,6 +91,13 @@ type health struct {
 // there says whether calls may go to the upstream; all is set where every one is needed
 // that isn't gone.
 func (h *health) there(all bool) bool { return !h.out || all && !h.reason.gone() }
+
+// full says that an upstream has just come back, and has all the calls that it may get.
+func (h *health) full(now time.Duration) bool { return h.allowance > 0 && h.recent >= h.allowed(now) }
+
+func (h *health) allowed(now time.Duration) int {
+	return h.allowance + int((now-h.allowedAt)/warmStep)
+}
 
 // allNeeded says that so many are left out that they can't be done without: never more than
 // half of the upstreams are, but for those that are gone. Where answers are bad everywhere,
@@ -108,7 +120,7 @@ func (t *ticket) failed(now time.Duration, o outcome) {
 	defer f.mu.Unlock()
 	m := &f.members[t.index]
 	if t.measured {
-		m.waiting--
+		t.settle(m)
 		if took := now - t.began; took > m.latency && o != unreached {
 			m.sample(now, took) // that long it would have taken at the least
 		}
@@ -221,20 +233,21 @@ func jitter(d time.Duration) time.Duration {
 func (f *fleet) comeBack(now time.Duration, i int) {
 	m := &f.members[i]
 	m.health = health{
-		allowance: 1, returnedAt: now, times: m.times, ejections: m.ejections, era: m.era + 1, checkedAt: m.checkedAt,
+		allowance: 1, allowedAt: now, returnedAt: now, times: m.times, ejections: m.ejections, era: m.era + 1, checkedAt: m.checkedAt,
 	}
 	f.changed(i, m)
 }
 
 // trust lets an upstream that has answered have more calls at a time: twice as many with
-// each round, so that it warms up as quickly as it answers, and no quicker.
-func (f *fleet) trust(m *member) {
+// each round, so that it warms up as quickly as it answers.
+func (f *fleet) trust(now time.Duration, m *member) {
 	if m.out || m.allowance == 0 {
 		return
 	}
-	if m.allowance++; m.allowance >= f.full {
+	if m.allowance++; m.allowed(now) >= f.full {
 		m.allowance = 0
 	}
+	f.signal()
 }
 
 // suspicious are the answers that may say more of the upstream than of the call. An API may

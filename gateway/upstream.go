@@ -238,7 +238,7 @@ func (g *group) inherit(before *group) {
 			m.health, m.latency, m.sampledAt, m.answeredAt = known.health, known.latency, known.sampledAt, known.answeredAt
 			m.recent = 0
 		} else if stay { // or there is nobody else
-			m.allowance = 1
+			m.allowance, m.allowedAt = 1, g.now()
 		}
 	}
 }
@@ -298,11 +298,13 @@ func (g *group) choose(ctx context.Context, not tried, measured bool) (ticket, e
 	if !errors.Is(err, errReturning) {
 		return t, err
 	}
-	timer := time.NewTimer(g.patience)
+	timer, more := time.NewTimer(g.patience), time.NewTicker(warmStep)
 	defer timer.Stop()
+	defer more.Stop()
 	for {
 		select {
 		case <-g.fleet.room:
+		case <-more.C:
 		case <-timer.C:
 			return ticket{}, errReturning
 		case <-ctx.Done():

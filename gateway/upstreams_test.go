@@ -157,9 +157,10 @@ func TestRegionComesBack(t *testing.T) {
 	g.send("GET", "/x", g.header(inUS01), nil).want(t, 200, "")
 
 	var flying, answered, most atomic.Int64
+	opened := time.Now()
 	late.open(func(w http.ResponseWriter, r *http.Request) {
 		n := flying.Add(1)
-		if allowed := answered.Load() + 1; n > allowed {
+		if allowed := answered.Load() + 1 + int64(time.Since(opened)/warmStep); n > allowed {
 			t.Errorf("%d calls at a time after %d answers", n, allowed-1)
 		}
 		for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
@@ -188,6 +189,47 @@ func TestRegionComesBack(t *testing.T) {
 	clients.Wait()
 	g.sees(url, func(s UpstreamState) bool { return s.Allowance == 0 })
 	t.Logf("at most %d calls at a time", most.Load())
+}
+
+// A region that comes back is busy at once with a report that takes long and an upload that
+// its client dribbles: others are served.
+func TestReturnBesideSlowCalls(t *testing.T) {
+	g := start(t, handlers{"EU01": echo})
+	late := &lateUpstream{t, closedPort(t)}
+	url := "http://" + late.address
+	g.in(url)
+	for range manyFailures {
+		g.send("GET", "/x", g.header(inEU01), nil).want(t, 503, problem.RegionUnavailable)
+	}
+	g.sees(url, func(s UpstreamState) bool { return s.Out })
+	arrived, release := make(chan string, 10), make(chan bool)
+	late.open(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/x" {
+			arrived <- r.URL.Path
+			<-release
+		}
+		echo(w, r)
+	})
+	t.Cleanup(sync.OnceFunc(func() { close(release) }))
+	g.sees(url, func(s UpstreamState) bool { return !s.Out && s.Allowance > 0 })
+	upload := g.dial()
+	upload.head(g, "POST /upload", "Procore-Company-Id: "+inEU01.String(), "Transfer-Encoding: chunked")
+	upload.write("1\r\nx\r\n")
+	arrives(t, arrived, "the upload")
+	report := g.call("GET", "/report")
+	arrives(t, arrived, "the call for a report")
+	for range 20 {
+		g.send("GET", "/x", g.header(inEU01), nil).want(t, 200, "")
+	}
+	release <- true
+	release <- true
+	upload.write("0\r\n\r\n")
+	if status := upload.answer("POST").StatusCode; status != 200 {
+		t.Error(status)
+	}
+	if status := arrives(t, report, "the report"); status != 200 {
+		t.Error(status)
+	}
 }
 
 // An upstream comes and goes: calls go on by the other one.
