@@ -64,7 +64,7 @@ func (g *group) check(ctx context.Context, u *upstream) outcome {
 	if resp.StatusCode/100 != 2 {
 		return unwell
 	}
-	return blameless
+	return well
 }
 
 // unlessOurs finds out what is no fault of the upstream.

@@ -60,6 +60,7 @@ type member struct {
 	latency    time.Duration // until an answer begins, averaged over latencyMemory
 	sampledAt  time.Duration
 	answeredAt time.Duration // the latest answer
+	wellAt     time.Duration // the latest check that its path of health has answered well
 	owesSince  time.Duration // since when it owes an answer and has given none
 
 	health
@@ -68,7 +69,8 @@ type member struct {
 func newFleet(n, full int, changed func(int, *member)) *fleet {
 	f := &fleet{members: make([]member, n), full: full, room: make(chan struct{}, 1), changed: changed}
 	for i := range f.members {
-		f.members[i].answeredAt, f.members[i].returnedAt = -1, -2*calmTime
+		m := &f.members[i]
+		m.answeredAt, m.wellAt, m.returnedAt = -1, -1, -2*calmTime
 	}
 	return f
 }

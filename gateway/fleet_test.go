@@ -341,6 +341,45 @@ func TestSilentUpstreams(t *testing.T) {
 	}
 }
 
+// Nobody has a region's last upstream left out by asking what takes long, while its path of health
+// answers: neither one that is well nor one that is just back.
+func TestSilenceAndChecks(t *testing.T) {
+	a := newArena(t, 2)
+	slowly := func(i int, check outcome) {
+		for range manySilences {
+			c := a.to(i)
+			a.now += 15 * time.Second
+			for j := range a.members {
+				if !a.members[j].out {
+					a.checked(a.now, j, check)
+				}
+			}
+			a.now += time.Second
+			a.fail(c, silent)
+		}
+	}
+	slowly(0, well) // the other one does its work
+	a.left(0)
+	slowly(1, well)
+	a.left(0)
+	// The one that was left out comes back, and it is the last one that is there.
+	for range manyFailures {
+		a.fail(a.to(1), unreached)
+	}
+	a.looked(0, well)
+	a.left(1)
+	slowly(0, well)
+	a.left(1)
+	// A check from before the call says nothing, and neither does one that only connects.
+	a.checked(a.now, 0, well)
+	a.now++
+	c := a.to(0)
+	a.checked(a.now, 0, blameless)
+	a.now += 15 * time.Second
+	a.fail(c, silent)
+	a.left(0, 1)
+}
+
 // Nobody has an upstream left out by bodies that it doesn't want to read.
 func TestStalledBodies(t *testing.T) {
 	a := newArena(t, 1)

@@ -28,10 +28,12 @@ const (
 	unwell
 	// beaten: another upstream was quicker, and the call was called off.
 	beaten
+	// well: the check of health says so. Of one that only connects, blameless is all there is to say.
+	well
 )
 
 func (o outcome) String() string {
-	return [...]string{"", "unreachable", "silent", "broken", "stalled", "failing", "unwell", ""}[o]
+	return [...]string{"", "unreachable", "silent", "broken", "stalled", "failing", "unwell", "", ""}[o]
 }
 
 // gone says that an upstream does nothing at all for anybody: where all are gone, calls are
@@ -152,7 +154,7 @@ func (f *fleet) blame(now time.Duration, i int, o outcome, began time.Duration) 
 		}
 	case silent:
 		m.window.add(now, true)
-		if m.answeredAt > began {
+		if f.heard(i) > began {
 			f.compare(now, i) // it has answered others meanwhile: it was the call that was slow
 		} else if m.silent++; m.silent >= manySilences || returning {
 			f.leaveOut(now, i, o)
@@ -171,12 +173,27 @@ func (f *fleet) blame(now time.Duration, i int, o outcome, began time.Duration) 
 	}
 }
 
-// checked notes the outcome of a check; blameless is a good one.
+// heard is when an upstream last gave a sign that it isn't silent. Of the last one that is there
+// an answer to a check is one too: whoever alone calls a quiet region, and asks what takes
+// long, would have all of it left out. Of others it isn't: one whose calls all hang may well
+// answer its checks, and they do what it doesn't.
+func (f *fleet) heard(i int) time.Duration {
+	m := &f.members[i]
+	if f.outs() < len(f.members)-1 {
+		return m.answeredAt
+	}
+	return max(m.answeredAt, m.wellAt)
+}
+
+// checked notes the outcome of a check; blameless and well are good ones.
 func (f *fleet) checked(now time.Duration, i int, o outcome) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	m := &f.members[i]
 	m.checkedAt = now
+	if o == well {
+		m.wellAt, o = now, blameless
+	}
 	switch {
 	case m.out && o == blameless:
 		f.comeBack(now, i)

@@ -235,7 +235,7 @@ func (g *group) inherit(before *group) {
 		m := &g.fleet.members[i]
 		if j := slices.Index(before.urls, u); j >= 0 {
 			known := &before.fleet.members[j]
-			m.health, m.latency, m.sampledAt, m.answeredAt = known.health, known.latency, known.sampledAt, known.answeredAt
+			m.health, m.latency, m.sampledAt, m.answeredAt, m.wellAt = known.health, known.latency, known.sampledAt, known.answeredAt, known.wellAt
 			m.recent = 0
 		} else if stay { // or there is nobody else
 			m.allowance, m.allowedAt = 1, g.now()

@@ -293,6 +293,44 @@ func TestHealthPath(t *testing.T) {
 	g.sees(sick, func(s UpstreamState) bool { return !s.Out })
 }
 
+// Clients ask for what takes long, and leave before there is an answer. Nobody else calls the
+// region, which answers its checks: it isn't left out.
+func TestImpatientClients(t *testing.T) {
+	g := start(t, handlers{"EU01": echo}, func(o *Options) {
+		o.Limits.HealthInterval, o.Limits.AnswerTimeout = 20*time.Millisecond, 400*time.Millisecond
+	})
+	arrived, left := make(chan bool, 10), make(chan bool, 10)
+	var checks atomic.Int64
+	url := g.upstream(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/readyz":
+			checks.Add(1)
+		case "/report":
+			arrived <- true
+			hang(r)
+			left <- true
+		default:
+			echo(w, r)
+		}
+	}))
+	must(t, g.directory.PutRegion(t.Context(), company.RegionInfo{Code: "EU01", Number: numbers["EU01"], Upstreams: []string{url}, HealthPath: "/readyz"}))
+	g.until(func() bool { now, _ := g.replica.Region("EU01"); return now.HealthPath == "/readyz" })
+	for range 2 * manySilences {
+		began := time.Now()
+		client := g.dial()
+		client.head(g, "GET /report", "Procore-Company-Id: "+inEU01.String())
+		arrives(t, arrived, "the call")
+		seen := checks.Load()
+		await.That(t, "the upstream is checked, and the client has waited for a quarter of the time", func() bool {
+			return checks.Load() >= seen+2 && time.Since(began) > g.service.limits.AnswerTimeout/4
+		})
+		client.Close()
+		arrives(t, left, "the end of the call")
+	}
+	g.sees(url, func(s UpstreamState) bool { return s.Outstanding == 0 && s.Ejections == 0 })
+	g.send("GET", "/x", g.header(inEU01), nil).want(t, 200, "")
+}
+
 // "Hedging never for writes": a GET that is late is sent to another upstream too, a POST
 // isn't, however late it is.
 func TestHedging(t *testing.T) {
