@@ -98,7 +98,8 @@ type Gateway struct {
 	// how many calls of a gateway wait at the same time; the others are refused (company_moving).
 	HoldTimeout time.Duration `yaml:"hold_timeout"`
 	HoldCalls   int           `yaml:"hold_calls"`
-	// UpstreamConns is the largest number of connections to one region.
+	// UpstreamConns is the largest number of connections to one region, of which an app gets none
+	// beyond a quarter while half of them are taken.
 	UpstreamConns int `yaml:"upstream_connections"`
 	// HealthInterval is how long nothing may be heard of an upstream before a gateway checks whether it is well;
 	// 0: never, but for those that are left out.

@@ -191,12 +191,38 @@ func (b *body) fill(p []byte, r *bodyReader) (int, error) {
 	return n, b.err
 }
 
+// readAhead reads a body that says it is small, before the call takes up anything of an
+// upstream: a client that dribbles it takes up nothing but his connection. Others stream, and
+// so does one whose client asks first whether it is wanted. What comes with no token is read
+// in any case, since everybody may send it.
+func (c *call) readAhead() error {
+	b := c.body
+	small := c.r.ContentLength > 0 && c.r.ContentLength <= keepBody && c.r.Header["Expect"] == nil
+	if b.complete.Load() || !small && c.claims != nil {
+		return nil
+	}
+	_, _, err := b.peek()
+	return err
+}
+
+// app is whose share of the slots a call takes up.
+func (c *call) app() string {
+	if c.claims == nil {
+		return ""
+	}
+	return c.claims.ClientID
+}
+
 // peek reads the body ahead, and returns it or, where it is larger than what is kept, its
 // beginning; whole says which.
 func (b *body) peek() (content []byte, whole bool, err error) {
 	b.reading.Lock()
 	defer b.reading.Unlock()
-	buf := make([]byte, 4<<10)
+	size := int64(4 << 10)
+	if n := b.request.ContentLength; n > 0 {
+		size = min(size, n)
+	}
+	buf := make([]byte, size)
 	for b.total < keepBody {
 		// Never more than is kept, so that the body can be sent from its start.
 		_, err := b.fill(buf[:min(len(buf), keepBody-int(b.total))], nil)

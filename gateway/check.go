@@ -64,7 +64,7 @@ func (g *group) check(ctx context.Context, u *upstream) outcome {
 	if resp.StatusCode/100 != 2 {
 		return unwell
 	}
-	return blameless
+	return well
 }
 
 // unlessOurs finds out what is no fault of the upstream.
@@ -142,12 +142,16 @@ func (s *Service) Upstreams() []UpstreamState {
 func (g *group) states() []UpstreamState {
 	g.fleet.mu.Lock()
 	defer g.fleet.mu.Unlock()
+	now := g.now()
 	states := make([]UpstreamState, len(g.urls))
 	for i, u := range g.urls {
 		m := &g.fleet.members[i]
 		states[i] = UpstreamState{
-			Of: g.name, URL: u, Out: m.out, Reason: m.reason.String(), Allowance: m.allowance,
+			Of: g.name, URL: u, Out: m.out, Reason: m.reason.String(),
 			Outstanding: m.outstanding, Latency: m.latency, Ejections: m.ejections,
+		}
+		if m.allowance > 0 {
+			states[i].Allowance = m.allowed(now)
 		}
 	}
 	return states

@@ -9,8 +9,9 @@
 // asks the rules again and sends the call to the newer placement, once.
 //
 // Bodies stream in both directions and are never held, but for the first 64 KiB of a
-// request's, which may have to be sent a second time. There is no limit on how long a
-// call takes, only on how long it may make no progress.
+// request's, which may have to be sent a second time; one that says it is no larger is read
+// before the call takes up anything of its region. There is no limit on how long a call takes,
+// only on how long it may make no progress, and on how much of a region one app takes up.
 //
 // Which of a region's upstreams gets a call is up to its fleet, which goes by what became of
 // the calls before; regions share nothing.

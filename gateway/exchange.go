@@ -45,10 +45,15 @@ type destination struct {
 // exchange sends the call to a destination and passes the answer on. A region's 421 is
 // not passed on: its header is returned.
 func (c *call) exchange(to *destination, header []byte) (misdirected http.Header, err error) {
-	if err := to.group.acquire(&c.ctx); err != nil {
+	if c.body != nil {
+		if err := c.readAhead(); err != nil {
+			return nil, c.fail(to, err)
+		}
+	}
+	if err := to.group.slots.take(&c.ctx, c.app(), to.group.patience); err != nil {
 		return nil, c.fail(to, err)
 	}
-	defer to.group.release()
+	defer to.group.slots.give(c.app())
 	if c.body != nil && !c.duplex {
 		// Without this, net/http's server reads the whole body before it sends the first
 		// byte of an answer. HTTP/2 needs no such thing.
@@ -93,7 +98,7 @@ func (c *call) send(to *destination, header []byte) (*http1.Response, ticket, er
 	var not tried
 	again := c.body == nil && !c.mayHaveEffect()
 	for range to.group.upstreams {
-		t, err := to.group.choose(&c.ctx, not, c.body == nil)
+		t, err := to.group.choose(&c.ctx, not, c.body == nil || c.body.complete.Load())
 		if err != nil {
 			if last == nil {
 				last = err
@@ -291,6 +296,8 @@ func (c *call) fail(to *destination, err error) error {
 		return errClientGone
 	case fromClient != nil:
 		return c.refuse(fromClient)
+	case errors.Is(err, errShare):
+		p = problem.New(to.unavailable, "%s has too many calls of this app at the moment. Nothing was changed. Send fewer at a time.", to.name).After(movingRetry)
 	case errors.Is(err, errBusy), errors.Is(err, errReturning):
 		p = problem.New(to.unavailable, "%s has too many calls at the moment. Nothing was changed. Try again in a moment.", to.name).After(movingRetry)
 	case errors.Is(err, errAway):

@@ -14,6 +14,7 @@ import (
 
 	"mpr/company"
 	"mpr/problem"
+	"mpr/rules"
 )
 
 // impatient makes what is waited for short. Where a test expects a stall it is short
@@ -40,7 +41,7 @@ func TestClientGoesAway(t *testing.T) {
 		}
 		ended <- true
 	}})
-	for _, c := range []struct{ path, length string }{{"/waiting", "0"}, {"/streaming", "0"}, {"/uploading", "10"}} {
+	for _, c := range []struct{ path, length string }{{"/waiting", "0"}, {"/streaming", "0"}, {"/uploading", "100000"}} {
 		t.Run(c.path, func(t *testing.T) {
 			w := g.dial()
 			w.head(g, "POST "+c.path, "Procore-Company-Id: "+inEU01.String(), "Content-Length: "+c.length)
@@ -94,7 +95,7 @@ func TestUpstreamDiesWithinItsAnswer(t *testing.T) {
 	}
 	// Even while the client is still sending.
 	c := g.dial()
-	c.head(g, "POST /chunks", "Procore-Company-Id: "+inEU01.String(), "Content-Length: 100")
+	c.head(g, "POST /chunks", "Procore-Company-Id: "+inEU01.String(), "Content-Length: 100000")
 	if content, err := io.ReadAll(c.answer("POST").Body); err == nil {
 		t.Fatalf("%q looks complete", content)
 	}
@@ -346,7 +347,7 @@ func TestUpstreamDropsTheBody(t *testing.T) {
 			conn.Close()
 		}))
 		c := g.dial()
-		c.head(g, "POST /x", to, "Content-Length: 10")
+		c.head(g, "POST /x", to, "Content-Length: 100000")
 		resp := c.answer("POST")
 		if resp.StatusCode != 502 || !resp.Close {
 			t.Fatal(resp.Status, resp.Close)
@@ -410,9 +411,11 @@ func TestRegionsShareNothing(t *testing.T) {
 		"US01": echo,
 	}, func(o *Options) { o.Limits.UpstreamConns, o.Limits.ConnectTimeout = 2, 200*time.Millisecond })
 	ended := make(chan *http.Response, 2)
-	for range 2 {
+	for _, app := range []string{"client", "another"} {
+		r := request(t, "GET", g.api.URL+"/hang", g.header(inEU01), nil)
+		r.Header.Set("Authorization", "Bearer "+g.signFor(app, rules.UserToken, 0))
 		go func() {
-			resp, err := g.api.Client().Do(request(t, "GET", g.api.URL+"/hang", g.header(inEU01), nil))
+			resp, err := g.api.Client().Do(r)
 			if err != nil {
 				t.Error(err)
 				resp = nil

@@ -60,6 +60,7 @@ type member struct {
 	latency    time.Duration // until an answer begins, averaged over latencyMemory
 	sampledAt  time.Duration
 	answeredAt time.Duration // the latest answer
+	wellAt     time.Duration // the latest check that its path of health has answered well
 	owesSince  time.Duration // since when it owes an answer and has given none
 
 	health
@@ -68,7 +69,8 @@ type member struct {
 func newFleet(n, full int, changed func(int, *member)) *fleet {
 	f := &fleet{members: make([]member, n), full: full, room: make(chan struct{}, 1), changed: changed}
 	for i := range f.members {
-		f.members[i].answeredAt, f.members[i].returnedAt = -1, -2*calmTime
+		m := &f.members[i]
+		m.answeredAt, m.wellAt, m.returnedAt = -1, -1, -2*calmTime
 	}
 	return f
 }
@@ -107,7 +109,7 @@ func (f *fleet) pick(now time.Duration, not tried, measured bool) (ticket, error
 		switch {
 		case not.has(i), !m.there(needed):
 			continue
-		case m.allowance > 0 && m.recent >= m.allowance:
+		case m.full(now):
 			full = true
 			continue
 		}
@@ -126,8 +128,8 @@ func (f *fleet) pick(now time.Duration, not tried, measured bool) (ticket, error
 	}
 	m := &f.members[chosen]
 	m.outstanding++
-	m.recent++
 	if measured {
+		m.recent++
 		if m.waiting++; m.waiting == 1 {
 			m.owesSince = now
 		}
@@ -191,7 +193,7 @@ func (t *ticket) answered(now time.Duration, status int) {
 	defer f.mu.Unlock()
 	m := &f.members[t.index]
 	if t.measured {
-		m.waiting--
+		t.settle(m)
 		m.owesSince = now
 	}
 	m.answeredAt = now
@@ -206,7 +208,16 @@ func (t *ticket) answered(now time.Duration, status int) {
 		m.sample(now, now-t.began)
 	}
 	if t.era == m.era {
-		f.trust(m)
+		f.trust(now, m)
+	}
+}
+
+// settle notes that a measured call waits for the upstream no longer.
+func (t *ticket) settle(m *member) {
+	m.waiting--
+	if t.era == m.era {
+		m.recent--
+		t.fleet.signal()
 	}
 }
 
@@ -214,12 +225,7 @@ func (t *ticket) answered(now time.Duration, status int) {
 func (t *ticket) end() {
 	t.fleet.mu.Lock()
 	defer t.fleet.mu.Unlock()
-	m := &t.fleet.members[t.index]
-	m.outstanding--
-	if t.era == m.era {
-		m.recent--
-	}
-	t.fleet.signal()
+	t.fleet.members[t.index].outstanding--
 }
 
 // signal wakes one of the calls that wait for room; one that finds some, or that there is

@@ -230,6 +230,44 @@ func TestComingBack(t *testing.T) {
 	a.refused(errAway)
 }
 
+// One call that takes its time doesn't keep all others from an upstream that is back: not by a
+// body that arrives slowly, not by a slow answer, and not by a report that takes a minute.
+func TestSlowCallsDontHoldUpAReturn(t *testing.T) {
+	a := newArena(t, 1)
+	for range manyFailures {
+		a.fail(a.to(0), unreached)
+	}
+	a.looked(0, blameless)
+	var uploads []ticket
+	for range 10 {
+		upload, err := a.pick(a.now, 0, false)
+		must(t, err)
+		uploads = append(uploads, upload)
+	}
+	report := a.call()
+	a.refused(errReturning)
+	// No answer, but time passes: one more with each step, no stampede into one that may be silent.
+	a.now += warmStep
+	c := a.call()
+	a.refused(errReturning)
+	c.answered(a.now, 200) // it streams from here on
+	a.call()
+	a.call()
+	a.refused(errReturning)
+	a.now += 2 * warmStep
+	a.call()
+	a.call()
+	a.refused(errReturning)
+	c.end()
+	a.answer(report, 200)
+	for _, u := range uploads {
+		a.answer(u, 200)
+	}
+	for range 12 {
+		a.call()
+	}
+}
+
 // What becomes of calls from before an upstream was left out neither helps nor harms it
 // when it is back, and doesn't take the place of new ones.
 func TestOldCallsAreOldNews(t *testing.T) {
@@ -301,6 +339,45 @@ func TestSilentUpstreams(t *testing.T) {
 	if last < longestTime*7/8 {
 		t.Errorf("it was tried again after %v", last)
 	}
+}
+
+// Nobody has a region's last upstream left out by asking what takes long, while its path of health
+// answers: neither one that is well nor one that is just back.
+func TestSilenceAndChecks(t *testing.T) {
+	a := newArena(t, 2)
+	slowly := func(i int, check outcome) {
+		for range manySilences {
+			c := a.to(i)
+			a.now += 15 * time.Second
+			for j := range a.members {
+				if !a.members[j].out {
+					a.checked(a.now, j, check)
+				}
+			}
+			a.now += time.Second
+			a.fail(c, silent)
+		}
+	}
+	slowly(0, well) // the other one does its work
+	a.left(0)
+	slowly(1, well)
+	a.left(0)
+	// The one that was left out comes back, and it is the last one that is there.
+	for range manyFailures {
+		a.fail(a.to(1), unreached)
+	}
+	a.looked(0, well)
+	a.left(1)
+	slowly(0, well)
+	a.left(1)
+	// A check from before the call says nothing, and neither does one that only connects.
+	a.checked(a.now, 0, well)
+	a.now++
+	c := a.to(0)
+	a.checked(a.now, 0, blameless)
+	a.now += 15 * time.Second
+	a.fail(c, silent)
+	a.left(0, 1)
 }
 
 // Nobody has an upstream left out by bodies that it doesn't want to read.

@@ -93,7 +93,8 @@ type Limits struct {
 	// region, and HoldCalls how many calls wait at the same time.
 	HoldTimeout time.Duration
 	HoldCalls   int
-	// UpstreamConns is the largest number of connections to one region.
+	// UpstreamConns is the largest number of connections to one region. While half of them are
+	// taken, no app gets one beyond a quarter of them.
 	UpstreamConns int
 	// HealthInterval is how long nothing may be heard of an upstream before it is looked at;
 	// 0: only those are that are left out.

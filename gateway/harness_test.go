@@ -134,9 +134,15 @@ func (g *gate) tokens(nc *nats.Conn) *token.Verifier {
 
 func (g *gate) sign(kind rules.TokenKind, only company.ID) string {
 	g.t.Helper()
+	return g.signFor("client", kind, only)
+}
+
+// signFor signs a token of an app.
+func (g *gate) signFor(app string, kind rules.TokenKind, only company.ID) string {
+	g.t.Helper()
 	now := time.Now().Truncate(time.Second)
 	raw, err := g.ring.Sign(token.Claims{
-		Issuer: issuer, Subject: 7, ClientID: "client", App: 1, Kind: kind, Company: only,
+		Issuer: issuer, Subject: 7, ClientID: app, App: 1, Kind: kind, Company: only,
 		Grant: "grant", ID: problem.NewRequestID(), IssuedAt: now, Expires: now.Add(time.Hour),
 	})
 	must(g.t, err)

@@ -28,10 +28,12 @@ const (
 	unwell
 	// beaten: another upstream was quicker, and the call was called off.
 	beaten
+	// well: the check of health says so. Of one that only connects, blameless is all there is to say.
+	well
 )
 
 func (o outcome) String() string {
-	return [...]string{"", "unreachable", "silent", "broken", "stalled", "failing", "unwell", ""}[o]
+	return [...]string{"", "unreachable", "silent", "broken", "stalled", "failing", "unwell", "", ""}[o]
 }
 
 // gone says that an upstream does nothing at all for anybody: where all are gone, calls are
@@ -52,6 +54,9 @@ const (
 	firstTime   = time.Second
 	longestTime = 30 * time.Second
 	calmTime    = time.Minute
+	// warmStep is how long it takes until one that is back gets another call at a time, where
+	// it answers nothing: the call that it works on may be a long one.
+	warmStep = time.Second
 	// An upstream that can't be reached is looked for after firstLook, then less often, down
 	// to every lastLook.
 	firstLook = 100 * time.Millisecond
@@ -70,13 +75,15 @@ type health struct {
 	times     int           // that it was left out lately, but for the first one
 	misses    int           // checks that it failed while it was left out
 	ejections uint64
-	// era counts the times that it came back, and recent the calls in flight that began
-	// since: what becomes of the older ones is old news.
+	// era counts the times that it came back, and recent the measured calls that began since
+	// and wait for their answers to begin: what becomes of the older ones is old news, and
+	// what takes its time by its client's doing is no load.
 	era, recent int
-	// allowance is how many calls at a time an upstream gets that has come back: one at
-	// first, and one more with each answer. 0: as many as there are.
-	allowance  int
-	returnedAt time.Duration
+	// allowance is how many of them at a time an upstream gets that has come back: one at
+	// first, one more with each answer, and one more with each warmStep since allowedAt. 0: as
+	// many as there are.
+	allowance             int
+	allowedAt, returnedAt time.Duration
 	// Failures in a row, by kind.
 	unreached, silent, broken, unwell int
 	checkedAt                         time.Duration
@@ -86,6 +93,13 @@ type health struct {
 // there says whether calls may go to the upstream; all is set where every one is needed
 // that isn't gone.
 func (h *health) there(all bool) bool { return !h.out || all && !h.reason.gone() }
+
+// full says that an upstream has just come back, and has all the calls that it may get.
+func (h *health) full(now time.Duration) bool { return h.allowance > 0 && h.recent >= h.allowed(now) }
+
+func (h *health) allowed(now time.Duration) int {
+	return h.allowance + int((now-h.allowedAt)/warmStep)
+}
 
 // allNeeded says that so many are left out that they can't be done without: never more than
 // half of the upstreams are, but for those that are gone. Where answers are bad everywhere,
@@ -108,7 +122,7 @@ func (t *ticket) failed(now time.Duration, o outcome) {
 	defer f.mu.Unlock()
 	m := &f.members[t.index]
 	if t.measured {
-		m.waiting--
+		t.settle(m)
 		if took := now - t.began; took > m.latency && o != unreached {
 			m.sample(now, took) // that long it would have taken at the least
 		}
@@ -140,7 +154,7 @@ func (f *fleet) blame(now time.Duration, i int, o outcome, began time.Duration) 
 		}
 	case silent:
 		m.window.add(now, true)
-		if m.answeredAt > began {
+		if f.heard(i) > began {
 			f.compare(now, i) // it has answered others meanwhile: it was the call that was slow
 		} else if m.silent++; m.silent >= manySilences || returning {
 			f.leaveOut(now, i, o)
@@ -159,12 +173,27 @@ func (f *fleet) blame(now time.Duration, i int, o outcome, began time.Duration) 
 	}
 }
 
-// checked notes the outcome of a check; blameless is a good one.
+// heard is when an upstream last gave a sign that it isn't silent. Of the last one that is there
+// an answer to a check is one too: whoever alone calls a quiet region, and asks what takes
+// long, would have all of it left out. Of others it isn't: one whose calls all hang may well
+// answer its checks, and they do what it doesn't.
+func (f *fleet) heard(i int) time.Duration {
+	m := &f.members[i]
+	if f.outs() < len(f.members)-1 {
+		return m.answeredAt
+	}
+	return max(m.answeredAt, m.wellAt)
+}
+
+// checked notes the outcome of a check; blameless and well are good ones.
 func (f *fleet) checked(now time.Duration, i int, o outcome) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	m := &f.members[i]
 	m.checkedAt = now
+	if o == well {
+		m.wellAt, o = now, blameless
+	}
 	switch {
 	case m.out && o == blameless:
 		f.comeBack(now, i)
@@ -221,20 +250,21 @@ func jitter(d time.Duration) time.Duration {
 func (f *fleet) comeBack(now time.Duration, i int) {
 	m := &f.members[i]
 	m.health = health{
-		allowance: 1, returnedAt: now, times: m.times, ejections: m.ejections, era: m.era + 1, checkedAt: m.checkedAt,
+		allowance: 1, allowedAt: now, returnedAt: now, times: m.times, ejections: m.ejections, era: m.era + 1, checkedAt: m.checkedAt,
 	}
 	f.changed(i, m)
 }
 
 // trust lets an upstream that has answered have more calls at a time: twice as many with
-// each round, so that it warms up as quickly as it answers, and no quicker.
-func (f *fleet) trust(m *member) {
+// each round, so that it warms up as quickly as it answers.
+func (f *fleet) trust(now time.Duration, m *member) {
 	if m.out || m.allowance == 0 {
 		return
 	}
-	if m.allowance++; m.allowance >= f.full {
+	if m.allowance++; m.allowed(now) >= f.full {
 		m.allowance = 0
 	}
+	f.signal()
 }
 
 // suspicious are the answers that may say more of the upstream than of the call. An API may

@@ -128,6 +128,7 @@ func (c *call) race(to *destination, t ticket, not *tried, header []byte, late t
 	var won atomic.Bool
 	finishes := make(chan finish, 2)
 	var release sync.Once // the slot of the second one, by who is of no use
+	give := func() { to.group.slots.give(c.app()) }
 	hedged := make(chan struct{})
 	run := func(t ticket) (callOff func(error)) {
 		ctx := new(http1.Context)
@@ -148,7 +149,7 @@ func (c *call) race(to *destination, t ticket, not *tried, header []byte, late t
 			if f.err != nil {
 				select {
 				case <-hedged:
-					release.Do(to.group.release)
+					release.Do(give)
 				default:
 				}
 			}
@@ -173,7 +174,7 @@ func (c *call) race(to *destination, t ticket, not *tried, header []byte, late t
 	other := run(second)
 	f := <-finishes
 	if f.err != nil {
-		release.Do(to.group.release) // it may have failed just before there was a second one
+		release.Do(give) // it may have failed just before there was a second one
 		f2 := <-finishes
 		if f2.err != nil {
 			f.connected = f.connected || f2.connected
@@ -191,9 +192,7 @@ func (c *call) race(to *destination, t ticket, not *tried, header []byte, late t
 
 // second is another upstream for a call that is late, and a slot, if there is all of that.
 func (c *call) second(to *destination, not tried) (ticket, bool) {
-	select {
-	case to.group.slots <- struct{}{}:
-	default:
+	if !to.group.slots.try(c.app()) {
 		return ticket{}, false
 	}
 	t, err := to.group.fleet.pick(to.group.now(), not, true)
@@ -204,6 +203,6 @@ func (c *call) second(to *destination, not tried) (ticket, bool) {
 		t.failed(to.group.now(), blameless)
 		t.end()
 	}
-	to.group.release()
+	to.group.slots.give(c.app())
 	return ticket{}, false
 }

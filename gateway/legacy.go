@@ -141,10 +141,10 @@ func (c *call) likely(project company.ID) []company.Region {
 // ask puts a question to a region: the call's target by GET, with a header that clients
 // can't send. Yes is any status of success.
 func (c *call) ask(to *destination, question string, lines []byte) (yes bool, header http.Header, err error) {
-	if err := to.group.acquire(&c.ctx); err != nil {
+	if err := to.group.slots.take(&c.ctx, c.app(), to.group.patience); err != nil {
 		return false, nil, err
 	}
-	defer to.group.release()
+	defer to.group.slots.give(c.app())
 	lines = http1.AppendField(lines, questionHeader, question)
 	ctx := new(http1.Context)
 	ctx.Begin(&c.ctx)

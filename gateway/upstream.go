@@ -32,10 +32,7 @@ const (
 	maxAnswerHeader = 256 << 10
 )
 
-var (
-	errBusy        = errors.New("no connection to the upstream became free")
-	errUnreachable = errors.New("no upstream could be reached")
-)
+var errUnreachable = errors.New("no upstream could be reached")
 
 // pool holds the upstreams of each region. Regions share nothing: one whose connections
 // are all in use can't hold up another.
@@ -116,10 +113,8 @@ type group struct {
 	patience   time.Duration
 	secure     Secure // where they are processes of ours, of this role
 	role       string
-	// slots bounds the calls in flight, and with it the connections; queue bounds the
-	// calls that wait for one of them.
-	slots, queue chan struct{}
-	hedges       hedges
+	slots      *slots
+	hedges     hedges
 
 	// A goroutine looks after each upstream, until stop is called.
 	interval time.Duration
@@ -142,9 +137,7 @@ func newGroup(name string, urls []string, healthPath string, limits Limits, cloc
 		name: name, urls: slices.Clone(urls), healthPath: healthPath, born: time.Now(),
 		dialer:   &net.Dialer{Timeout: limits.ConnectTimeout, KeepAlive: 15 * time.Second},
 		patience: limits.ConnectTimeout, interval: limits.HealthInterval,
-		slots:  make(chan struct{}, limits.UpstreamConns),
-		queue:  make(chan struct{}, limits.UpstreamConns),
-		hedges: hedges{percent: limits.HedgePercent},
+		slots: newSlots(limits.UpstreamConns), hedges: hedges{percent: limits.HedgePercent},
 	}
 	for _, raw := range urls {
 		u, err := url.Parse(raw)
@@ -235,10 +228,10 @@ func (g *group) inherit(before *group) {
 		m := &g.fleet.members[i]
 		if j := slices.Index(before.urls, u); j >= 0 {
 			known := &before.fleet.members[j]
-			m.health, m.latency, m.sampledAt, m.answeredAt = known.health, known.latency, known.sampledAt, known.answeredAt
+			m.health, m.latency, m.sampledAt, m.answeredAt, m.wellAt = known.health, known.latency, known.sampledAt, known.answeredAt, known.wellAt
 			m.recent = 0
 		} else if stay { // or there is nobody else
-			m.allowance = 1
+			m.allowance, m.allowedAt = 1, g.now()
 		}
 	}
 }
@@ -263,34 +256,6 @@ func (g *group) close() {
 
 func (g *group) now() time.Duration { return time.Since(g.born) }
 
-// acquire takes one of the group's slots. It waits as long as connecting may take, in a
-// queue that is bounded too: beyond that the call is better refused.
-func (g *group) acquire(ctx context.Context) error {
-	select {
-	case g.slots <- struct{}{}:
-		return nil
-	default:
-	}
-	select {
-	case g.queue <- struct{}{}:
-	default:
-		return errBusy
-	}
-	defer func() { <-g.queue }()
-	timer := time.NewTimer(g.patience)
-	defer timer.Stop()
-	select {
-	case g.slots <- struct{}{}:
-		return nil
-	case <-timer.C:
-		return errBusy
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
-
-func (g *group) release() { <-g.slots }
-
 // choose picks an upstream for a call. Where those that are there have just come back and
 // take few calls yet, it waits, as long as connecting may take.
 func (g *group) choose(ctx context.Context, not tried, measured bool) (ticket, error) {
@@ -298,11 +263,13 @@ func (g *group) choose(ctx context.Context, not tried, measured bool) (ticket, e
 	if !errors.Is(err, errReturning) {
 		return t, err
 	}
-	timer := time.NewTimer(g.patience)
+	timer, more := time.NewTimer(g.patience), time.NewTicker(warmStep)
 	defer timer.Stop()
+	defer more.Stop()
 	for {
 		select {
 		case <-g.fleet.room:
+		case <-more.C:
 		case <-timer.C:
 			return ticket{}, errReturning
 		case <-ctx.Done():

@@ -157,9 +157,10 @@ func TestRegionComesBack(t *testing.T) {
 	g.send("GET", "/x", g.header(inUS01), nil).want(t, 200, "")
 
 	var flying, answered, most atomic.Int64
+	opened := time.Now()
 	late.open(func(w http.ResponseWriter, r *http.Request) {
 		n := flying.Add(1)
-		if allowed := answered.Load() + 1; n > allowed {
+		if allowed := answered.Load() + 1 + int64(time.Since(opened)/warmStep); n > allowed {
 			t.Errorf("%d calls at a time after %d answers", n, allowed-1)
 		}
 		for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
@@ -188,6 +189,47 @@ func TestRegionComesBack(t *testing.T) {
 	clients.Wait()
 	g.sees(url, func(s UpstreamState) bool { return s.Allowance == 0 })
 	t.Logf("at most %d calls at a time", most.Load())
+}
+
+// A region that comes back is busy at once with a report that takes long and an upload that
+// its client dribbles: others are served.
+func TestReturnBesideSlowCalls(t *testing.T) {
+	g := start(t, handlers{"EU01": echo})
+	late := &lateUpstream{t, closedPort(t)}
+	url := "http://" + late.address
+	g.in(url)
+	for range manyFailures {
+		g.send("GET", "/x", g.header(inEU01), nil).want(t, 503, problem.RegionUnavailable)
+	}
+	g.sees(url, func(s UpstreamState) bool { return s.Out })
+	arrived, release := make(chan string, 10), make(chan bool)
+	late.open(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/x" {
+			arrived <- r.URL.Path
+			<-release
+		}
+		echo(w, r)
+	})
+	t.Cleanup(sync.OnceFunc(func() { close(release) }))
+	g.sees(url, func(s UpstreamState) bool { return !s.Out && s.Allowance > 0 })
+	upload := g.dial()
+	upload.head(g, "POST /upload", "Procore-Company-Id: "+inEU01.String(), "Transfer-Encoding: chunked")
+	upload.write("1\r\nx\r\n")
+	arrives(t, arrived, "the upload")
+	report := g.call("GET", "/report")
+	arrives(t, arrived, "the call for a report")
+	for range 20 {
+		g.send("GET", "/x", g.header(inEU01), nil).want(t, 200, "")
+	}
+	release <- true
+	release <- true
+	upload.write("0\r\n\r\n")
+	if status := upload.answer("POST").StatusCode; status != 200 {
+		t.Error(status)
+	}
+	if status := arrives(t, report, "the report"); status != 200 {
+		t.Error(status)
+	}
 }
 
 // An upstream comes and goes: calls go on by the other one.
@@ -251,6 +293,44 @@ func TestHealthPath(t *testing.T) {
 	g.sees(sick, func(s UpstreamState) bool { return !s.Out })
 }
 
+// Clients ask for what takes long, and leave before there is an answer. Nobody else calls the
+// region, which answers its checks: it isn't left out.
+func TestImpatientClients(t *testing.T) {
+	g := start(t, handlers{"EU01": echo}, func(o *Options) {
+		o.Limits.HealthInterval, o.Limits.AnswerTimeout = 20*time.Millisecond, 400*time.Millisecond
+	})
+	arrived, left := make(chan bool, 10), make(chan bool, 10)
+	var checks atomic.Int64
+	url := g.upstream(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/readyz":
+			checks.Add(1)
+		case "/report":
+			arrived <- true
+			hang(r)
+			left <- true
+		default:
+			echo(w, r)
+		}
+	}))
+	must(t, g.directory.PutRegion(t.Context(), company.RegionInfo{Code: "EU01", Number: numbers["EU01"], Upstreams: []string{url}, HealthPath: "/readyz"}))
+	g.until(func() bool { now, _ := g.replica.Region("EU01"); return now.HealthPath == "/readyz" })
+	for range 2 * manySilences {
+		began := time.Now()
+		client := g.dial()
+		client.head(g, "GET /report", "Procore-Company-Id: "+inEU01.String())
+		arrives(t, arrived, "the call")
+		seen := checks.Load()
+		await.That(t, "the upstream is checked, and the client has waited for a quarter of the time", func() bool {
+			return checks.Load() >= seen+2 && time.Since(began) > g.service.limits.AnswerTimeout/4
+		})
+		client.Close()
+		arrives(t, left, "the end of the call")
+	}
+	g.sees(url, func(s UpstreamState) bool { return s.Outstanding == 0 && s.Ejections == 0 })
+	g.send("GET", "/x", g.header(inEU01), nil).want(t, 200, "")
+}
+
 // "Hedging never for writes": a GET that is late is sent to another upstream too, a POST
 // isn't, however late it is.
 func TestHedging(t *testing.T) {
@@ -306,7 +386,7 @@ func TestHedging(t *testing.T) {
 	}
 	for _, group := range *g.service.regions.groups.Load() {
 		if group.name == "EU01" { // a call gives its slot back after its client has the answer
-			await.That(t, "all slots are given back", func() bool { return len(group.slots) == 0 })
+			await.That(t, "all slots are given back", func() bool { return group.slots.inUse() == 0 })
 		}
 	}
 }

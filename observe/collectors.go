@@ -76,10 +76,12 @@ type Sample struct {
 	Value  float64
 }
 
-// Table is figures that are read, from a store as a rule, when somebody asks.
+// Table is figures that are read, often from a store, when somebody asks.
 type Table struct {
 	Name, Help string
 	Labels     []string
+	// Grows says that values only grow, but for a new start.
+	Grows bool
 	// Read is given two seconds. Where it fails the table is left out, and a counter of failures
 	// grows.
 	Read func(context.Context) ([]Sample, error)
@@ -109,8 +111,12 @@ func (c tableCollector) Collect(to chan<- prometheus.Metric) {
 		slog.Warn("figures can't be read", "name", c.table.Name, "error", err)
 		return
 	}
+	kind := prometheus.GaugeValue
+	if c.table.Grows {
+		kind = prometheus.CounterValue
+	}
 	for _, s := range samples {
-		to <- prometheus.MustNewConstMetric(c.desc, prometheus.GaugeValue, s.Value, s.Labels...)
+		to <- prometheus.MustNewConstMetric(c.desc, kind, s.Value, s.Labels...)
 	}
 }
 

@@ -142,6 +142,7 @@ func (s *system) startDev(ctx context.Context, o DevOptions) (*Facts, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.showUpstreams()
 	if err := s.startControl(ctx); err != nil {
 		return nil, err
 	}

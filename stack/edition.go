@@ -12,6 +12,7 @@ import (
 
 	"mpr/config"
 	"mpr/directory"
+	"mpr/gateway"
 	"mpr/problem"
 	"mpr/store"
 )
@@ -31,6 +32,8 @@ type edition struct {
 	buckets string
 	// first says that no edition has served before, so that listeners are opened.
 	first bool
+
+	gateway *gateway.Service // nil in a process that has none; set while the edition is built
 
 	ended context.Context // done when calls in flight are cut off
 	end   context.CancelFunc

@@ -69,6 +69,9 @@ func RunRole(ctx context.Context, o RoleOptions) (err error) {
 		return err
 	}
 	s.showCertificates()
+	if o.Role == RoleGateway {
+		s.showUpstreams()
+	}
 	if err := s.startRole(ctx, o); err != nil {
 		if ctx.Err() != nil {
 			slog.Info("stopped before it was ready", "role", o.Role, "waiting", err)

@@ -192,6 +192,7 @@ func (s *system) startGateway(ed *edition) (api, legacy http.Handler, err error)
 		return nil, nil, err
 	}
 	ed.add(service)
+	ed.gateway = service
 	api, err = ed.serve(&e.API.Listen, problem.LimitHeader(service.Handler(rules.DoorAPI), limits.MaxHeader))
 	if err != nil || e.Legacy.Host == "" {
 		return api, nil, err

@@ -108,11 +108,16 @@ func TestHostileClients(t *testing.T) {
 	d := startWith(t, fmt.Sprintf("gateway:\n  max_connections: %d\n  max_connections_per_client: %d\n  header_timeout: 2s\n  stall_timeout: 2s\n  upstream_connections: 64\n",
 		floodConns, floodConns))
 	token := d.userTokens(t).Access
+	other, theirs := d.machine(t)
+	otherToken := d.machineToken(t, other)
 	const abroad = 18<<45 + 1
 	release := make(chan bool)
 	endless := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodPost {
 			<-release // it never reads the body
+			return
+		}
+		if r.URL.Path == "/well" {
 			return
 		}
 		for block := make([]byte, 64<<10); ; {
@@ -126,8 +131,8 @@ func TestHostileClients(t *testing.T) {
 	t.Cleanup(func() { close(release) })
 	d.admin(t, "POST", "/regions", map[string]any{"code": foreignRegion, "number": 18, "upstreams": []string{endless.URL}}).want(t, 201)
 	d.admin(t, "POST", "/companies", map[string]any{"name": "Abroad", "region": foreignRegion, "id": abroad}).want(t, 201)
-	// Who has a token may fill the region that he attacks: the limits of his app are another
-	// matter. He can't fill the others.
+	// Who has a token may use up his app's share of the region that he attacks. Other apps are
+	// served there, and his own in the others.
 	home, attacked := d.in(t, "EU01").ID, d.in(t, "US01").ID
 	to := func(line string, company int64, headers ...string) string {
 		return strings.Join(append([]string{line + " HTTP/1.1", "Host: api.procore.com", "Authorization: Bearer " + token, fmt.Sprintf("Procore-Company-Id: %d", company)}, headers...), "\r\n") + "\r\n"
@@ -138,6 +143,10 @@ func TestHostileClients(t *testing.T) {
 		}
 		call{URL: d.apiURL("/rest/v1.0/me"), Token: token}.send(t).want(t, 200)
 		d.userTokens(t)
+		for range 5 {
+			raw(t, d.apiAddr(), lines("GET /rest/v1.0/projects", otherToken, fmt.Sprintf("Procore-Company-Id: %d", theirs.ID))).want(t, 200)
+			raw(t, d.apiAddr(), lines("GET /well", otherToken, fmt.Sprintf("Procore-Company-Id: %d", abroad))).want(t, 200)
+		}
 	}
 	bystanders(t)
 	before, _ := memory(t, d.cmd.Process.Pid)
@@ -175,6 +184,20 @@ func TestHostileClients(t *testing.T) {
 		{"endless bodies", 100, 1, func(a *attack, conn net.Conn) {
 			chunk := fmt.Sprintf("%x\r\n%s\r\n", len(block), block)
 			for ok := a.write(conn, to("POST /rest/v1.0/projects", attacked, "Content-Type: application/json", "Transfer-Encoding: chunked", "")); ok; ok = a.write(conn, chunk) {
+			}
+		}},
+		{"slow bodies", 200, 1, func(a *attack, conn net.Conn) {
+			if !a.write(conn, to("POST /rest/v1.0/projects", attacked, "Content-Type: application/json", "Transfer-Encoding: chunked", "")) {
+				return
+			}
+			tick := time.NewTicker(500 * time.Millisecond)
+			defer tick.Stop()
+			for a.write(conn, "1\r\n \r\n") {
+				select {
+				case <-tick.C:
+				case <-a.stop.Done():
+					return
+				}
 			}
 		}},
 		{"endless bodies that nobody reads", 100, 1, func(a *attack, conn net.Conn) {

@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -105,7 +106,16 @@ func TestOperators(t *testing.T) {
 		a := call{URL: ops["gateway"] + "/readyz"}.send(t).want(t, 200)
 		return strings.Contains(string(a.Body), `"name":"directory","ok":false,"needed":false`), a.String()
 	})
-	s.stop(t, "gateway", "login", "US01", "US02", "EU01")
+
+	// An upstream that is gone is told as well.
+	s.kill(t, "EU01")
+	eventually(t, readyWithin, func() (bool, string) {
+		s.projects(t.Context(), token, at).want(t, 503)
+		figures := string(call{URL: ops["gateway"] + "/metrics"}.send(t).want(t, 200).Body)
+		return regexp.MustCompile(`mpr_upstream_out{environment="production",of="EU01",reason="unreachable",upstream="http[^"]*"} 1`).MatchString(figures) &&
+			regexp.MustCompile(`mpr_upstream_ejections_total{environment="production",of="EU01",upstream="http[^"]*"} [1-9]`).MatchString(figures), figures
+	})
+	s.stop(t, "gateway", "login", "US01", "US02")
 }
 
 // figures looks at what the roles count.
@@ -119,6 +129,7 @@ func (s *topology) figures(t *testing.T, ops map[string]string) {
 		"gateway": {
 			`mpr_calls_total{door="api",environment="production",reason="",region="EU01",role="gateway",status="200"}`,
 			`mpr_calls_total{door="api",environment="production",reason="app_not_connected",region="",role="gateway",status="403"} 1`,
+			`mpr_upstream_out{environment="production",of="EU01",reason="",upstream="http`,
 			`mpr_replica_companies{environment="production"} `, `mpr_replica_age_seconds{environment="production"} `, `mpr_build_info{role="gateway"`,
 		},
 		"EU01": {
