@@ -4,7 +4,7 @@ GOLANGCI_VERSION := 2.15.0
 # of one package; the slowest needs some 400 seconds of processor time, and has others beside it
 TEST_TIMEOUT     := 30m
 
-.PHONY: all build test lint fmt check-deploy bench-console bench-login bench-login-postgres bench-login-peers screenshots bench-gateway bench-ledger bench-move bench-move-postgres bench-move-large soak clean help bench-directory bench-directory-large
+.PHONY: all build test lint fmt check-deploy bench-console bench-login bench-login-postgres bench-login-peers screenshots bench-gateway bench-stages bench-ledger bench-move bench-move-postgres bench-move-large soak clean help bench-directory bench-directory-large
 
 all: lint build test ## everything that CI does
 
@@ -19,6 +19,9 @@ lint: ## formatting, go vet and golangci-lint
 
 fmt: ## format all Go files
 	gofmt -s -w .
+
+bench-stages: ## what each stage of a call costs a gateway, ten times over, as benchstat compares it (three minutes)
+	@go test -vet=off -run '^$$' -bench . -count 10 -benchtime 300ms -cpu 1 ./gateway/... ./rules ./token ./directory ./limit ./observe ./ledger
 
 bench-ledger: ## what the ledger costs a gateway, measured (two minutes)
 	mkdir -p bin && go build -o bin/bench-ledger ./bench/ledger && bin/bench-ledger
