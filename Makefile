@@ -4,7 +4,7 @@ GOLANGCI_VERSION := 2.15.0
 # of one package; the slowest needs some 400 seconds of processor time, and has others beside it
 TEST_TIMEOUT     := 30m
 
-.PHONY: all build test lint fmt check-deploy bench-console bench-login bench-login-postgres screenshots bench-gateway bench-ledger bench-move bench-move-postgres bench-move-large soak clean help bench-directory bench-directory-large
+.PHONY: all build test lint fmt check-deploy bench-console bench-login bench-login-postgres bench-login-peers screenshots bench-gateway bench-stages bench-ledger bench-move bench-move-postgres bench-move-large soak clean help bench-directory bench-directory-large
 
 all: lint build test ## everything that CI does
 
@@ -19,6 +19,9 @@ lint: ## formatting, go vet and golangci-lint
 
 fmt: ## format all Go files
 	gofmt -s -w .
+
+bench-stages: ## what each stage of a call costs a gateway, ten times over, as benchstat compares it (three minutes)
+	@go test -vet=off -run '^$$' -bench . -count 10 -benchtime 300ms -cpu 1 ./gateway/... ./rules ./token ./directory ./limit ./observe ./ledger
 
 bench-ledger: ## what the ledger costs a gateway, measured (two minutes)
 	mkdir -p bin && go build -o bin/bench-ledger ./bench/ledger && bin/bench-ledger
@@ -53,6 +56,10 @@ bench-login: build ## tokens a second, and what they cost (two minutes)
 
 bench-login-postgres: build ## the same on a PostgreSQL of its own
 	go build -o bin/bench-login ./bench/login && scripts/with-postgres.sh bin/bench-login $(BENCH)
+
+bench-login-peers: build ## the same beside ory/hydra, which is built first (ten minutes)
+	scripts/build-hydra.sh bin/hydra
+	go build -o bin/bench-login ./bench/login && scripts/with-postgres.sh bin/bench-login --hydra bin/hydra $(BENCH)
 
 bench-console: build ## how fast the pages are with a million companies and ten thousand apps (fifteen minutes, 2 GB of disk)
 	go build -o bin/bench-console ./bench/console && bin/bench-console $(BENCH)

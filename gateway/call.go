@@ -30,6 +30,7 @@ type call struct {
 	claims  *token.Claims
 	client  string
 	verdict limit.Verdict // what the limits of the app say; zero without a valid token
+	rates   [3]string     // the same, as the answer says it
 	company company.ID
 	filled  bool
 	bare    bool // it came through the legacy door without the company header

@@ -25,16 +25,16 @@ func (c *call) rate(h http.Header) {
 	if !v.Limited {
 		return
 	}
-	// One text for all three, and one slice.
+	// One text for all three, which lie in the call.
 	var digits [3 * 20]byte
 	b := strconv.AppendInt(digits[:0], v.Limit, 10)
 	first := len(b)
 	b = strconv.AppendInt(b, v.Remaining, 10)
 	second := len(b)
 	text := string(strconv.AppendInt(b, v.Reset, 10))
-	values := []string{text[:first], text[first:second], text[second:]}
+	c.rates = [3]string{text[:first], text[first:second], text[second:]}
 	for i, name := range [...]string{rateLimitHeader, rateRemainingHeader, rateResetHeader} {
-		h[name] = values[i : i+1 : i+1]
+		h[name] = c.rates[i : i+1 : i+1]
 	}
 }
 

@@ -25,7 +25,7 @@ type connections struct {
 
 	mu      sync.Mutex
 	open    int
-	quiet   lists.List // of *clientConn in no call, the longest first
+	all     ranks // of all connections
 	clients map[netip.Addr]*client
 	refused uint64
 	told    time.Time
@@ -33,8 +33,30 @@ type connections struct {
 
 // client is an address with connections.
 type client struct {
-	open  int
-	quiet lists.List // of *clientConn
+	open int
+	all  ranks // of its connections
+}
+
+// ranks are connections in the order in which they were last in a call, the longest ago first.
+// Those with a call on them may stand anywhere: whoever looks for one without passes them by, and
+// puts them at the end, where their call would have left them. So a call moves nothing when it
+// begins, and no list has to be searched twice.
+type ranks struct {
+	lists.List
+	quiet int // that are in no call
+}
+
+// idlest is the connection that has been in no call for longest; nil where all are in calls.
+func (r *ranks) idlest() *clientConn {
+	for r.quiet > 0 {
+		first := r.Front()
+		c, ok := first.Value.(*clientConn)
+		if !ok || c.calls == 0 {
+			return c
+		}
+		r.MoveToBack(first)
+	}
+	return nil
 }
 
 // clientConn is a connection of a client. It embeds a *net.TCPConn to be able to do all that
@@ -47,7 +69,7 @@ type clientConn struct {
 	// Guarded by of.mu:
 	calls         int
 	closed        bool
-	inAll, inOwns *lists.Element // in the lists of the quiet; nil where it isn't
+	inAll, inOwns *lists.Element
 }
 
 func newConnections(l net.Listener, most, share int, shared []netip.Prefix) *connections {
@@ -87,20 +109,17 @@ func (l *connections) admit(tcp *net.TCPConn) (c *clientConn, instead net.Conn) 
 	if owner == nil {
 		owner = &client{}
 	}
-	from := (*lists.List)(nil)
+	from := (*ranks)(nil)
 	switch {
 	case owner.open >= l.share && !l.isShared(c.address):
-		from = &owner.quiet
+		from = &owner.all
 	case l.open >= l.most:
-		from = &l.quiet
+		from = &l.all
 	}
 	if from != nil {
 		l.tell()
-		victim, ok := (*clientConn)(nil), false
-		if first := from.Front(); first != nil {
-			victim, ok = first.Value.(*clientConn)
-		}
-		if !ok {
+		victim := from.idlest()
+		if victim == nil {
 			return nil, tcp
 		}
 		l.forget(victim)
@@ -109,7 +128,9 @@ func (l *connections) admit(tcp *net.TCPConn) (c *clientConn, instead net.Conn) 
 	l.clients[c.address], c.client = owner, owner // forget may have dropped it
 	l.open++
 	owner.open++
-	l.rest(c)
+	c.inAll, c.inOwns = l.all.PushBack(c), owner.all.PushBack(c)
+	l.all.quiet++
+	owner.all.quiet++
 	return c, instead
 }
 
@@ -136,26 +157,18 @@ func addressOf(c net.Conn) netip.Addr {
 	return address
 }
 
-// rest notes that a connection is in no call.
-func (l *connections) rest(c *clientConn) {
-	c.inAll, c.inOwns = l.quiet.PushBack(c), c.client.quiet.PushBack(c)
-}
-
-func (l *connections) rouse(c *clientConn) {
-	if c.inAll != nil {
-		l.quiet.Remove(c.inAll)
-		c.client.quiet.Remove(c.inOwns)
-		c.inAll, c.inOwns = nil, nil
-	}
-}
-
 // forget no longer counts a connection.
 func (l *connections) forget(c *clientConn) {
 	if c.closed {
 		return
 	}
 	c.closed = true
-	l.rouse(c)
+	l.all.Remove(c.inAll)
+	c.client.all.Remove(c.inOwns)
+	if c.calls == 0 {
+		l.all.quiet--
+		c.client.all.quiet--
+	}
 	l.open--
 	if c.client.open--; c.client.open == 0 {
 		delete(l.clients, c.address)
@@ -188,17 +201,23 @@ func (c *clientConn) enter() bool {
 	if c.closed {
 		return false
 	}
-	c.calls++
-	c.of.rouse(c)
+	if c.calls++; c.calls == 1 {
+		c.of.all.quiet--
+		c.client.all.quiet--
+	}
 	return true
 }
 
 func (c *clientConn) leave() {
 	c.of.mu.Lock()
 	defer c.of.mu.Unlock()
-	if c.calls--; c.calls == 0 && !c.closed {
-		c.of.rest(c)
+	if c.calls--; c.calls > 0 || c.closed {
+		return
 	}
+	c.of.all.MoveToBack(c.inAll)
+	c.client.all.MoveToBack(c.inOwns)
+	c.of.all.quiet++
+	c.client.all.quiet++
 }
 
 type connKey struct{}

@@ -192,7 +192,7 @@ func TestNoCallOnAClosedConnection(t *testing.T) {
 	f.dial("127.0.0.1")
 	f.until(1)
 	f.conns.mu.Lock()
-	c, ok := f.conns.quiet.Front().Value.(*clientConn)
+	c, ok := f.conns.all.Front().Value.(*clientConn)
 	if !ok {
 		t.Fatal("no connection")
 	}

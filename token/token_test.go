@@ -34,7 +34,7 @@ const issuer = "https://login.procore.com"
 // keyTable keeps signing keys in a database, as the identity store does.
 type keyTable struct{ db *store.DB }
 
-func openKeyTable(t *testing.T) keyTable {
+func openKeyTable(t testing.TB) keyTable {
 	t.Helper()
 	db, err := store.Open(t.Context(), engine.Store(t), fstest.MapFS{"00001_keys.sql": {Data: []byte(`-- +goose Up
 CREATE TABLE signing_keys (kid TEXT PRIMARY KEY, algorithm TEXT NOT NULL, pem TEXT NOT NULL, created BIGINT NOT NULL, signs_from BIGINT NOT NULL);
@@ -102,7 +102,7 @@ type world struct {
 	verifier *Verifier
 }
 
-func newWorld(t *testing.T, algorithm string) *world {
+func newWorld(t testing.TB, algorithm string) *world {
 	t.Helper()
 	s, err := directory.StartServer(directory.ServerOptions{Dir: t.TempDir()})
 	if err != nil {
@@ -133,7 +133,7 @@ func newWorld(t *testing.T, algorithm string) *world {
 	return w
 }
 
-func (w *world) newRing(t *testing.T, algorithm string) *Ring {
+func (w *world) newRing(t testing.TB, algorithm string) *Ring {
 	t.Helper()
 	r, err := NewRing(t.Context(), w.keys, w.buckets, RingOptions{Algorithm: algorithm, Delay: 5 * time.Second, Lifetime: time.Hour, Now: w.clock.now})
 	if err != nil {
@@ -152,7 +152,7 @@ func (w *world) claims() Claims {
 	return Claims{Issuer: issuer, Subject: 42, ClientID: "client", App: 3, Kind: rules.UserToken, Grant: "grant-1", ID: "token-1", IssuedAt: now, Expires: now.Add(time.Hour)}
 }
 
-func (w *world) sign(t *testing.T, c Claims) string {
+func (w *world) sign(t testing.TB, c Claims) string {
 	t.Helper()
 	raw, err := w.ring.Sign(c)
 	if err != nil {

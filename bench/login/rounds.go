@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
 	"slices"
 	"sync"
 	"time"
@@ -12,8 +11,9 @@ import (
 	"mpr/bench/machine"
 )
 
-// kind is a kind of request, by the client that sends it.
+// kind is a kind of request to a service, by the client that sends it.
 type kind struct {
+	of     *service
 	name   string
 	ask    func(ctx context.Context, client int) error
 	rounds []figures
@@ -36,30 +36,17 @@ func (k *kind) figure(format string, of func(figures) float64) string {
 	return fmt.Sprintf(format+" ("+format+" to "+format+")", machine.Median(all), slices.Min(all), slices.Max(all))
 }
 
-func (s *system) clientCredentials(ctx context.Context, _ int) error {
-	_, err := s.token(ctx, url.Values{"grant_type": {"client_credentials"}, "client_id": {s.account.ClientID}, "client_secret": {s.account.ClientSecret}})
-	return err
-}
-
-func (s *system) refresh(ctx context.Context, client int) error {
-	t, err := s.token(ctx, url.Values{"grant_type": {"refresh_token"}, "client_id": {s.app.ClientID}, "client_secret": {s.app.ClientSecret}, "refresh_token": {s.chains[client]}})
-	if err == nil {
-		s.chains[client] = t.Refresh
-	}
-	return err
-}
-
 // round has all clients ask for a while.
-func (s *system) round(ctx context.Context, k *kind, length time.Duration) (f figures, err error) {
-	before, err := s.login.CPU()
+func (k *kind) round(ctx context.Context, clients int, length time.Duration) (f figures, err error) {
+	before, err := k.of.process.CPU()
 	if err != nil {
 		return f, err
 	}
-	took := make([][]float64, s.o.clients) // in ms
-	failed := make([]error, s.o.clients)
+	took := make([][]float64, clients) // in ms
+	failed := make([]error, clients)
 	began := time.Now()
 	var asking sync.WaitGroup
-	for client := range s.o.clients {
+	for client := range clients {
 		asking.Go(func() {
 			for time.Since(began) < length && failed[client] == nil {
 				sent := time.Now()
@@ -70,9 +57,9 @@ func (s *system) round(ctx context.Context, k *kind, length time.Duration) (f fi
 	}
 	asking.Wait()
 	lasted := time.Since(began)
-	after, err := s.login.CPU()
+	after, err := k.of.process.CPU()
 	if err := errors.Join(append(failed, err)...); err != nil {
-		return f, fmt.Errorf("%s: %w", k.name, err)
+		return f, fmt.Errorf("%s, %s: %w", k.of.name, k.name, err)
 	}
 	all := slices.Concat(took...)
 	n := float64(len(all))

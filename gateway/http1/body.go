@@ -96,7 +96,7 @@ func (b *body) drain() bool {
 		return false // a client that waits to be asked may never send it
 	}
 	if c := b.conn; c.reading.Load() == 0 {
-		c.readBy(clock() + int64(drainWithin))
+		c.readBy(c.server.watch.in(drainWithin))
 		defer c.readBy(0)
 	}
 	buf := make([]byte, 4<<10)

@@ -131,7 +131,7 @@ func (c *Client) keep(conn *ClientConn) bool {
 	if c.closed || len(c.idle) >= c.MaxIdle {
 		return false
 	}
-	conn.idleSince = clock()
+	conn.idleSince = c.Watch.now.Load()
 	c.idle = append(c.idle, conn)
 	return true
 }

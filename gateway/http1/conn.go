@@ -88,7 +88,7 @@ func (c *conn) Read(p []byte) (int, error) {
 // write writes, within the time that a client may take where the handler hasn't set another.
 func (c *conn) write(p []byte) error {
 	if c.writing.Load() == 0 {
-		c.writeBy(clock() + int64(c.server.StallTimeout))
+		c.writeBy(c.server.watch.in(c.server.StallTimeout))
 		defer c.writeBy(0)
 	}
 	_, err := c.Write(p)
@@ -112,7 +112,7 @@ func (c *conn) writeAll(parts *net.Buffers) error {
 		}
 	}
 	if c.writing.Load() == 0 {
-		c.writeBy(clock() + int64(c.server.StallTimeout))
+		c.writeBy(c.server.watch.in(c.server.StallTimeout))
 		defer c.writeBy(0)
 	}
 	_, err := parts.WriteTo(c.Conn)
@@ -123,12 +123,12 @@ func (c *conn) writeAll(parts *net.Buffers) error {
 func (c *conn) serve() {
 	s := c.server
 	defer s.forget(c)
-	c.readBy(clock() + int64(s.HeaderTimeout))
+	c.readBy(s.watch.in(s.HeaderTimeout))
 	if c.isHTTP2() {
 		return
 	}
 	for c.next() {
-		c.readBy(clock() + int64(s.IdleTimeout))
+		c.readBy(s.watch.in(s.IdleTimeout))
 		c.state.Store(resting)
 		if s.closing.Load() && c.state.CompareAndSwap(resting, closed) {
 			return
@@ -142,8 +142,8 @@ func (c *conn) handshake() bool {
 	if !ok {
 		return false
 	}
-	c.readBy(clock() + int64(c.server.HeaderTimeout))
-	c.writeBy(clock() + int64(c.server.HeaderTimeout))
+	c.readBy(c.server.watch.in(c.server.HeaderTimeout))
+	c.writeBy(c.server.watch.in(c.server.HeaderTimeout))
 	err := t.HandshakeContext(context.Background())
 	if err != nil {
 		var notTLS tls.RecordHeaderError
@@ -201,7 +201,7 @@ func (c *conn) next() bool {
 // arrives notes that a request's first byte is there.
 func (c *conn) arrives() {
 	if c.state.CompareAndSwap(resting, working) {
-		c.readBy(clock() + int64(c.server.HeaderTimeout))
+		c.readBy(c.server.watch.in(c.server.HeaderTimeout))
 	}
 }
 
@@ -226,7 +226,7 @@ func (c *conn) begin() {
 		r.Body, r.ContentLength = &c.body, q.length
 	}
 	c.res.begin()
-	c.since.Store(clock())
+	c.since.Store(c.server.watch.now.Load())
 }
 
 var chunkedCoding = []string{"chunked"}

@@ -59,7 +59,7 @@ func (c *ClientConn) Read(p []byte) (int, error) {
 	if !c.inBody {
 		return c.Conn.Read(p)
 	}
-	c.readBy(clock() + int64(c.client.StallTimeout))
+	c.readBy(c.client.Watch.in(c.client.StallTimeout))
 	n, err := c.Conn.Read(p)
 	c.readBy(0)
 	if errors.Is(err, os.ErrDeadlineExceeded) && !c.aborted.Load() {
@@ -129,7 +129,7 @@ func (c *ClientConn) try(ctx *Context, q *Request) (*Response, error) {
 	}
 	c.resp.begin(ctx, q)
 	if q.Body == nil || q.Length == 0 {
-		c.readBy(clock() + int64(c.client.AnswerTimeout))
+		c.readBy(c.client.Watch.in(c.client.AnswerTimeout))
 		err = c.sendAndWait()
 	} else if err = c.check(); err == nil {
 		c.readBy(0)
@@ -332,7 +332,7 @@ func (s *sender) run() {
 	off := s.off
 	s.runs, s.err = false, err
 	if !off && err == nil {
-		c.readBy(clock() + int64(c.client.AnswerTimeout))
+		c.readBy(c.client.Watch.in(c.client.AnswerTimeout))
 	}
 	s.mu.Unlock()
 	// What the upstream says is worth more than that it didn't listen; a body that can't be
@@ -425,7 +425,7 @@ func (s *sender) sendChunks(c *ClientConn, q *Request, buf []byte) error {
 
 // write writes within the time that the upstream has.
 func (s *sender) write(c *ClientConn, p []byte) error {
-	c.writeBy(clock() + int64(c.client.StallTimeout))
+	c.writeBy(c.client.Watch.in(c.client.StallTimeout))
 	_, err := c.Write(p)
 	switch {
 	case err == nil:

@@ -321,7 +321,7 @@ func (w *response) EnableFullDuplex() error {
 	return nil
 }
 
-// SetReadDeadline bounds reading the body; up to two beats late, but for one that is over.
+// SetReadDeadline bounds reading the body; up to a beat late, but for one that is over.
 func (w *response) SetReadDeadline(t time.Time) error {
 	w.conn.deadline(&w.conn.reading, t, w.conn.SetReadDeadline)
 	return nil

@@ -9,7 +9,7 @@ import (
 )
 
 // Watch looks after deadlines of connections, and some other things that are due now and then, so
-// that a call needs no timers: a deadline costs a store. They are met up to two beats late.
+// that a call needs no timers: a deadline costs a store. They are met up to three beats late.
 type Watch struct {
 	mu   sync.Mutex
 	all  []swept
@@ -17,6 +17,7 @@ type Watch struct {
 	once sync.Once
 	done sync.WaitGroup
 	date atomic.Pointer[string]
+	now  atomic.Int64 // the clock at the last beat
 }
 
 // beat is how often a [Watch] looks.
@@ -36,6 +37,7 @@ func (l *listed) place() *listed { return l }
 // NewWatch starts a watch, which must be closed.
 func NewWatch() *Watch {
 	w := &Watch{stop: make(chan struct{})}
+	w.now.Store(clock())
 	w.tell(time.Now())
 	w.done.Go(w.run)
 	return w
@@ -62,6 +64,7 @@ func (w *Watch) run() {
 		all = append(all[:0], w.all...)
 		w.mu.Unlock()
 		now := clock()
+		w.now.Store(now)
 		for _, s := range all {
 			s.sweep(now)
 		}
@@ -76,6 +79,10 @@ func (w *Watch) tell(now time.Time) {
 		w.date.Store(&text)
 	}
 }
+
+// in is when so much time has passed, by clock, or up to a beat later: to look at the clock itself
+// would cost a call as much as some of what it does.
+func (w *Watch) in(d time.Duration) int64 { return w.now.Load() + int64(d+beat) }
 
 func (w *Watch) add(s swept) {
 	w.mu.Lock()
@@ -153,7 +160,7 @@ func (g *guarded) deadline(at *atomic.Int64, t time.Time, set func(time.Time) er
 	case t.IsZero():
 		g.by(at, 0, set)
 	case left > 0:
-		g.by(at, clock()+int64(left), set)
+		g.by(at, int64(t.Sub(began))+1, set)
 	default:
 		g.mu.Lock()
 		defer g.mu.Unlock()

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	crand "crypto/rand"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -28,35 +27,28 @@ const (
 	redirectURI = "http://127.0.0.1:1/callback"
 )
 
-// system is a control role and a login service, and clients that have what they need to ask for
-// tokens.
-type system struct {
+// ours are a control role and our login service.
+type ours struct {
+	*service
 	o         options
-	dir, door string
-	login     *machine.Process
-	http      *http.Client
-	closes    machine.Cleanup
-
-	account   control.App // which asks by its credentials
-	app       control.App
-	chains    []string // the newest refresh token of each client
+	door      string
 	signInCPU time.Duration
 }
 
-func newSystem(ctx context.Context, o options) (s *system, err error) {
-	s = &system{o: o, http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: o.clients}, Timeout: within}}
-	if s.dir, err = os.MkdirTemp(o.dir, "mpr-bench-login"); err != nil {
-		return s, err
+func startOurs(ctx context.Context, o options, closes *machine.Cleanup) (*ours, error) {
+	dir, err := os.MkdirTemp(o.dir, "mpr-bench-login")
+	if err != nil {
+		return nil, err
 	}
-	s.closes = append(s.closes, func() error { return os.RemoveAll(s.dir) })
+	*closes = append(*closes, func() error { return os.RemoveAll(dir) })
 	a, err := machine.FreeAddresses(5)
 	if err != nil {
-		return s, err
+		return nil, err
 	}
-	s.door = "http://" + a[2]
+	s := &ours{service: newService("mpr", "http://"+a[2]+"/oauth/token", o.clients), o: o, door: "http://" + a[2]}
 	token := crand.Text() + crand.Text()
-	file := filepath.Join(s.dir, "mpr.yaml")
-	err = errors.Join(os.WriteFile(filepath.Join(s.dir, "admin.token"), []byte(token), 0o600), os.WriteFile(file, fmt.Appendf(nil, `data: %q
+	file := filepath.Join(dir, "mpr.yaml")
+	err = errors.Join(os.WriteFile(filepath.Join(dir, "admin.token"), []byte(token), 0o600), os.WriteFile(file, fmt.Appendf(nil, `data: %q
 stores: {dsn: %q}
 directory: {listen: %q}
 control: {listen: %q, token_file: %q}
@@ -66,36 +58,36 @@ environments:
     api: {host: api.procore.com, listen: %q}
     identity: {internal: %q}
     regions: [{code: US01, number: 0, upstreams: ["http://127.0.0.1:1"]}]
-`, filepath.Join(s.dir, "data"), o.postgres, a[0], a[1], filepath.Join(s.dir, "admin.token"), environment, a[2], a[3], a[4]), 0o600))
+`, filepath.Join(dir, "data"), o.postgres, a[0], a[1], filepath.Join(dir, "admin.token"), environment, a[2], a[3], a[4]), 0o600))
 	if err != nil {
-		return s, err
+		return nil, err
 	}
 	for _, role := range []string{"control", "login"} {
-		p, err := machine.Start(ctx, s.dir, role, o.binary, role, "--config", file)
+		p, err := machine.Start(ctx, dir, role, o.binary, role, "--config", file)
 		if err != nil {
-			return s, err
+			return nil, err
 		}
-		s.closes = append(s.closes, p.Stop)
-		s.login = p
+		*closes = append(*closes, p.Stop)
+		s.process = p
 	}
 	return s, s.register(ctx, control.NewClient("http://"+a[1], token, environment))
 }
 
-func (s *system) close() error { return s.closes.Close() }
-
 // register makes the apps and the people, each of whom signs in.
-func (s *system) register(ctx context.Context, admin *control.Client) (err error) {
-	err = machine.Eventually(ctx, "register an app", within, again, func(ctx context.Context) (err error) {
-		s.app, err = admin.CreateApp(ctx, control.NewApp{Name: "Reports", Kind: control.KindWeb, RedirectURIs: []string{redirectURI}, IdempotencyKey: "app"})
+func (s *ours) register(ctx context.Context, admin *control.Client) error {
+	var app, account control.App
+	err := machine.Eventually(ctx, "register an app", within, again, func(ctx context.Context) (err error) {
+		app, err = admin.CreateApp(ctx, control.NewApp{Name: "Reports", Kind: control.KindWeb, RedirectURIs: []string{redirectURI}, IdempotencyKey: "app"})
 		return err
 	})
 	if err == nil {
-		s.account, err = admin.CreateServiceAccount(ctx, control.NewServiceAccount{Name: "Sync", Kind: control.KindDeveloperManaged, IdempotencyKey: "account"})
+		account, err = admin.CreateServiceAccount(ctx, control.NewServiceAccount{Name: "Sync", Kind: control.KindDeveloperManaged, IdempotencyKey: "account"})
 	}
 	if err != nil {
 		return err
 	}
-	before, err := s.login.CPU()
+	s.app, s.account = credentials{app.ClientID, app.ClientSecret}, credentials{account.ClientID, account.ClientSecret}
+	before, err := s.process.CPU()
 	if err != nil {
 		return err
 	}
@@ -108,15 +100,15 @@ func (s *system) register(ctx context.Context, admin *control.Client) (err error
 		if err != nil {
 			return fmt.Errorf("sign in: %w", err)
 		}
-		s.chains = append(s.chains, refresh)
+		s.chains[i] = refresh
 	}
-	after, err := s.login.CPU()
+	after, err := s.process.CPU()
 	s.signInCPU = after - before
 	return err
 }
 
 // signIn is a person with a browser, who signs in and allows the app; it answers a refresh token.
-func (s *system) signIn(ctx context.Context, login, password string) (refresh string, err error) {
+func (s *ours) signIn(ctx context.Context, login, password string) (refresh string, err error) {
 	jar, err := cookiejar.New(nil)
 	if err != nil {
 		return "", err
@@ -128,15 +120,14 @@ func (s *system) signIn(ctx context.Context, login, password string) (refresh st
 		}
 		return nil
 	}}
-	at := s.door + "/oauth/authorize?" + url.Values{"response_type": {"code"}, "client_id": {s.app.ClientID}, "redirect_uri": {redirectURI}}.Encode()
+	at := s.door + "/oauth/authorize?" + url.Values{"response_type": {"code"}, "client_id": {s.app.id}, "redirect_uri": {redirectURI}}.Encode()
 	var form url.Values
 	for range 4 { // pages: the one to sign in, and the one to allow it
 		if at, form, err = open(ctx, browser, at, form); err != nil {
 			return "", err
 		}
 		if code != "" {
-			t, err := s.token(ctx, url.Values{"grant_type": {"authorization_code"}, "client_id": {s.app.ClientID}, "client_secret": {s.app.ClientSecret}, "redirect_uri": {redirectURI}, "code": {code}})
-			return t.Refresh, err
+			return s.exchange(ctx, code)
 		}
 		for name, value := range map[string]string{"login": login, "password": password, "decision": "allow"} {
 			if form.Has(name) {
@@ -188,32 +179,4 @@ func open(ctx context.Context, browser *http.Client, at string, posted url.Value
 		}
 	}
 	return action, form, nil
-}
-
-// tokens are what a request for them is answered with.
-type tokens struct {
-	Access  string `json:"access_token"`
-	Refresh string `json:"refresh_token"`
-}
-
-// token asks for tokens.
-func (s *system) token(ctx context.Context, form url.Values) (t tokens, err error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.door+"/oauth/token", strings.NewReader(form.Encode()))
-	if err != nil {
-		return t, err
-	}
-	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	resp, err := s.http.Do(req)
-	if err != nil {
-		return t, err
-	}
-	defer resp.Body.Close()
-	data, err := io.ReadAll(resp.Body)
-	if err == nil && resp.StatusCode != http.StatusOK {
-		err = fmt.Errorf("%s: %.300s", resp.Status, data)
-	}
-	if err != nil {
-		return t, err
-	}
-	return t, json.Unmarshal(data, &t)
 }
