@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"time"
 
+	"mpr/gateway"
 	"mpr/ledger"
 	"mpr/move"
 	"mpr/observe"
@@ -77,10 +78,14 @@ func (s *system) shown(name string, db *store.DB) (hide func() error) {
 }
 
 // healthy answers /readyz at a listener of a region, for gateways that look whether it is
-// well, and leaves the rest to next.
+// well, and leaves the rest to next. Of a process that is about to stop every answer says so: gateways
+// have turned to the others by the time that it takes no more calls.
 func (s *system) healthy(next http.Handler) http.Handler {
 	ready := s.observe.ReadyHandler()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if s.observe.Draining() {
+			w.Header().Set(gateway.LeavingHeader, "1")
+		}
 		if r.URL.Path != observe.ReadyPath {
 			next.ServeHTTP(w, r)
 			return
