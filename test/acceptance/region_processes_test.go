@@ -77,11 +77,16 @@ func (s *topology) severalProcesses(t *testing.T, code string) (names []string) 
 	}
 	a := loopback.FreeAddresses(t, 2)
 	s.reconfigure(t, string(first[0]), fmt.Sprintf("{code: %s, %s, processes: [{name: a, %s}, {name: b, listen: %q, internal: %q}]}", code, first[1], first[2], a[0], a[1]))
+	return s.split(t, code, "a", "b")
+}
+
+// split has several processes take the place of one, and answers what they are called here.
+func (s *topology) split(t *testing.T, code string, processes ...string) (names []string) {
+	t.Helper()
 	args := s.processes[code].args
 	delete(s.processes, code)
-	for _, name := range []string{"a", "b"} {
-		p := &process{args: append(slices.Clone(args), "--process", name), log: &logBook{}}
-		s.add(t, code+" "+name, p)
+	for _, name := range processes {
+		s.add(t, code+" "+name, &process{args: append(slices.Clone(args), "--process", name), log: &logBook{}})
 		names = append(names, code+" "+name)
 	}
 	return names

@@ -172,7 +172,13 @@ func TestDeployedPorts(t *testing.T) {
 	}
 	regions, _ := at(environment, "regions").([]any)
 	for _, r := range regions {
-		listen[fmt.Sprint(at(r, "listen"))], listen[fmt.Sprint(at(r, "internal"))] = false, false
+		processes, _ := at(r, "processes").([]any)
+		for _, p := range processes {
+			for _, setting := range []string{"listen", "internal"} {
+				_, service, _ := strings.Cut(fmt.Sprint(at(p, setting)), ".") // behind the name of the pod
+				listen[service] = false
+			}
+		}
 	}
 	operations := fmt.Sprint(at(cfg, "operations", "listen"))
 	for file, documents := range all {
@@ -201,6 +207,58 @@ func TestDeployedPorts(t *testing.T) {
 	for address, there := range listen {
 		if host, _, _ := strings.Cut(address, ":"); !there && host != "" {
 			t.Errorf("deploy/mpr.yaml says %s, and no service of deploy/kubernetes has that", address)
+		}
+	}
+}
+
+// Each process that the configuration names for a region is started by Compose and by Kubernetes, at the name by which others
+// find it, with a certificate for that name where they have some. Kubernetes disrupts one at a time.
+func TestDeployedProcesses(t *testing.T) {
+	all := deployed(t)
+	regions, _ := at(all["deploy/mpr.yaml"][0], "environments", 0, "regions").([]any)
+	budgets, pods, certified := map[string]any{}, map[string]int{}, map[string]bool{}
+	for _, documents := range all {
+		for _, d := range documents {
+			name := fmt.Sprint(at(d, "metadata", "name"))
+			switch d["kind"] {
+			case "PodDisruptionBudget":
+				budgets[name] = at(d, "spec", "maxUnavailable")
+			case "StatefulSet":
+				replicas, _ := at(d, "spec", "replicas").(int)
+				if at(d, "spec", "serviceName") == name { // their names are NAME-0.NAME and so on
+					pods[name] = replicas
+				}
+			case "Certificate":
+				hosts, _ := at(d, "spec", "dnsNames").([]any)
+				for _, host := range hosts {
+					certified[fmt.Sprint(host)] = true
+				}
+			}
+		}
+	}
+	for _, r := range regions {
+		code, named := at(r, "code"), strings.ToLower(fmt.Sprint("region-", at(r, "code")))
+		processes, _ := at(r, "processes").([]any)
+		if len(processes) < 2 || pods[named] != len(processes) || budgets[named] != 1 {
+			t.Errorf("region %v has %d processes in deploy/mpr.yaml, and %d pods, of which a disruption takes %v", code, len(processes), pods[named], budgets[named])
+		}
+		for i, p := range processes {
+			name, host := fmt.Sprintf("%s-%d", named, i), fmt.Sprintf("%s-%d.%s", named, i, named)
+			if at(p, "name") != name || !certified[host] {
+				t.Errorf("process %d of region %v is called %v, with a certificate: %v", i, code, at(p, "name"), certified[host])
+			}
+			for _, setting := range []string{"listen", "internal"} {
+				if address := fmt.Sprint(at(p, setting)); !strings.HasPrefix(address, host+":") {
+					t.Errorf("others look for %s at %s", name, address)
+				}
+			}
+			service := at(all["deploy/compose.yaml"][0], "services", name)
+			if got := joined(at(service, "command")); got != fmt.Sprintf("region run --code %v --process %s", code, name) {
+				t.Errorf("Compose starts mpr %s for %s", got, name)
+			}
+			if at(service, "networks", "inside", "aliases", 0) != host {
+				t.Errorf("Compose gives %s no name %s", name, host)
+			}
 		}
 	}
 }
