@@ -76,6 +76,7 @@ func (s *system) serveEnvironment(ctx context.Context, e *config.Environment, na
 		return nil, err
 	}
 	first.first = true
+	s.observe.Serves(e.Name)
 	v.mu.Lock()
 	v.current = first
 	v.mu.Unlock()

@@ -140,7 +140,7 @@ func (s *system) startRegion(ctx context.Context, ed *edition, r *config.RegionC
 	if err := sh.follower.Ready(ctx); err != nil {
 		return fmt.Errorf("wait for the public keys: %w", err)
 	}
-	door := s.healthy(s.observe.Inside(RoleRegion, e.Name, "region", code).Handler(service.Handler()))
+	door := s.healthy(e.Name, s.observe.Inside(RoleRegion, e.Name, "region", code).Handler(service.Handler()))
 	for _, p := range places {
 		if _, err := ed.serve(p.Listen, door); err != nil {
 			return err
@@ -273,7 +273,7 @@ func (s *system) startControl(ctx context.Context) error {
 		return fmt.Errorf("control store: %w", err)
 	}
 	s.add(db)
-	s.onClose(s.shown("control", db))
+	s.onClose(s.shown("control", db, nil))
 	if err := db.Also(ctx, movesVersions, move.Migrations()); err != nil {
 		return fmt.Errorf("control store: %w", err)
 	}
