@@ -262,3 +262,33 @@ func TestDeployedProcesses(t *testing.T) {
 		}
 	}
 }
+
+// "Calls to all regions go on, also after a gateway is restarted in that state from its copy on disk": on Kubernetes the copy
+// outlives its pod.
+func TestCopiesOutliveTheirPods(t *testing.T) {
+	found := map[string]bool{}
+	for file, documents := range deployed(t) {
+		for _, d := range documents {
+			pod := at(d, "spec", "template", "spec")
+			role, _, _ := strings.Cut(joined(at(pod, "containers", 0, "args")), " ")
+			if at(pod, "containers", 0, "image") != "mpr" || role == "control" || role == "db" { // these can do nothing without NATS, or don't need it
+				continue
+			}
+			found[role] = true
+			if name := at(d, "spec", "volumeClaimTemplates", 0, "metadata", "name"); d["kind"] != "StatefulSet" || name != "data" {
+				t.Errorf("%s: the copies of %v, a %v, go with its pod", file, at(d, "metadata", "name"), d["kind"])
+			}
+			volumes, _ := at(pod, "volumes").([]any)
+			for _, v := range volumes {
+				if at(v, "emptyDir") != nil {
+					t.Errorf("%s: %v keeps %v in its pod", file, at(d, "metadata", "name"), at(v, "name"))
+				}
+			}
+		}
+	}
+	for _, role := range []string{"gateway", "login", "region"} {
+		if !found[role] {
+			t.Errorf("Kubernetes starts no %s", role)
+		}
+	}
+}
