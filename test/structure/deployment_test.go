@@ -292,3 +292,29 @@ func TestCopiesOutliveTheirPods(t *testing.T) {
 		}
 	}
 }
+
+// Whoever connects from outside needs a label, which docs/deployment.md names; pages of the control role are for browsers, which
+// come by a proxy of another namespace.
+func TestNetworkPolicies(t *testing.T) {
+	text, admin := read(t, "docs/deployment.md"), false
+	for _, d := range deployed(t)["deploy/kubernetes/network.yaml"] {
+		rules, _ := at(d, "spec", "ingress").([]any)
+		for _, rule := range rules {
+			from, _ := at(rule, "from").([]any)
+			for _, who := range from {
+				for _, kind := range []string{"namespaceSelector", "podSelector"} {
+					wanted, _ := at(who, kind, "matchLabels").(map[string]any)
+					for label, value := range wanted {
+						if strings.HasPrefix(label, "mpr/") && !strings.Contains(text, fmt.Sprintf("`%s=%v`", label, value)) {
+							t.Errorf("%v wants the label %s=%v, and docs/deployment.md doesn't say so", at(d, "metadata", "name"), label, value)
+						}
+					}
+					admin = admin || at(d, "metadata", "name") == "control" && kind == "namespaceSelector" && len(wanted) > 0
+				}
+			}
+		}
+	}
+	if !admin {
+		t.Error("no proxy of another namespace reaches the control role, and docs/deployment.md has operators' browsers come by one")
+	}
+}
