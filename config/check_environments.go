@@ -137,8 +137,39 @@ func (f *findings) checkRegions(c *Config, e *Environment, at string) {
 		for k, u := range r.Upstreams {
 			f.baseURL(fmt.Sprintf("%s.upstreams[%d]", at, k), u, "http://10.0.0.7:8080", "http", "https")
 		}
+		f.checkProcesses(r, at)
 	}
 	f.checkDefaultRegion(c.DefaultRegion, e, at)
+}
+
+// checkProcesses checks the processes of a region that may have several.
+func (f *findings) checkProcesses(r *RegionConfig, at string) {
+	if len(r.Processes) == 0 {
+		return
+	}
+	if len(r.Upstreams) > 0 {
+		f.add(at+".processes", "are those of a region of ours, and upstreams name a service that stands in for it: remove one of the two")
+		return
+	}
+	for _, unused := range [][2]string{{"listen", r.Listen}, {"internal", r.Internal}} {
+		if unused[1] != "" {
+			f.add(at+"."+unused[0], "isn't used where there are processes, each of which has its own: remove it")
+		}
+	}
+	if len(r.Processes) > 1 && strings.HasPrefix(r.Store, "sqlite:") {
+		f.add(at+".processes", "has %d processes, and the region's database is a SQLite file, which takes the writes of one process on one machine: name a PostgreSQL database in store or in stores.dsn, or keep one process", len(r.Processes))
+	}
+	names := map[string]int{}
+	for k, p := range r.Processes {
+		at := fmt.Sprintf("%s.processes[%d]", at, k)
+		if !isHost(p.Name) {
+			f.add(at+".name", "%q can't be a name: use lower case letters, digits, dashes and dots, such as eu01-a; the flag --process says which one a process is", p.Name)
+		} else if first, ok := names[p.Name]; ok {
+			f.add(at+".name", "%s is the name of processes[%d] too: give each process its own", p.Name, first)
+		} else {
+			names[p.Name] = k
+		}
+	}
 }
 
 func (f *findings) checkDefaultRegion(code string, e *Environment, at string) {
@@ -197,8 +228,14 @@ func (f *findings) checkShared(c *Config) {
 			if len(r.Upstreams) > 0 {
 				continue // a foreign service stands in: nothing of ours listens or keeps
 			}
-			listen(at+".listen", r.Listen)
-			listen(at+".internal", r.Internal)
+			for k, p := range r.Places() {
+				at := at
+				if len(r.Processes) > 0 {
+					at = fmt.Sprintf("%s.processes[%d]", at, k)
+				}
+				listen(at+".listen", *p.Listen)
+				listen(at+".internal", *p.Internal)
+			}
 			store(at+".store", r.Store)
 		}
 	}

@@ -332,9 +332,12 @@ type RegionConfig struct {
 	Code   string `yaml:"code"`
 	Number int    `yaml:"number"`
 	// Listen is the address that answers the gateways; Internal the one that answers
-	// the control role. Both are unused where Upstreams names a foreign service.
+	// the control role. Both are unused where Processes are named, or where Upstreams names a
+	// foreign service.
 	Listen   string `yaml:"listen"`
 	Internal string `yaml:"internal"`
+	// Processes are those of a region that has several, on one PostgreSQL database.
+	Processes []Process `yaml:"processes"`
 	// Store is the DSN of the region's database.
 	Store string `yaml:"store"`
 	// MaxStore is how many bytes the database may take before no more companies can move there; 0: as many as
@@ -344,6 +347,14 @@ type RegionConfig struct {
 	Upstreams []string `yaml:"upstreams"`
 	// HealthPath is what gateways GET to see whether an upstream is well; empty: they only connect to it.
 	HealthPath string `yaml:"health_path"`
+}
+
+// Process is one of several processes of a region.
+type Process struct {
+	// Name tells it from the others: the flag --process says which one a process is.
+	Name     string `yaml:"name"`
+	Listen   string `yaml:"listen"`
+	Internal string `yaml:"internal"`
 }
 
 // Day is a UTC day, written 2019-06-30.

@@ -155,8 +155,10 @@ func (c *Config) fill(port int) {
 		set(&e.Identity.Store, c.storeAt(c.Folder(e), "identity", e.Name))
 		for j := range e.Regions {
 			r := &e.Regions[j]
-			set(&r.Listen, address(port, backends+OffsetRegion+j))
-			set(&r.Internal, address(port, backends+OffsetRegionInternal+j))
+			if len(r.Processes) == 0 { // of several, each is somewhere else
+				set(&r.Listen, address(port, backends+OffsetRegion+j))
+				set(&r.Internal, address(port, backends+OffsetRegionInternal+j))
+			}
 			set(&r.Store, c.storeAt(c.Folder(e), "region-"+r.Code, e.Name))
 		}
 	}

@@ -57,8 +57,10 @@ type Environment struct {
 	DefaultRegion company.Region
 	Placements    Placements
 	Regions       Regions
-	Pages         Pages
-	Signs         Signs
+	// Configured are the regions whose addresses the configuration says, and nobody else.
+	Configured []company.Region
+	Pages      Pages
+	Signs      Signs
 	// Registry is the directory as a whole; nil where it can't be verified.
 	Registry Registry
 	Policies Policies

@@ -28,6 +28,10 @@ func (s *Service) addRegion(r *http.Request, e *Environment) (int, any, error) {
 	if err := in.check(); err != nil {
 		return 0, nil, err
 	}
+	if slices.Contains(e.Configured, in.Code) {
+		return 0, nil, problem.New(problem.Conflict, "Region %s stands in the configuration, which says at each start of the control role where it is. "+
+			"Change it there (regions: upstreams, processes, listen, internal, health_path), and start the control role again.", in.Code)
+	}
 	all, err := e.Regions.Regions(r.Context())
 	if err != nil {
 		return 0, nil, err

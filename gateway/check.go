@@ -61,7 +61,10 @@ func (g *group) check(ctx context.Context, u *upstream) outcome {
 	}
 	defer resp.Body.Close()
 	_, _ = io.CopyN(io.Discard, resp.Body, discardAtMost) // so that it isn't cut off
-	if resp.StatusCode/100 != 2 {
+	switch {
+	case resp.Header[LeavingHeader] != nil:
+		return leaving
+	case resp.StatusCode/100 != 2:
 		return unwell
 	}
 	return well
@@ -99,9 +102,12 @@ func (g *group) report(i int, m *member) {
 		slog.Info("an upstream is back, and gets few calls at first", "of", g.name, "upstream", where)
 		return
 	}
-	if m.times == 0 {
+	switch {
+	case m.reason == leaving:
+		slog.Info("an upstream is about to stop, and gets no more calls", "of", g.name, "upstream", where)
+	case m.times == 0:
 		slog.Warn("an upstream is left out", "of", g.name, "upstream", where, "because", m.reason)
-	} else { // it comes and goes: once in a while is enough
+	default: // it comes and goes: once in a while is enough
 		slog.Info("an upstream is left out again", "of", g.name, "upstream", where, "because", m.reason, "times", m.times)
 	}
 	select {
@@ -115,8 +121,8 @@ type UpstreamState struct {
 	// Of is the region's code, or "identity" or "login".
 	Of  string
 	URL string
-	// Out says that it gets no calls, and Reason why: unreachable, silent, broken, failing or
-	// unwell.
+	// Out says that it gets no calls, and Reason why: unreachable, silent, broken, failing,
+	// unwell or leaving.
 	Out    bool
 	Reason string
 	// Allowance is how many calls it gets at a time, having just come back; 0 for any number.

@@ -139,6 +139,9 @@ func (c *call) once(ctx *http1.Context, to *destination, t *ticket, header []byt
 		return nil, connected, err
 	}
 	t.answered(to.group.now(), resp.StatusCode)
+	if resp.Header[LeavingHeader] != nil {
+		t.leaves(to.group.now())
+	}
 	return resp, connected, nil
 }
 

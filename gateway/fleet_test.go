@@ -561,3 +561,35 @@ func BenchmarkChoice(b *testing.B) {
 		b.Errorf("%v allocations", allocs)
 	}
 }
+
+// An upstream that says that it is about to stop gets no more calls while there is another one, and gets them again once a
+// check finds the process that has taken its place. What the old one says late doesn't count.
+func TestLeavingUpstreams(t *testing.T) {
+	a := newArena(t, 2)
+	late, last := a.to(0), a.to(0)
+	last.leaves(a.now)
+	a.answer(last, 200)
+	a.left(0)
+	for range 10 {
+		if c := a.call(); c.index != 1 {
+			t.Fatal("it still gets calls")
+		} else {
+			c.leaves(a.now) // somebody has to stay
+			a.answer(c, 200)
+		}
+	}
+	a.left(0)
+	a.looked(0, leaving)
+	a.left(0)
+	a.looked(0, blameless)
+	a.left()
+	late.leaves(a.now)
+	a.answer(late, 200)
+	a.left()
+	a.checked(a.now, 1, leaving) // it needn't be called to say so
+	a.left(1)
+	// Where nobody answers any more it is gone, and calls are refused at once.
+	a.looked(1, unreached)
+	a.fail(a.to(0), unreached)
+	a.refused(errAway)
+}

@@ -17,7 +17,9 @@ import (
 const (
 	epochHeader  = "Mpr-Epoch"
 	regionHeader = "Mpr-Region"
-	ourPrefix    = "mpr-"
+	// LeavingHeader of an answer, with any value, says that the upstream is about to stop.
+	LeavingHeader = "Mpr-Leaving"
+	ourPrefix     = "mpr-"
 )
 
 // hopByHop says whether a header (canonical name) is about the connection and not about

@@ -26,6 +26,8 @@ const (
 	failing
 	// unwell: the check of health says so.
 	unwell
+	// leaving: it says that it is about to stop.
+	leaving
 	// beaten: another upstream was quicker, and the call was called off.
 	beaten
 	// well: the check of health says so. Of one that only connects, blameless is all there is to say.
@@ -33,7 +35,7 @@ const (
 )
 
 func (o outcome) String() string {
-	return [...]string{"", "unreachable", "silent", "broken", "stalled", "failing", "unwell", "", ""}[o]
+	return [...]string{"", "unreachable", "silent", "broken", "stalled", "failing", "unwell", "leaving", "", ""}[o]
 }
 
 // gone says that an upstream does nothing at all for anybody: where all are gone, calls are
@@ -132,6 +134,15 @@ func (t *ticket) failed(now time.Duration, o outcome) {
 	}
 }
 
+// leaves notes that the upstream has answered that it is about to stop.
+func (t *ticket) leaves(now time.Duration) {
+	t.fleet.mu.Lock()
+	defer t.fleet.mu.Unlock()
+	if t.era == t.fleet.members[t.index].era { // else it has come back since
+		t.fleet.leaveOut(now, t.index, leaving)
+	}
+}
+
 // brokeOff notes that an answer which had begun wasn't completed.
 func (t *ticket) brokeOff(now time.Duration) {
 	t.fleet.mu.Lock()
@@ -198,8 +209,8 @@ func (f *fleet) checked(now time.Duration, i int, o outcome) {
 	case m.out && o == blameless:
 		f.comeBack(now, i)
 	case m.out:
-		if o == unwell && m.reason.gone() {
-			m.reason = unwell // it is there again
+		if o == unreached || m.reason.gone() && (o == unwell || o == leaving) {
+			m.reason = o // it is gone meanwhile, or there again
 		}
 		m.misses++
 		m.until = now + looks(m.misses)
@@ -211,6 +222,8 @@ func (f *fleet) checked(now time.Duration, i int, o outcome) {
 		if m.unwell++; m.unwell >= manyUnwell {
 			f.leaveOut(now, i, unwell)
 		}
+	case o == leaving:
+		f.leaveOut(now, i, leaving)
 	}
 }
 
@@ -226,7 +239,7 @@ func (f *fleet) leaveOut(now time.Duration, i int, o outcome) {
 		m.times++
 	}
 	wait := min(firstTime<<min(m.times, 10), longestTime)
-	if o == unreached {
+	if o == unreached || o == leaving { // another process may take its place at any time
 		wait = looks(m.times)
 	}
 	was := m.health

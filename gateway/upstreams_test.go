@@ -466,3 +466,30 @@ func TestBlackHole(t *testing.T) {
 		arrives(t, done, "the end of a call")
 	}
 }
+
+// An upstream that is about to stop says so in its answers, which clients don't see, and to checks.
+func TestLeavingUpstream(t *testing.T) {
+	g := start(t, handlers{"EU01": echo})
+	var stops atomic.Bool
+	leaves := g.upstream(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if stops.Load() {
+			w.Header().Set(LeavingHeader, "1")
+		}
+		echo(w, r)
+	}))
+	info := company.RegionInfo{Code: "EU01", Number: numbers["EU01"], Upstreams: []string{leaves, g.upstream(http.HandlerFunc(echo))}, HealthPath: "/readyz"}
+	must(t, g.directory.PutRegion(t.Context(), info))
+	g.until(func() bool { now, _ := g.replica.Region("EU01"); return now.HealthPath == "/readyz" })
+	g.send("GET", "/x", g.header(inEU01), nil).want(t, 200, "")
+	stops.Store(true)
+	g.sees(leaves, func(u UpstreamState) bool {
+		a := g.send("GET", "/x", g.header(inEU01), nil)
+		a.want(t, 200, "")
+		if a.Header.Get(LeavingHeader) != "" {
+			t.Error("the client is told")
+		}
+		return u.Out && u.Reason == "leaving"
+	})
+	stops.Store(false)
+	g.sees(leaves, func(u UpstreamState) bool { return !u.Out })
+}

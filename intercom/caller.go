@@ -32,7 +32,7 @@ type Caller struct {
 // given.
 func NewCaller(transport http.RoundTripper, secret string) *Caller {
 	if transport == nil {
-		transport = NewTransport(nil)
+		transport = NewTransport(nil, nil)
 	}
 	header := http.Header{"Accept": {"application/json"}}
 	if secret != "" {
@@ -49,10 +49,13 @@ func NewCaller(transport http.RoundTripper, secret string) *Caller {
 	}
 }
 
-// NewTransport makes connections for callers. Where dialTLS isn't nil, it makes those of https.
-func NewTransport(dialTLS func(ctx context.Context, network, address string) (net.Conn, error)) http.RoundTripper {
+// Dial makes a connection.
+type Dial = func(ctx context.Context, network, address string) (net.Conn, error)
+
+// NewTransport makes connections for callers. Where they aren't nil, dial makes those of http and dialTLS those of https.
+func NewTransport(dial, dialTLS Dial) http.RoundTripper {
 	// Who takes a body of any size says soon after its end what became of it.
-	return &http.Transport{MaxIdleConnsPerHost: 4, IdleConnTimeout: time.Minute, ResponseHeaderTimeout: 2 * time.Minute, DialTLSContext: dialTLS}
+	return &http.Transport{MaxIdleConnsPerHost: 4, IdleConnTimeout: time.Minute, ResponseHeaderTimeout: 2 * time.Minute, DialContext: dial, DialTLSContext: dialTLS}
 }
 
 // With returns a caller that also sends this header.

@@ -63,9 +63,9 @@ func TestReadiness(t *testing.T) {
 	p := newProcess(t, observe.AccessLog{})
 	ready(t, p, 200)
 	broken := errors.New("it is gone")
-	remove := p.Check("database", true, func(context.Context) error { return broken })
-	p.Check("directory", false, func(context.Context) error { return errors.New("it can't be reached") })
-	p.Check("clock", true, func(context.Context) error { return nil })
+	remove := p.Check(observe.Check{Name: "database", Ask: func(context.Context) error { return broken }})
+	p.Check(observe.Check{Name: "directory", Needed: func() bool { return false }, Ask: func(context.Context) error { return errors.New("it can't be reached") }})
+	p.Check(observe.Check{Name: "clock", Ask: func(context.Context) error { return nil }})
 	r := ready(t, p, 503)
 	if !slices.Equal(r.Reasons, []string{"database: it is gone"}) || len(r.Checks) != 3 {
 		t.Errorf("not ready because of %q; it has found %+v", r.Reasons, r.Checks)
@@ -73,7 +73,7 @@ func TestReadiness(t *testing.T) {
 	// A check that hangs is a check that fails.
 	broken = nil
 	ready(t, p, 200)
-	hangs := p.Check("disk", true, func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() })
+	hangs := p.Check(observe.Check{Name: "disk", Ask: func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }})
 	if r := ready(t, p, 503); len(r.Reasons) != 1 || !strings.HasPrefix(r.Reasons[0], "disk: ") {
 		t.Errorf("not ready because of %q", r.Reasons)
 	}
@@ -92,6 +92,64 @@ func TestReadiness(t *testing.T) {
 	if status, _ := get(t, p, "/livez"); status != 200 {
 		t.Errorf("a process that is about to stop isn't dead: /livez answers %d", status)
 	}
+}
+
+// An environment that can't be served keeps calls from no other one: the process is ready while one of them is.
+func TestReadinessOfEnvironments(t *testing.T) {
+	p := newProcess(t, observe.AccessLog{})
+	away := map[string]error{}
+	for _, name := range []string{"production", "sandbox"} {
+		p.Serves(name)
+		p.Check(observe.Check{Name: "its database", Environment: name, Ask: func(context.Context) error { return away[name] }})
+		// That of a copy which is being made.
+		p.Check(observe.Check{Name: "another", Environment: name, Needed: func() bool { return false }, Ask: func(context.Context) error { return errors.New("gone") }})
+	}
+	at := func(name string) int {
+		w := httptest.NewRecorder()
+		p.ReadyOf(name).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/readyz", nil))
+		status, _ := get(t, p, "/readyz?env="+name)
+		if status != w.Code {
+			t.Errorf("of %s it says %d, and %d at the listener of %s", name, status, w.Code, name)
+		}
+		return status
+	}
+	expect := func(production, sandbox, all int) observe.Readiness {
+		t.Helper()
+		if got := []int{at("production"), at("sandbox")}; !slices.Equal(got, []int{production, sandbox}) {
+			t.Errorf("production and sandbox: %d", got)
+		}
+		return ready(t, p, all)
+	}
+	expect(200, 200, 200)
+	away["sandbox"] = errors.New("it is away")
+	r := expect(200, 503, 200)
+	if len(r.Environments) != 2 || !r.Environments[0].Ready || r.Environments[1].Ready || !slices.Equal(r.Environments[1].Reasons, []string{"its database: it is away"}) {
+		t.Errorf("environments: %+v", r.Environments)
+	}
+	_, metrics := get(t, p, "/metrics")
+	for _, want := range []string{"mpr_ready 1", `mpr_environment_ready{environment="production"} 1`, `mpr_environment_ready{environment="sandbox"} 0`} {
+		if !strings.Contains(metrics, want) {
+			t.Errorf("no %s", want)
+		}
+	}
+	away["production"] = errors.New("it is away too")
+	if r := expect(503, 503, 503); len(r.Reasons) != 2 {
+		t.Errorf("not ready because of %q", r.Reasons)
+	}
+	// What all need counts for each.
+	clear(away)
+	remove := p.Check(observe.Check{Name: "start", Ask: func(context.Context) error { return errors.New("not yet") }})
+	if status, _ := get(t, p, "/readyz?env=production"); status != 503 {
+		t.Errorf("production before the process has started: %d", status)
+	}
+	remove()
+	for _, query := range []string{"env=nothing", "env=", "env=production&env=sandbox", "env=%zz"} {
+		if status, body := get(t, p, "/readyz?"+query); status != 404 {
+			t.Errorf("/readyz?%s answers %d %s", query, status, body)
+		}
+	}
+	p.Drain()
+	expect(503, 503, 503)
 }
 
 // Calls through a door are counted by what became of them, and logged without what may be

@@ -1,13 +1,9 @@
 package observe
 
 import (
-	"context"
 	"encoding/json"
-	"errors"
 	"log/slog"
 	"net/http"
-	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -45,15 +41,9 @@ type Process struct {
 	stopTracing func() error
 
 	mu       sync.Mutex // guards the rest
-	checks   []*check
+	checks   []*Check
+	serves   []string // environments
 	replicas map[string]func() Replica
-}
-
-// check is one reason why a process may not be ready.
-type check struct {
-	name   string
-	needed bool
-	ask    func(context.Context) error
 }
 
 // New makes a process's part of this package. It starts the writer of the access log, which
@@ -75,18 +65,12 @@ func New(o Options) (*Process, error) {
 	}, []string{"name"})
 	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "mpr_build_info", Help: "1, with which build this is."}, []string{"role", "version"})
 	build.WithLabelValues(o.Role, o.Version).Set(1)
-	ready := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "mpr_ready", Help: "1 where the process is ready, as /readyz says."}, func() float64 {
-		if p.Ready(context.Background()).Ready {
-			return 1
-		}
-		return 0
-	})
 	lines := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "mpr_access_log_lines_total", Help: "Lines of the access log that were written, and that were lost because it couldn't keep up."}, []string{"fate"})
 	var err error
 	if p.access, err = openAccessLog(o.Access, lines); err != nil {
 		return nil, err
 	}
-	p.registry.MustRegister(p.answers, p.times, p.flying, p.failed, build, ready, lines, replicaCollector{p},
+	p.registry.MustRegister(p.answers, p.times, p.flying, p.failed, build, lines, readyCollector{p}, replicaCollector{p},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return p, nil
 }
@@ -102,87 +86,11 @@ func (p *Process) Close() error {
 	return p.access.close()
 }
 
-// Check adds something that is asked for readiness. Where needed is false a failure is told,
-// and the process is ready all the same.
-func (p *Process) Check(name string, needed bool, ask func(context.Context) error) (remove func()) {
-	c := &check{name, needed, ask}
-	p.mu.Lock()
-	p.checks = append(p.checks, c)
-	p.mu.Unlock()
-	return func() {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		p.checks = slices.DeleteFunc(p.checks, func(other *check) bool { return other == c })
-	}
-}
-
 // Drain has the process say that it isn't ready any more: it is about to stop.
 func (p *Process) Drain() { p.draining.Store(true) }
 
 // Draining says whether [Process.Drain] was called.
 func (p *Process) Draining() bool { return p.draining.Load() }
-
-// Readiness is what /readyz answers.
-type Readiness struct {
-	Role  string `json:"role"`
-	Ready bool   `json:"ready"`
-	// Reasons say why it isn't ready; none where it is.
-	Reasons []string  `json:"reasons"`
-	Checks  []Finding `json:"checks"`
-}
-
-// Finding is what a check has found.
-type Finding struct {
-	Name string `json:"name"`
-	OK   bool   `json:"ok"`
-	// Needed says whether the process is ready only where this is fine.
-	Needed bool `json:"needed"`
-	// Problem is what is wrong; empty where nothing is.
-	Problem string `json:"problem,omitempty"`
-}
-
-// askWithin bounds how long checks may take.
-const askWithin = 2 * time.Second
-
-// Ready asks all checks, side by side, for two seconds at the most.
-func (p *Process) Ready(ctx context.Context) Readiness {
-	p.mu.Lock()
-	checks := slices.Clone(p.checks)
-	p.mu.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, askWithin)
-	defer cancel()
-	found := make([]Finding, len(checks))
-	var asking sync.WaitGroup
-	for i, c := range checks {
-		asking.Go(func() {
-			found[i] = Finding{Name: c.name, OK: true, Needed: c.needed}
-			if err := c.ask(ctx); err != nil {
-				found[i].OK, found[i].Problem = false, told(err)
-			}
-		})
-	}
-	asking.Wait()
-	r := Readiness{Role: p.role, Ready: true, Reasons: []string{}, Checks: found}
-	if p.draining.Load() {
-		r.Reasons = append(r.Reasons, "the process is about to stop: calls in flight may end")
-	}
-	for _, f := range found {
-		if f.Needed && !f.OK {
-			r.Reasons = append(r.Reasons, f.Name+": "+f.Problem)
-		}
-	}
-	r.Ready = len(r.Reasons) == 0
-	return r
-}
-
-// told is an error's text for an operator: that of a problem without its code.
-func told(err error) string {
-	var p *problem.Problem
-	if errors.As(err, &p) {
-		return p.Message
-	}
-	return strings.ReplaceAll(err.Error(), "\n", "; ")
-}
 
 // The paths of [Process.Handler].
 const (
@@ -196,7 +104,7 @@ const (
 func (p *Process) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+LivePath, p.live)
-	mux.Handle("GET "+ReadyPath, p.ReadyHandler())
+	mux.HandleFunc("GET "+ReadyPath, p.ready)
 	mux.Handle("GET "+MetricsPath, promhttp.HandlerFor(p.registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4, Timeout: 10 * time.Second}))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if h, pattern := mux.Handler(r); pattern == "" {
@@ -209,18 +117,6 @@ func (p *Process) Handler() http.Handler {
 
 func (p *Process) live(w http.ResponseWriter, _ *http.Request) {
 	answer(w, http.StatusOK, map[string]any{"role": p.role, "live": true})
-}
-
-// ReadyHandler answers /readyz.
-func (p *Process) ReadyHandler() http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		now := p.Ready(r.Context())
-		status := http.StatusOK
-		if !now.Ready {
-			status = http.StatusServiceUnavailable
-		}
-		answer(w, status, now)
-	})
 }
 
 func answer(w http.ResponseWriter, status int, v any) {

@@ -195,10 +195,11 @@ func (s *system) startEnvironment(ctx context.Context, e *config.Environment) (m
 			return err
 		}
 		for i := range e.Regions {
-			if len(e.Regions[i].Upstreams) > 0 {
+			places := e.Regions[i].Places()
+			if len(places) == 0 {
 				continue // a foreign service stands in for this region
 			}
-			if err := s.startRegion(ctx, ed, &e.Regions[i]); err != nil {
+			if err := s.startRegion(ctx, ed, &e.Regions[i], places); err != nil {
 				return err
 			}
 		}

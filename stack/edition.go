@@ -87,7 +87,7 @@ func (ed *edition) open(ctx context.Context, name, dsn string, migrations fs.FS)
 		return nil, err
 	}
 	ed.add(db)
-	ed.add(closing(ed.system.shown(name, db)))
+	ed.add(closing(ed.system.shown(name, db, ed)))
 	return db, nil
 }
 

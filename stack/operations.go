@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"time"
 
+	"mpr/gateway"
 	"mpr/ledger"
 	"mpr/move"
 	"mpr/observe"
@@ -33,7 +34,7 @@ func (s *system) startObserving(ctx context.Context, role string) (ready func(),
 		}
 		store.Trace()
 	}
-	ready = p.Check("start", true, func(context.Context) error { return errStarting }) // before anybody can ask
+	ready = p.Check(observe.Check{Name: "start", Ask: func(context.Context) error { return errStarting }}) // before anybody can ask
 	if s.config.Operations.Listen == "" {
 		return ready, nil
 	}
@@ -53,7 +54,7 @@ var errStarting = errors.New("the process is starting; its log says what it wait
 // checkDirectory has readiness say whether the directory can be reached. Only who changes it
 // can't do without.
 func (s *system) checkDirectory(needed bool) {
-	s.observe.Check("directory", needed, func(context.Context) error {
+	s.observe.Check(observe.Check{Name: "directory", Needed: func() bool { return needed }, Ask: func(context.Context) error {
 		if s.nats.IsConnected() {
 			return nil
 		}
@@ -62,12 +63,18 @@ func (s *system) checkDirectory(needed bool) {
 			err = fmt.Errorf("%w: %w", err, why)
 		}
 		return err
-	})
+	}})
 }
 
-// shown shows a database, and has readiness ask it, until the answered function is called.
-func (s *system) shown(name string, db *store.DB) (hide func() error) {
-	unchecked := s.observe.Check(name, true, db.Ping)
+// shown shows a database, and has readiness ask it, until the answered function is called. ed is the edition whose
+// it is; nil for one of the control role.
+func (s *system) shown(name string, db *store.DB, ed *edition) (hide func() error) {
+	check := observe.Check{Name: name, Ask: db.Ping}
+	if ed != nil {
+		// One that is filled, or that is no longer served, keeps no calls away.
+		check.Environment, check.Needed = ed.environment.Name, func() bool { return ed.served.edition() == ed }
+	}
+	unchecked := s.observe.Check(check)
 	hidden := s.observe.Database(name, db.Pools())
 	return func() error {
 		unchecked()
@@ -77,10 +84,14 @@ func (s *system) shown(name string, db *store.DB) (hide func() error) {
 }
 
 // healthy answers /readyz at a listener of a region, for gateways that look whether it is
-// well, and leaves the rest to next.
-func (s *system) healthy(next http.Handler) http.Handler {
-	ready := s.observe.ReadyHandler()
+// well, and leaves the rest to next. Of a process that is about to stop every answer says so: gateways
+// have turned to the others by the time that it takes no more calls.
+func (s *system) healthy(environment string, next http.Handler) http.Handler {
+	ready := s.observe.ReadyOf(environment)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if s.observe.Draining() {
+			w.Header().Set(gateway.LeavingHeader, "1")
+		}
 		if r.URL.Path != observe.ReadyPath {
 			next.ServeHTTP(w, r)
 			return

@@ -14,7 +14,6 @@ import (
 	"mpr/company"
 	"mpr/config"
 	"mpr/gateway"
-	"mpr/intercom"
 	"mpr/observe"
 	"mpr/pki"
 )
@@ -45,10 +44,10 @@ func (s *system) openTLS(role string) (err error) {
 			return err
 		}
 	}
-	if s.peer, err = peerOf(s.config.InternalTLS, role); err != nil || s.peer == nil {
+	if s.peer, err = peerOf(s.config.InternalTLS, role); err != nil {
 		return err
 	}
-	s.transport = intercom.NewTransport(s.dialTLS)
+	s.transport = s.newTransport()
 	return nil
 }
 
@@ -120,8 +119,10 @@ func (s *system) roleAt(address string) string {
 			return RoleLogin
 		}
 		for j := range e.Regions {
-			if r := &e.Regions[j]; len(r.Upstreams) == 0 && (r.Listen == address || r.Internal == address) {
-				return RoleRegion
+			for _, p := range e.Regions[j].Places() {
+				if *p.Listen == address || *p.Internal == address {
+					return RoleRegion
+				}
 			}
 		}
 	}
@@ -191,11 +192,13 @@ func (s *system) insideTLS(address string) *tls.Config {
 			return s.peer.Server(RoleGateway, RoleRegion, RoleControl)
 		}
 		for j := range e.Regions {
-			switch r := &e.Regions[j]; address {
-			case r.Listen:
-				return s.peer.Server(RoleGateway)
-			case r.Internal:
-				return s.peer.Server(RoleControl)
+			for _, p := range e.Regions[j].Places() {
+				switch address {
+				case *p.Listen:
+					return s.peer.Server(RoleGateway)
+				case *p.Internal:
+					return s.peer.Server(RoleControl)
+				}
 			}
 		}
 	}

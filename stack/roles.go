@@ -29,6 +29,9 @@ type RoleOptions struct {
 	Environment string
 	// Region is the code of the region, for RoleRegion.
 	Region string
+	// Process is the name of this one of the region's processes; it may be empty where there is
+	// one.
+	Process string
 	// Bind is the host at which all listeners but that for operators are opened, with the ports
 	// of the configuration; empty for the hosts there.
 	Bind string
@@ -56,7 +59,7 @@ func RunRole(ctx context.Context, o RoleOptions) (err error) {
 		slog.Info("stopping: calls in flight may end", "role", o.Role)
 		err = errors.Join(err, s.close())
 	}()
-	s.bindHost = o.Bind
+	s.bindHost, s.region = o.Bind, o.Region
 	if err := s.openTLS(o.Role); err != nil {
 		return err
 	}
@@ -88,10 +91,13 @@ func RunRole(ctx context.Context, o RoleOptions) (err error) {
 
 // name tells the process from those of other roles.
 func (o RoleOptions) name() string {
-	if o.Role == RoleRegion {
+	switch {
+	case o.Role != RoleRegion:
+		return o.Role
+	case o.Process == "":
 		return o.Role + "-" + o.Region
 	}
-	return o.Role
+	return o.Role + "-" + o.Region + "-" + o.Process
 }
 
 func (s *system) startRole(ctx context.Context, o RoleOptions) error {
@@ -141,7 +147,11 @@ func (s *system) startOne(ctx context.Context, o RoleOptions, ed *edition) error
 		if len(r.Upstreams) > 0 {
 			return fmt.Errorf("region %s has upstreams: a foreign service stands in for it, so there is nothing to run; take the upstreams out of the configuration to run it here", r.Code)
 		}
-		return s.startRegion(ctx, ed, r)
+		here, err := findPlace(r, o.Process)
+		if err != nil {
+			return err
+		}
+		return s.startRegion(ctx, ed, r, []config.Place{here})
 	}
 	return fmt.Errorf("there is no role %q", o.Role)
 }

@@ -76,6 +76,7 @@ func (s *system) serveEnvironment(ctx context.Context, e *config.Environment, na
 		return nil, err
 	}
 	first.first = true
+	s.observe.Serves(e.Name)
 	v.mu.Lock()
 	v.current = first
 	v.mu.Unlock()
@@ -280,7 +281,7 @@ func (v *served) sweep(ctx context.Context, keep ...int) error {
 		stores = append(stores, e.Identity.Store)
 	}
 	for i := range e.Regions {
-		if r := &e.Regions[i]; v.name == RoleRegion+"-"+r.Code || v.name == "dev" && len(r.Upstreams) == 0 {
+		if r := &e.Regions[i]; v.system.region == r.Code || v.name == "dev" && len(r.Upstreams) == 0 {
 			stores = append(stores, r.Store)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 
 	"mpr/config"
 	"mpr/directory"
+	"mpr/login"
 	"mpr/sandbox"
 )
 
@@ -36,8 +37,11 @@ func refreshed(t *testing.T, let chan struct{}, closed chan<- int) (v *served, a
 	ready()
 	must(t, s.serveDirectory(""))
 	e := &cfg.Environments[1]
-	v, err = s.serveEnvironment(t.Context(), e, "dev", func(_ context.Context, ed *edition) error {
+	v, err = s.serveEnvironment(t.Context(), e, "dev", func(ctx context.Context, ed *edition) error {
 		ed.add(closerFunc(func() error { closed <- ed.generation; return nil }))
+		if _, err := ed.open(ctx, "store "+strconv.Itoa(ed.generation), e.Identity.Store, login.Migrations()); err != nil {
+			return err
+		}
 		if err := ed.serveInternal(&e.Identity.Internal, door(ed.generation, let)); err != nil {
 			return err
 		}
@@ -157,4 +161,40 @@ func TestGenerationsNeverGoBack(t *testing.T) {
 			t.Errorf("after %q generation %s serves", entry.Value, got)
 		}
 	}
+}
+
+// The database of a copy that is being made keeps nobody from being ready, nor does one that has served.
+func TestReadyWhileACopyIsMade(t *testing.T) {
+	let, closed := make(chan struct{}), make(chan int, 8)
+	v, at, internal, record := refreshed(t, let, closed)
+	needs := func(name string) (needed, there bool) {
+		for _, c := range v.system.observe.Ready(t.Context()).Checks {
+			if c.Name == name {
+				if c.Environment != v.environment.Name || !c.OK {
+					t.Errorf("%+v", c)
+				}
+				return c.Needed, true
+			}
+		}
+		return false, false
+	}
+	say(t, record, `{"serving":0,"building":1,"highest":1}`)
+	eventually(t, "generation 1 is open", func() bool { return ask(t, internal, "1") == "1" })
+	for name, want := range map[string]bool{"store 0": true, "store 1": false} {
+		if needed, there := needs(name); needed != want || !there {
+			t.Errorf("while generation 1 is made %s is needed: %v", name, needed)
+		}
+	}
+	inFlight := make(chan string, 1)
+	go func() { inFlight <- ask(t, at+"/slow", "") }() // it keeps generation 0 open
+	<-let
+	say(t, record, `{"serving":1,"highest":1}`)
+	eventually(t, "generation 1 serves", func() bool { return ask(t, at, "") == "1" })
+	for name, want := range map[string]bool{"store 0": false, "store 1": true} {
+		if needed, there := needs(name); needed != want || !there {
+			t.Errorf("while generation 1 serves %s is needed: %v", name, needed)
+		}
+	}
+	let <- struct{}{}
+	<-inFlight
 }

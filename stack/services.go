@@ -109,8 +109,8 @@ func (s *system) loginURLs(e *config.Environment) map[string]string {
 	return urls
 }
 
-// startRegion starts a region of ours.
-func (s *system) startRegion(ctx context.Context, ed *edition, r *config.RegionConfig) error {
+// startRegion starts a region of ours, which listens at these places.
+func (s *system) startRegion(ctx context.Context, ed *edition, r *config.RegionConfig, places []config.Place) error {
 	e, sh := ed.environment, ed.shared
 	db, err := ed.open(ctx, "region "+r.Code+" of "+e.Name, r.Store, region.Migrations())
 	if err != nil {
@@ -129,8 +129,10 @@ func (s *system) startRegion(ctx context.Context, ed *edition, r *config.RegionC
 	ed.add(service)
 	code := company.Region(r.Code)
 	inside := s.observe.Inside(RoleRegion, e.Name, "internal", code).Handler(service.Internal())
-	if err := ed.serveInternal(&r.Internal, s.within(inside)); err != nil {
-		return err
+	for _, p := range places {
+		if err := ed.serveInternal(p.Internal, s.within(inside)); err != nil {
+			return err
+		}
 	}
 	// Its door stays closed until it knows the public keys: a region that refuses good
 	// tokens is worse than one that can't be reached yet.
@@ -138,8 +140,13 @@ func (s *system) startRegion(ctx context.Context, ed *edition, r *config.RegionC
 	if err := sh.follower.Ready(ctx); err != nil {
 		return fmt.Errorf("wait for the public keys: %w", err)
 	}
-	_, err = ed.serve(&r.Listen, s.healthy(s.observe.Inside(RoleRegion, e.Name, "region", code).Handler(service.Handler())))
-	return err
+	door := s.healthy(e.Name, s.observe.Inside(RoleRegion, e.Name, "region", code).Handler(service.Handler()))
+	for _, p := range places {
+		if _, err := ed.serve(p.Listen, door); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // forwardedFrom is the networks of the proxies ahead of us.
@@ -267,7 +274,7 @@ func (s *system) startControl(ctx context.Context) error {
 		return fmt.Errorf("control store: %w", err)
 	}
 	s.add(db)
-	s.onClose(s.shown("control", db))
+	s.onClose(s.shown("control", db, nil))
 	if err := db.Also(ctx, movesVersions, move.Migrations()); err != nil {
 		return fmt.Errorf("control store: %w", err)
 	}
@@ -357,7 +364,7 @@ func (s *system) controlled(ctx context.Context, db *store.DB) ([]*control.Envir
 		book.Prepare(v.edition().inForce())
 		books[e.Name] = book
 		all = append(all, &control.Environment{
-			Name: e.Name, DefaultRegion: company.Region(s.config.DefaultRegion), Placements: d, Regions: d, Pages: d, Signs: d, Registry: d,
+			Name: e.Name, DefaultRegion: company.Region(s.config.DefaultRegion), Placements: d, Regions: d, Configured: configuredRegions(e), Pages: d, Signs: d, Registry: d,
 			Policies: d, HasLegacyDoor: e.Legacy.Host != "", Campaign: v.edition().policy.Campaign, InForce: func() *rules.Policy { return v.edition().inForce() }, Ledger: book,
 			Limits: limit.OpenSettings(s.nats, e.Name, s.config.Directory.Replicas), LimitsOfAll: s.limits(),
 			IdentityURL: s.inside(e.Identity.Internal), LoginURL: s.config.TLS.Scheme() + "://" + e.Login.Listen,

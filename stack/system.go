@@ -36,7 +36,7 @@ type system struct {
 	secret string
 	admin  *pki.Pairs // of control; nil: plain HTTP
 	doors  *doors     // of login and gateway; nil: plain HTTP
-	// peer is this process towards our others, and transport carries calls to them; nil: plain HTTP.
+	// peer is this process towards our others, nil for plain HTTP, and transport carries calls to them.
 	peer      *pki.Peer
 	transport http.RoundTripper
 
@@ -46,6 +46,8 @@ type system struct {
 	bound map[string]net.Listener
 	// bindHost is [RoleOptions.Bind].
 	bindHost string
+	// region is [RoleOptions.Region].
+	region string
 	// served holds the environments that this process serves, by name.
 	served map[string]*served
 	// now is the clock, and rulesNow that of the rules, which may run at another date.
@@ -122,8 +124,8 @@ func (s *system) bindAll() error {
 			addresses = append(addresses, &e.Legacy.Listen)
 		}
 		for j := range e.Regions {
-			if r := &e.Regions[j]; len(r.Upstreams) == 0 {
-				addresses = append(addresses, &r.Listen, &r.Internal)
+			for _, p := range e.Regions[j].Places() {
+				addresses = append(addresses, p.Listen, p.Internal)
 			}
 		}
 	}
@@ -296,9 +298,12 @@ func (s *system) registerRegions(ctx context.Context, d control.Regions, e *conf
 	for i := range e.Regions {
 		r := &e.Regions[i]
 		info := company.RegionInfo{Code: company.Region(r.Code), Number: r.Number, Upstreams: r.Upstreams, HealthPath: r.HealthPath}
-		if len(r.Upstreams) == 0 {
-			info.HealthPath = observe.ReadyPath
-			info.Upstreams, info.Internal, info.Ours = []string{s.inside(r.Listen)}, s.inside(r.Internal), s.peer != nil
+		if places := r.Places(); len(places) > 0 {
+			info.HealthPath, info.Ours = observe.ReadyPath, s.peer != nil
+			info.Internal = s.inside(*places[0].Internal) // stands for all of them: toAny
+			for _, p := range places {
+				info.Upstreams = append(info.Upstreams, s.inside(*p.Listen))
+			}
 		}
 		if err := patiently(ctx, func() error { return d.PutRegion(ctx, info) }); err != nil {
 			return fmt.Errorf("register region %s: %w", r.Code, err)

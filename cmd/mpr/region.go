@@ -16,7 +16,7 @@ import (
 // regions.
 type regionCommands struct {
 	Run  regionCommand     `cmd:"" default:"withargs" help:"Run a region (the word run may be left out)."`
-	Add  regionAddCommand  `cmd:"" help:"Tell the directory of a region, or of its new addresses."`
+	Add  regionAddCommand  `cmd:"" help:"Tell the directory of a region that isn't in the configuration, or of its new addresses."`
 	List regionListCommand `cmd:"" help:"List the regions."`
 
 	Drain regionDrainCommand `cmd:"" help:"Close a region to new companies, and queue the moves of all its companies to other ones."`
@@ -29,10 +29,12 @@ type regionCommand struct {
 	role
 	Env  string `placeholder:"NAME" env:"MPR_ENV" help:"The environment to serve (default: all that have a region with this code)."`
 	Code string `required:"" help:"The region's code, such as EU01."`
+
+	Process string `placeholder:"NAME" env:"MPR_PROCESS" help:"Which of the region's processes this is, where the configuration names several."`
 }
 
 func (c *regionCommand) Run(ctx context.Context, t *terminal) error {
-	return c.run(ctx, t, stack.RoleOptions{Role: stack.RoleRegion, Environment: c.Env, Region: c.Code})
+	return c.run(ctx, t, stack.RoleOptions{Role: stack.RoleRegion, Environment: c.Env, Region: c.Code, Process: c.Process})
 }
 
 type regionAddCommand struct {

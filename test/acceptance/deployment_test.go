@@ -36,11 +36,17 @@ func TestTheShippedProductionConfiguration(t *testing.T) {
 		})
 		return led, "the NATS servers have no leader that knows all three"
 	})
-	s.start(t, "EU01", "gateway", "US02", "login", "US01", "control")
+	var all []string
+	for _, code := range regions {
+		named := "region-" + strings.ToLower(code)
+		all = append(all, s.split(t, code, named+"-0", named+"-1")...)
+	}
+	all = append(all, "gateway", "login", "control")
+	s.start(t, all...)
 	s.populate(t)
 	s.works(t, s.userTokens(t).Access)
 	s.works(t, s.machineToken(t, s.app(t, "developer_managed")))
-	s.stop(t, "gateway", "control", "EU01", "US01", "US02", "login")
+	s.stop(t, all...)
 }
 
 // shipped is what stands in the shipped files in place of names of services, by those names.
@@ -64,7 +70,13 @@ func newShipped(t *testing.T, server *postgres.Server) (*topology, *shipped) {
 	}
 	makeDatabases(t, server)
 	_, socket, _ := strings.Cut(server.DSN(), "?")
-	names := []string{"control:4090", "login:4000", "gateway:4001", "gateway:4002", "login:4100", "region-us01:4101", "region-us01:4131", "region-us02:4102", "region-us02:4132", "region-eu01:4103", "region-eu01:4133"}
+	names := []string{"control:4090", "login:4000", "gateway:4001", "gateway:4002", "login:4100"}
+	for i, code := range []string{"us01", "us02", "eu01"} {
+		for _, n := range []string{"0", "1"} {
+			host := "region-" + code + "-" + n + ".region-" + code
+			names = append(names, fmt.Sprintf("%s:%d", host, 4101+i), fmt.Sprintf("%s:%d", host, 4131+i))
+		}
+	}
 	// Their names aren't where they listen, which --bind says.
 	replace := []string{
 		"/var/lib/mpr", s.data, "/etc/mpr/secrets", r.secrets, "@postgres/", "@/", "?passfile=", "?" + socket + "&passfile=",

@@ -354,16 +354,7 @@ func (s *topology) secondGateway(t *testing.T) string {
 	if err := os.WriteFile(file, []byte(yaml), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p := &process{args: []string{"gateway", "--config", file}, log: &logBook{}}
-	s.processes["gateway 2"] = p
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Logf("the log of gateway 2:\n%s", p.log.since(0))
-		}
-		if p.cmd != nil {
-			_ = p.kill()
-		}
-	})
+	s.add(t, "gateway 2", &process{args: []string{"gateway", "--config", file}, log: &logBook{}})
 	return "http://" + address[0]
 }
 

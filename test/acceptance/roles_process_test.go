@@ -73,17 +73,22 @@ func (s *topology) addProcesses(t *testing.T, flags ...string) {
 	t.Helper()
 	for _, args := range [][]string{{"control"}, {"login"}, {"gateway"}, {"region", "--code", "US01"}, {"region", "--code", "US02"}, {"region", "--code", "EU01"}} {
 		p := &process{args: append(slices.Concat(args, flags), "--config", s.config), log: &logBook{}}
-		name := args[len(args)-1] // the role, or the region's code
-		s.processes[name] = p
-		t.Cleanup(func() {
-			if t.Failed() {
-				t.Logf("the log of %s:\n%s", name, p.log.since(0))
-			}
-			if p.cmd != nil {
-				_ = p.kill()
-			}
-		})
+		s.add(t, args[len(args)-1], p) // the role, or the region's code
 	}
+}
+
+// add adds a process, and ends it with the test.
+func (s *topology) add(t *testing.T, name string, p *process) {
+	t.Helper()
+	s.processes[name] = p
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the log of %s:\n%s", name, p.log.since(0))
+		}
+		if p.cmd != nil {
+			_ = p.kill()
+		}
+	})
 }
 
 // writeEnvironment writes an environment's part of the configuration, and answers its

@@ -172,7 +172,13 @@ func TestDeployedPorts(t *testing.T) {
 	}
 	regions, _ := at(environment, "regions").([]any)
 	for _, r := range regions {
-		listen[fmt.Sprint(at(r, "listen"))], listen[fmt.Sprint(at(r, "internal"))] = false, false
+		processes, _ := at(r, "processes").([]any)
+		for _, p := range processes {
+			for _, setting := range []string{"listen", "internal"} {
+				_, service, _ := strings.Cut(fmt.Sprint(at(p, setting)), ".") // behind the name of the pod
+				listen[service] = false
+			}
+		}
 	}
 	operations := fmt.Sprint(at(cfg, "operations", "listen"))
 	for file, documents := range all {
@@ -202,5 +208,113 @@ func TestDeployedPorts(t *testing.T) {
 		if host, _, _ := strings.Cut(address, ":"); !there && host != "" {
 			t.Errorf("deploy/mpr.yaml says %s, and no service of deploy/kubernetes has that", address)
 		}
+	}
+}
+
+// Each process that the configuration names for a region is started by Compose and by Kubernetes, at the name by which others
+// find it, with a certificate for that name where they have some. Kubernetes disrupts one at a time.
+func TestDeployedProcesses(t *testing.T) {
+	all := deployed(t)
+	regions, _ := at(all["deploy/mpr.yaml"][0], "environments", 0, "regions").([]any)
+	budgets, pods, certified := map[string]any{}, map[string]int{}, map[string]bool{}
+	for _, documents := range all {
+		for _, d := range documents {
+			name := fmt.Sprint(at(d, "metadata", "name"))
+			switch d["kind"] {
+			case "PodDisruptionBudget":
+				budgets[name] = at(d, "spec", "maxUnavailable")
+			case "StatefulSet":
+				replicas, _ := at(d, "spec", "replicas").(int)
+				if at(d, "spec", "serviceName") == name { // their names are NAME-0.NAME and so on
+					pods[name] = replicas
+				}
+			case "Certificate":
+				hosts, _ := at(d, "spec", "dnsNames").([]any)
+				for _, host := range hosts {
+					certified[fmt.Sprint(host)] = true
+				}
+			}
+		}
+	}
+	for _, r := range regions {
+		code, named := at(r, "code"), strings.ToLower(fmt.Sprint("region-", at(r, "code")))
+		processes, _ := at(r, "processes").([]any)
+		if len(processes) < 2 || pods[named] != len(processes) || budgets[named] != 1 {
+			t.Errorf("region %v has %d processes in deploy/mpr.yaml, and %d pods, of which a disruption takes %v", code, len(processes), pods[named], budgets[named])
+		}
+		for i, p := range processes {
+			name, host := fmt.Sprintf("%s-%d", named, i), fmt.Sprintf("%s-%d.%s", named, i, named)
+			if at(p, "name") != name || !certified[host] {
+				t.Errorf("process %d of region %v is called %v, with a certificate: %v", i, code, at(p, "name"), certified[host])
+			}
+			for _, setting := range []string{"listen", "internal"} {
+				if address := fmt.Sprint(at(p, setting)); !strings.HasPrefix(address, host+":") {
+					t.Errorf("others look for %s at %s", name, address)
+				}
+			}
+			service := at(all["deploy/compose.yaml"][0], "services", name)
+			if got := joined(at(service, "command")); got != fmt.Sprintf("region run --code %v --process %s", code, name) {
+				t.Errorf("Compose starts mpr %s for %s", got, name)
+			}
+			if at(service, "networks", "inside", "aliases", 0) != host {
+				t.Errorf("Compose gives %s no name %s", name, host)
+			}
+		}
+	}
+}
+
+// "Calls to all regions go on, also after a gateway is restarted in that state from its copy on disk": on Kubernetes the copy
+// outlives its pod.
+func TestCopiesOutliveTheirPods(t *testing.T) {
+	found := map[string]bool{}
+	for file, documents := range deployed(t) {
+		for _, d := range documents {
+			pod := at(d, "spec", "template", "spec")
+			role, _, _ := strings.Cut(joined(at(pod, "containers", 0, "args")), " ")
+			if at(pod, "containers", 0, "image") != "mpr" || role == "control" || role == "db" { // these can do nothing without NATS, or don't need it
+				continue
+			}
+			found[role] = true
+			if name := at(d, "spec", "volumeClaimTemplates", 0, "metadata", "name"); d["kind"] != "StatefulSet" || name != "data" {
+				t.Errorf("%s: the copies of %v, a %v, go with its pod", file, at(d, "metadata", "name"), d["kind"])
+			}
+			volumes, _ := at(pod, "volumes").([]any)
+			for _, v := range volumes {
+				if at(v, "emptyDir") != nil {
+					t.Errorf("%s: %v keeps %v in its pod", file, at(d, "metadata", "name"), at(v, "name"))
+				}
+			}
+		}
+	}
+	for _, role := range []string{"gateway", "login", "region"} {
+		if !found[role] {
+			t.Errorf("Kubernetes starts no %s", role)
+		}
+	}
+}
+
+// Whoever connects from outside needs a label, which docs/deployment.md names; pages of the control role are for browsers, which
+// come by a proxy of another namespace.
+func TestNetworkPolicies(t *testing.T) {
+	text, admin := read(t, "docs/deployment.md"), false
+	for _, d := range deployed(t)["deploy/kubernetes/network.yaml"] {
+		rules, _ := at(d, "spec", "ingress").([]any)
+		for _, rule := range rules {
+			from, _ := at(rule, "from").([]any)
+			for _, who := range from {
+				for _, kind := range []string{"namespaceSelector", "podSelector"} {
+					wanted, _ := at(who, kind, "matchLabels").(map[string]any)
+					for label, value := range wanted {
+						if strings.HasPrefix(label, "mpr/") && !strings.Contains(text, fmt.Sprintf("`%s=%v`", label, value)) {
+							t.Errorf("%v wants the label %s=%v, and docs/deployment.md doesn't say so", at(d, "metadata", "name"), label, value)
+						}
+					}
+					admin = admin || at(d, "metadata", "name") == "control" && kind == "namespaceSelector" && len(wanted) > 0
+				}
+			}
+		}
+	}
+	if !admin {
+		t.Error("no proxy of another namespace reaches the control role, and docs/deployment.md has operators' browsers come by one")
 	}
 }
