@@ -18,6 +18,7 @@ import (
 	"mpr/config"
 	"mpr/control"
 	"mpr/directory"
+	"mpr/lockfile"
 	"mpr/move"
 	"mpr/observe"
 	"mpr/pki"
@@ -142,9 +143,9 @@ func (s *system) serveDirectory(address string) error {
 		return s.connectDirectory("control")
 	}
 	// Two servers on one store would destroy it.
-	held, err := openLocked(filepath.Join(s.config.Data, directoryLock), false)
-	if errors.Is(err, errLocked) {
-		return fmt.Errorf("another process runs the directory server of the data folder %s: stop it, or choose another folder with --data", s.config.Data)
+	held, err := lockfile.Take(filepath.Join(s.config.Data, directoryLock), "the directory server")
+	if other, is := errors.AsType[*lockfile.HeldError](err); is {
+		return fmt.Errorf("another process runs the directory server of the data folder %s, %s: stop it, or choose another folder with --data", s.config.Data, other.Holder)
 	}
 	if err != nil {
 		return fmt.Errorf("lock the directory's store: %w", err)
