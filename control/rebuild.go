@@ -44,7 +44,7 @@ type Survey struct {
 	// nothing without them. Unjudged are companies that no other region owns.
 	Silent   []SilentRegion `json:"silent,omitempty"`
 	Unjudged int            `json:"unjudged,omitempty"`
-	DryRun  bool             `json:"dry_run,omitempty"`
+	DryRun   bool           `json:"dry_run,omitempty"`
 }
 
 // Found is how many differences there are.

@@ -35,7 +35,7 @@ func TestTakeAndShare(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer shared.Close()
+		defer shared.Close() //nolint:errcheck // only locked
 	}
 	// What the first has said, as one that was killed leaves it, isn't told of those that share.
 	if _, err := lockfile.Take(path, "another"); err == nil || err.Error() != "locked by another process" {

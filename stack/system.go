@@ -314,12 +314,15 @@ func (s *system) registerRegions(ctx context.Context, d control.Regions, e *conf
 func patiently(ctx context.Context, f func() error) error {
 	retry := time.NewTicker(reopenEvery)
 	defer retry.Stop()
+	var told problem.Told
 	for {
 		err := f()
 		if !errors.Is(err, problem.New(problem.DirectoryUnavailable, "")) {
 			return err
 		}
-		slog.WarnContext(ctx, "the directory doesn't answer yet; trying again", "error", err)
+		if told.Anew(err) {
+			slog.WarnContext(ctx, "the directory doesn't answer yet; trying until it does", "error", err)
+		}
 		select {
 		case <-ctx.Done():
 			return err

@@ -2,6 +2,9 @@ package acceptance
 
 import (
 	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -53,4 +56,45 @@ func TestDirectoryIsComparedWithoutRegions(t *testing.T) {
 	signal(syscall.SIGCONT)
 	s.start(t, "EU01")
 	s.runEventually(t, &object{}, "directory", "verify")
+}
+
+// Processes that can't reach the directory say why, once, and go on trying; so do those that it
+// refuses.
+func TestWhyTheDirectoryIsAwayStandsInTheLog(t *testing.T) {
+	s := newTopology(t)
+	s.secondGateway(t)
+	stranger := s.processes["gateway 2"]
+	yaml, err := os.ReadFile(stranger.args[2])
+	if err != nil {
+		t.Fatal(err)
+	}
+	wrong := filepath.Join(t.TempDir(), "wrong.secret")
+	if err := errors.Join(
+		os.WriteFile(wrong, []byte("a secret of another system\n"), 0o600),
+		os.WriteFile(stranger.args[2], []byte(strings.Replace(string(yaml), filepath.Join(s.data, "internal.secret"), wrong, 1)), 0o600),
+	); err != nil {
+		t.Fatal(err)
+	}
+	told := func(name, what string) {
+		t.Helper()
+		log := s.processes[name].log
+		eventually(t, readyWithin, func() (bool, string) { return strings.Contains(log.since(0), what), name + " doesn't say " + what })
+		if n := strings.Count(log.since(0), what); n != 1 {
+			t.Errorf("%s says %d times %s", name, n, what)
+		}
+	}
+	s.start(t, "login", "gateway", "gateway 2", "US01")
+	for _, name := range []string{"login", "gateway", "gateway 2", "US01"} {
+		told(name, "connect: connection refused")
+	}
+	s.start(t, "control")
+	for _, name := range []string{"login", "gateway", "US01"} {
+		told(name, "the directory can be reached now")
+	}
+	told("gateway 2", "must have the same secret")
+	for name, p := range s.processes {
+		if strings.Contains(p.log.since(0), "outbound buffer") || strings.Count(p.log.since(0), "connection refused") > 1 {
+			t.Errorf("%s speaks of a buffer, or of one refusal again and again", name)
+		}
+	}
 }
