@@ -96,7 +96,7 @@ func (f *findings) checkTokens(c *Config) {
 	if t.RefreshGrace < 0 {
 		f.add("tokens.refresh_grace", "%s is negative: write 0s for none, or a duration such as 10s", t.RefreshGrace)
 	}
-	f.positive("tokens.key_delay", t.KeyDelay)
+	f.atLeast("tokens.key_delay", t.KeyDelay, shortest)
 	f.atLeast("login.session_lifetime", c.Login.SessionLifetime, time.Second)
 	f.between("login.attempts_per_minute", int64(c.Login.AttemptsPerMinute), 1, 1_000_000)
 }
@@ -105,12 +105,12 @@ func (f *findings) checkLimits(c *Config) {
 	g := c.Gateway
 	f.between("gateway.max_header_bytes", int64(g.MaxHeader), 1<<10, 1<<24)
 	f.between("gateway.max_body_bytes", g.MaxBody, 0, 1<<62)
-	f.positive("gateway.header_timeout", g.HeaderTimeout)
-	f.positive("gateway.idle_timeout", g.IdleTimeout)
-	f.positive("gateway.stall_timeout", g.StallTimeout)
-	f.positive("gateway.connect_timeout", g.ConnectTimeout)
-	f.positive("gateway.answer_timeout", g.AnswerTimeout)
-	f.between("gateway.hold_timeout", int64(g.HoldTimeout), 0, int64(time.Minute))
+	f.atLeast("gateway.header_timeout", g.HeaderTimeout, shortest)
+	f.atLeast("gateway.idle_timeout", g.IdleTimeout, shortest)
+	f.atLeast("gateway.stall_timeout", g.StallTimeout, shortest)
+	f.atLeast("gateway.connect_timeout", g.ConnectTimeout, shortest)
+	f.atLeast("gateway.answer_timeout", g.AnswerTimeout, shortest)
+	f.within("gateway.hold_timeout", g.HoldTimeout, time.Minute)
 	f.between("gateway.hold_calls", int64(g.HoldCalls), 0, 1<<20)
 	f.between("gateway.upstream_connections", int64(g.UpstreamConns), 1, 1<<20)
 	if g.HealthInterval < 0 || g.HealthInterval > 0 && g.HealthInterval < 100*time.Millisecond {
@@ -128,7 +128,7 @@ func (f *findings) checkLimits(c *Config) {
 		}
 	}
 	f.between("moves.at_once", int64(c.Moves.AtOnce), 1, 1000)
-	f.between("moves.retention", int64(c.Moves.Retention), 0, int64(365*24*time.Hour))
+	f.within("moves.retention", c.Moves.Retention, 365*24*time.Hour)
 	f.within("moves.longest_delay", c.Moves.LongestDelay, 24*time.Hour)
 	f.within("moves.notice", c.Moves.Notice, time.Hour)
 	f.between("region.max_body_bytes", c.Region.MaxBody, 1<<10, 1<<30)
@@ -160,8 +160,8 @@ func (f *findings) checkDirectory(c *Config) {
 }
 
 func (f *findings) checkOperations(c *Config) {
-	f.between("operations.drain_delay", int64(c.Operations.DrainDelay), 0, int64(10*time.Minute))
-	f.between("operations.drain_time", int64(c.Operations.DrainTime), 0, int64(time.Hour))
+	f.within("operations.drain_delay", c.Operations.DrainDelay, 10*time.Minute)
+	f.within("operations.drain_time", c.Operations.DrainTime, time.Hour)
 	for setting, share := range map[string]float64{"access_log.share": c.AccessLog.Share, "tracing.share": c.Tracing.Share} {
 		if !(share >= 0 && share <= 1) { // NaN is no share either
 			f.add(setting, "%v is not a share: write a number from 0 to 1", share)
@@ -202,16 +202,13 @@ func (f *findings) checkAccess(at string, urls []string, a Access) {
 	}
 }
 
-// positive wants a duration above zero.
-func (f *findings) positive(setting string, d time.Duration) {
-	if d <= 0 {
-		f.add(setting, "%s is not above zero: write a duration such as 10s", d)
-	}
-}
+// shortest is the least of durations that something real is to happen in: less is a slip of the
+// pen, such as ms or ns for s.
+const shortest = 100 * time.Millisecond
 
 func (f *findings) atLeast(setting string, d, least time.Duration) {
 	if d < least {
-		f.add(setting, "%s is too short: write a duration of %s or more, such as 10m", d, least)
+		f.add(setting, "%s is too short: write a duration of %s or more, such as %s", d, least, max(least, 10*time.Second))
 	}
 }
 

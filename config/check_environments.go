@@ -2,10 +2,8 @@ package config
 
 import (
 	"fmt"
-	"net"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 
 	"mpr/company"
@@ -183,78 +181,6 @@ func (f *findings) checkDefaultRegion(code string, e *Environment, at string) {
 		// "US01, the default region, has number 0 and small ids."
 		f.add(fmt.Sprintf("%s[%d].number", at, j), "must be 0: %s is the default region, whose ids are small", code)
 	}
-}
-
-// checkShared notes addresses and databases that two parts would use.
-func (f *findings) checkShared(c *Config) {
-	addresses, stores := map[string]string{}, map[string]string{}
-	listen := func(setting, address string) {
-		_, port, err := net.SplitHostPort(address)
-		n, portErr := strconv.ParseUint(port, 10, 16)
-		if err != nil || portErr != nil {
-			f.add(setting, "%q is not an address: write it as 127.0.0.1:4000, or :4000 for all addresses of the machine", address)
-			return
-		}
-		if n == 0 {
-			return // any free port: never the same one
-		}
-		if at, other := f.again(addresses, setting, address); other != "" {
-			f.add(at, "%s is the address of %s too: give each listener its own", address, other)
-		}
-	}
-	store := func(setting, dsn string) {
-		// The text doesn't show the DSN, which may hold a password.
-		if at, other := f.again(stores, setting, dsn); other != "" {
-			f.add(at, "is the database of %s too: give each its own", other)
-		}
-	}
-	listen("directory.listen", c.Directory.Listen)
-	if c.Operations.Listen != "" {
-		listen("operations.listen", c.Operations.Listen)
-	}
-	listen("control.listen", c.Control.Listen)
-	store("control.store", c.Control.Store)
-	for i := range c.Environments {
-		e, at := &c.Environments[i], fmt.Sprintf("environments[%d]", i)
-		listen(at+".login.listen", e.Login.Listen)
-		listen(at+".api.listen", e.API.Listen)
-		if e.Legacy.Host != "" {
-			listen(at+".legacy.listen", e.Legacy.Listen)
-		}
-		listen(at+".identity.internal", e.Identity.Internal)
-		store(at+".identity.store", e.Identity.Store)
-		for j := range e.Regions {
-			r, at := &e.Regions[j], fmt.Sprintf("%s.regions[%d]", at, j)
-			if len(r.Upstreams) > 0 {
-				continue // a foreign service stands in: nothing of ours listens or keeps
-			}
-			for k, p := range r.Places() {
-				at := at
-				if len(r.Processes) > 0 {
-					at = fmt.Sprintf("%s.processes[%d]", at, k)
-				}
-				listen(at+".listen", *p.Listen)
-				listen(at+".internal", *p.Internal)
-			}
-			store(at+".store", r.Store)
-		}
-	}
-}
-
-// again finds the other user of a value that may have one. Of the two settings, the
-// one to blame is the one that stands in the file.
-func (f *findings) again(users map[string]string, setting, value string) (at, other string) {
-	other, ok := users[value]
-	if !ok {
-		users[value] = setting
-		return "", ""
-	}
-	if _, ours := f.lines[setting]; !ours {
-		if _, theirs := f.lines[other]; theirs {
-			return other, setting
-		}
-	}
-	return setting, other
 }
 
 // dsn wants the name of a database that package store can open. Texts don't show it: it

@@ -16,13 +16,14 @@ func (f *findings) checkStores(c *Config) {
 	p, at := c.Stores.Postgres, "stores.postgres."
 	f.between(at+"max_connections", int64(p.MaxConns), 2, 1000) // a snapshot takes one, and must hold up nobody
 	f.between(at+"idle_connections", int64(p.IdleConns), 0, int64(max(p.MaxConns, 0)))
-	f.positive(at+"connect_timeout", p.ConnectTimeout)
+	f.atLeast(at+"connect_timeout", p.ConnectTimeout, shortest)
 	for setting, d := range map[string]time.Duration{
 		"idle_time": p.IdleTime, "lifetime": p.Lifetime, "statement_timeout": p.StatementTimeout, "long_statement_timeout": p.LongTimeout,
 		"lock_timeout": p.LockTimeout, "idle_transaction_timeout": p.IdleTransaction,
 	} {
-		if d < 0 || d > maxWait {
-			f.add(at+setting, "%s is out of range: write 0s for no limit, or a duration up to %s", d, maxWait)
+		// PostgreSQL counts milliseconds: of less than one it makes 0, no limit at all.
+		if d != 0 && (d < shortest || d > maxWait) {
+			f.add(at+setting, "%s is out of range: write 0s for no limit, or a duration from %s to %s", d, shortest, maxWait)
 		}
 	}
 	if p.Patience < 0 || p.Patience > time.Minute {

@@ -254,3 +254,44 @@ control: {store: "sqlite:control.db"}
 		t.Errorf("the database of the command line: %+v, %v", c, err)
 	}
 }
+
+// One file is one store, however its path is spelled, and whether it is there yet.
+func TestOneFileIsNoTwoStores(t *testing.T) {
+	dir := t.TempDir()
+	for _, folder := range []string{"real", "work"} {
+		if err := os.Mkdir(filepath.Join(dir, folder), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for link, to := range map[string]string{"linked": "real", "real/link.db": "there.db"} {
+		if err := os.Symlink(to, filepath.Join(dir, link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "real", "there.db"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(filepath.Join(dir, "work"))
+	for _, two := range []struct {
+		one, other string
+		same       bool
+	}{
+		{"a.db", "./a.db", true},
+		{"a.db", filepath.Join(dir, "work", "a.db"), true},
+		{"../real/a.db", "../linked/a.db", true},
+		{"../real/new/a.db", "../linked/new/a.db", true},
+		{"../real/there.db", "../linked/link.db", true},
+		{"../real/a.db", "../work/a.db", false},
+		{"A.db", "a.db", false},
+	} {
+		file := filepath.Join(dir, "mpr.yaml")
+		text := fmt.Sprintf(strings.Replace(federal, `"postgres://mpr:hunter2@db/identity"`, "%q", 1)+"control: {store: %q}\n", "sqlite:"+two.one, "sqlite:"+two.other)
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err := Load(file, DefaultPort, "", "")
+		if told := err != nil && strings.Contains(err.Error(), "is the database of control.store too"); told != two.same || !two.same && err != nil {
+			t.Errorf("%s and %s: %v", two.one, two.other, err)
+		}
+	}
+}

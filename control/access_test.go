@@ -46,7 +46,7 @@ var allowed = map[operator.Role][]string{
 	},
 	operator.Operator: {
 		"POST /companies", "POST /directory/verification", "PUT /companies/{company}/users", "PUT /companies/{company}/sandbox", "POST /sandboxes/monthly/refresh", "POST /regions/{region}/drain", "POST /regions/{region}/open",
-		"POST /users", "PUT /apps/{app}/owners/{login}", "DELETE /apps/{app}/owners/{login}", "PUT /apps/{app}/redirect-uris", "PUT /apps/{app}/rehearsal", "DELETE /apps/{app}/rehearsal", "POST /apps/{app}/rotate-secret", "PUT /apps/{app}/installations/{company}", "PUT /apps/{app}/sandbox", "PATCH /apps/{app}/limits",
+		"POST /users", "POST /users/{login}/disable", "POST /users/{login}/enable", "PUT /users/{login}/password", "PUT /apps/{app}/owners/{login}", "DELETE /apps/{app}/owners/{login}", "PUT /apps/{app}/redirect-uris", "PUT /apps/{app}/rehearsal", "DELETE /apps/{app}/rehearsal", "POST /apps/{app}/rotate-secret", "PUT /apps/{app}/installations/{company}", "PUT /apps/{app}/sandbox", "PATCH /apps/{app}/limits",
 		"DELETE /apps/{app}/limits", "PUT /apps/{app}/webhook", "DELETE /apps/{app}/webhook", "POST /apps/{app}/webhook/rotate", "POST /apps/{app}/webhook/test",
 		"POST /apps/{app}/webhook/deliveries/{event}", "PUT /policy", "GET /moves/plan", "POST /moves", "POST /moves/{move}/pause", "POST /moves/{move}/resume", "POST /moves/{move}/abort",
 	},

@@ -72,8 +72,9 @@ type survey struct {
 	service *Service
 	e       *Environment
 	census  *directory.Census
-	regions []*fences
+	regions []*fences // those that answer
 	foreign map[company.Region]bool
+	silent  []SilentRegion
 }
 
 func (s *Service) survey(ctx context.Context, e *Environment) (*survey, error) {
@@ -93,7 +94,8 @@ func (s *Service) survey(ctx context.Context, e *Environment) (*survey, error) {
 			v.regions = append(v.regions, &fences{service: s, info: info})
 		}
 	}
-	return v, nil
+	v.ask(ctx)
+	return v, context.Cause(ctx)
 }
 
 // each tells of every company, in the order of ids, with how many of the directory's have
@@ -116,7 +118,7 @@ func (v *survey) each(ctx context.Context, tell func(at *standing, passed int) e
 		if lowest == 0 {
 			return nil
 		}
-		at := &standing{company: lowest, foreign: v.foreign}
+		at := &standing{company: lowest, foreign: v.foreign, silent: v.silent}
 		if i < v.census.Len() && v.census.At(i).Company == lowest {
 			p := v.census.At(i)
 			at.placed = &p
@@ -143,7 +145,7 @@ const (
 
 // again looks at a company anew. It answers the directory's revision as well.
 func (v *survey) again(ctx context.Context, id company.ID) (at *standing, revision uint64, err error) {
-	at = &standing{company: id, foreign: v.foreign}
+	at = &standing{company: id, foreign: v.foreign, silent: v.silent}
 	p, revision, err := v.e.Placements.Get(ctx, id)
 	switch {
 	case err == nil:
@@ -171,7 +173,7 @@ func (v *survey) lasting(ctx context.Context, id company.ID) (d *Difference, err
 		if err != nil {
 			return nil, err
 		}
-		if d, _ = at.judge(); d == nil {
+		if d, _ = at.judge(); d == nil || at.unsure() {
 			return nil, nil //nolint:nilnil // it was passing
 		}
 		wait := time.NewTimer(lookPause)

@@ -2,6 +2,7 @@ package control
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"mpr/company"
@@ -62,6 +63,7 @@ type standing struct {
 	placed  *company.Placement // by the directory
 	fences  []RegionFence
 	foreign map[company.Region]bool // regions that can't be asked
+	silent  []SilentRegion          // regions that don't answer
 }
 
 // due is the placement that the fences ask for. The highest epoch at which a region owns the
@@ -133,7 +135,7 @@ func (s *standing) judge() (d *Difference, moving bool) {
 		kind = DiffMissing
 	case s.placed == nil:
 		kind = DiffLost
-	case s.foreign[s.placed.Region]:
+	case s.foreign[s.placed.Region] || slices.ContainsFunc(s.silent, func(o SilentRegion) bool { return o.Region == s.placed.Region }):
 		if due != nil && due.Region != s.placed.Region && due.Epoch >= s.placed.Epoch {
 			kind = DiffElsewhere
 		}

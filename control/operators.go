@@ -109,6 +109,9 @@ func (s *Service) grantRole(r *http.Request) (int, any, error) {
 	if errors.Is(err, problem.New(problem.NotFound, "")) {
 		err = problem.New(problem.NotFound, "There is no user %s in %s, whose users are operators. Make one with `mpr user create`.", r.PathValue("login"), e.Name).Because(err)
 	}
+	if err == nil && u.Disabled {
+		err = problem.New(problem.Conflict, "The account of %s is disabled. Enable it first: `mpr user enable %s`.", u.Login, u.Login)
+	}
 	if err != nil {
 		return 0, nil, err
 	}

@@ -40,7 +40,11 @@ type Survey struct {
 	Left   int `json:"left,omitempty"`
 	// Unasked are regions that foreign services stand in for: their fences can't be listed.
 	Unasked []company.Region `json:"unasked,omitempty"`
-	DryRun  bool             `json:"dry_run,omitempty"`
+	// Silent are regions that didn't answer: what they own wasn't compared, and a rebuild changes
+	// nothing without them. Unjudged are companies that no other region owns.
+	Silent   []SilentRegion `json:"silent,omitempty"`
+	Unjudged int            `json:"unjudged,omitempty"`
+	DryRun   bool           `json:"dry_run,omitempty"`
 }
 
 // Found is how many differences there are.
@@ -132,7 +136,7 @@ func (s *Service) surveyDirectory(w http.ResponseWriter, r *http.Request, rebuil
 }
 
 func newSurveyor(v *survey, rebuild *NewRebuild, tell func(SurveyLine) error) *surveyor {
-	y := &surveyor{survey: v, tell: tell, rebuild: rebuild, now: Survey{Differences: map[string]int{}, Placed: v.census.Len(), DryRun: rebuild != nil && rebuild.DryRun}}
+	y := &surveyor{survey: v, tell: tell, rebuild: rebuild, now: Survey{Differences: map[string]int{}, Placed: v.census.Len(), Silent: v.silent, DryRun: rebuild != nil && rebuild.DryRun}}
 	for code := range v.foreign {
 		y.now.Unasked = append(y.now.Unasked, code)
 	}
@@ -154,6 +158,10 @@ func (y *surveyor) run(ctx context.Context) error {
 			if err := y.write(SurveyLine{Progress: &y.now}); err != nil {
 				return err
 			}
+		}
+		if at.unsure() {
+			y.now.Unjudged++
+			return nil
 		}
 		if d == nil {
 			return nil
@@ -192,6 +200,9 @@ func (y *surveyor) differs(ctx context.Context, at *standing, d *Difference) err
 func (y *surveyor) mend(ctx context.Context, at *standing, d *Difference) error {
 	due, sure := at.due()
 	switch {
+	case len(y.survey.silent) > 0:
+		// It may be the last that has acted on the company, under a later turn.
+		d.Mended = "left alone: " + named(y.survey.silent) + " didn't answer"
 	case due == nil || !sure:
 		d.Mended = "left alone: the fences don't say where it lives"
 	case due.Onboarded.IsZero():

@@ -64,6 +64,9 @@ func (s *Service) table() map[string]route {
 		"POST /regions/{region}/drain":     in(runner, drainRegion(true)),
 		"POST /regions/{region}/open":      in(runner, drainRegion(false)),
 		"POST /users":                      in(runner, s.createUser),
+		"POST /users/{login}/disable":      in(runner, s.disableUser), // of somebody with a role: admins alone
+		"POST /users/{login}/enable":       in(runner, s.enableUser),
+		"PUT /users/{login}/password":      in(runner, s.setPassword),
 		"GET /keys":                        in(viewer, s.listKeys),
 		"POST /keys/rotate":                in(admin, s.rotateKey),
 		"GET /policy":                      in(viewer, s.showPolicy),

@@ -244,6 +244,9 @@ func (s *Service) exchange(ctx context.Context, code, verifier string) (u operat
 	if err == nil {
 		u, err = s.operators.Identity.User(ctx, claims.Subject)
 	}
+	if err == nil && u.Disabled { // just now
+		return u, problem.New(problem.Forbidden, "Your account was disabled.")
+	}
 	return u, relay(err, problem.IdentityUnavailable, "The login service")
 }
 

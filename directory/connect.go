@@ -1,10 +1,8 @@
 package directory
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"net/url"
 	"os"
 	"strings"
@@ -42,12 +40,14 @@ func (s Servers) Connect(name string) (*nats.Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to the directory at %s: %w", addresses(s.URLs), err)
 	}
-	options := append(connectOptions(name), nats.RetryOnFailedConnect(true))
+	l := &link{name: name, servers: addresses(s.URLs)}
+	options := append(l.connectOptions(), nats.RetryOnFailedConnect(true))
 	conn, err := nats.Connect(strings.Join(s.URLs, ","), append(options, shown...)...)
 	if err != nil {
 		// The cause may quote an address, and an address may hold a password.
 		return nil, fmt.Errorf("connect to the directory at %s: check the addresses, such as nats://host:4222, and what the settings below directory say of credentials and certificates", addresses(s.URLs))
 	}
+	l.conn.Store(conn)
 	return conn, nil
 }
 
@@ -109,29 +109,15 @@ func addresses(urls []string) string {
 	return strings.Join(hosts, ", ")
 }
 
-func connectOptions(name string) []nats.Option {
-	return []nats.Option{
-		nats.Name(name),
+func (l *link) connectOptions() []nats.Option {
+	return append(l.options(),
+		nats.Name(l.name),
 		nats.MaxReconnects(-1),
 		// Credentials that are replaced, and servers that don't know them yet, may disagree for a
 		// while: that must not end the connection for good.
 		nats.IgnoreAuthErrorAbort(),
-		nats.CustomReconnectDelay(func(int) time.Duration { return 100*time.Millisecond + rand.N(200*time.Millisecond) }),
-		nats.Timeout(2 * time.Second),
+		nats.Timeout(2*time.Second),
 		// What is sent while the server is away should fail, not wait in memory.
 		nats.ReconnectBufSize(-1),
-		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
-			if err != nil {
-				slog.Warn("the directory can't be reached; going on with the copy", "connection", name, "error", err)
-			}
-		}),
-		nats.ReconnectHandler(func(*nats.Conn) { slog.Info("the directory is back", "connection", name) }),
-		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
-			if errors.Is(err, nats.ErrAuthorization) || errors.Is(err, nats.ErrAuthExpired) || errors.Is(err, nats.ErrAuthRevoked) {
-				slog.Error("the directory refuses what we show; trying again", "connection", name, "error", err)
-				return
-			}
-			slog.Debug("directory connection", "connection", name, "error", err)
-		}),
-	}
+	)
 }

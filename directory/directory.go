@@ -345,16 +345,22 @@ func readPlacement(value []byte) (company.Placement, error) {
 	return p, nil
 }
 
+// errAway is the cause of what fails for as long as there is no connection.
+var errAway = errors.New("there is no connection to it; the log says why, where it was lost or couldn't be made")
+
 // Unavailable turns the ways in which NATS says that it can't be reached into a problem
 // that asks to try again.
 func Unavailable(err error) error {
+	if errors.Is(err, nats.ErrReconnectBufExceeded) || errors.Is(err, nats.ErrConnectionReconnecting) {
+		err = errAway // the library speaks of its buffer
+	}
 	refused, is := errors.AsType[jetstream.JetStreamError](err)
 	switch {
 	case err == nil:
 		return nil
 	case is && refused.APIError() != nil && refused.APIError().Code == http.StatusServiceUnavailable, // a node that has lost the others, before an election
-		errors.Is(err, nats.ErrNoResponders), errors.Is(err, nats.ErrConnectionClosed), errors.Is(err, nats.ErrConnectionReconnecting),
-		errors.Is(err, nats.ErrTimeout), errors.Is(err, nats.ErrNoServers), errors.Is(err, nats.ErrDisconnected), errors.Is(err, nats.ErrReconnectBufExceeded),
+		errors.Is(err, nats.ErrNoResponders), errors.Is(err, nats.ErrConnectionClosed), errors.Is(err, errAway),
+		errors.Is(err, nats.ErrTimeout), errors.Is(err, nats.ErrNoServers), errors.Is(err, nats.ErrDisconnected),
 		errors.Is(err, jetstream.ErrNoStreamResponse), errors.Is(err, jetstream.ErrAsyncPublishTimeout), errors.Is(err, jetstream.ErrTooManyStalledMsgs), errors.Is(err, context.DeadlineExceeded):
 		return problem.New(problem.DirectoryUnavailable, "The directory can't be reached. Try again.").After(time.Second).Because(err)
 	}

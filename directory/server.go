@@ -85,7 +85,7 @@ func StartServer(o ServerOptions) (*Server, error) {
 
 // Connect connects within the process.
 func (s *Server) Connect(name string) (*nats.Conn, error) {
-	options := append(connectOptions(name), nats.InProcessServer(s.server))
+	options := append((&link{name: name, servers: "this process"}).connectOptions(), nats.InProcessServer(s.server))
 	if s.secret != "" {
 		options = append(options, nats.Token(s.secret))
 	}

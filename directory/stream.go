@@ -10,6 +10,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"mpr/problem"
 )
 
 // Stream is a durable queue: what is published to it is stored before Publish returns,
@@ -101,6 +103,8 @@ const (
 	consumeBatch   = 256
 	consumeRetry   = time.Second
 	redeliverAfter = 30 * time.Second
+	// toldFor is how long reading goes well before another failure is told of.
+	toldFor = 30 * time.Second
 )
 
 // MaxInFlight is how many messages a reader may have taken without acknowledging them:
@@ -111,12 +115,19 @@ const MaxInFlight = 4 * consumeBatch
 // apply has taken without an error is acknowledged; everything else comes again, to this
 // process or to another one that consumes under the same durable name.
 func (s *Stream) Consume(ctx context.Context, durable string, apply func(context.Context, [][]byte) error) error {
+	var told problem.Told
 	for ctx.Err() == nil {
+		before := time.Now()
 		err := s.consume(ctx, durable, apply)
 		if ctx.Err() != nil {
 			break
 		}
-		slog.Warn("reading a stream; trying again", "stream", s.name, "error", err)
+		if time.Since(before) > toldFor { // it went well for a while
+			told = problem.Told{}
+		}
+		if told.Anew(err) {
+			slog.Warn("reading a stream; trying again", "stream", s.name, "error", err)
+		}
 		_ = Pause(ctx, consumeRetry)
 	}
 	return ctx.Err()

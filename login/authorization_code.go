@@ -25,13 +25,20 @@ type request struct {
 
 // issueCode makes the authorization code of a consent. The grant has its name from here
 // on, but begins when the code is redeemed.
-func (s *Service) issueCode(ctx context.Context, req *request, userID int64) (string, error) {
+func (s *Service) issueCode(ctx context.Context, req *request, u *user) (string, error) {
 	now := s.Now()
 	code, grant := newSecret(), newSecret()
 	err := s.DB.Write(ctx, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `INSERT INTO codes (hash, grant_id, app_id, user_id, redirect_uri, uri_was_sent, code_challenge, expires, used)
+		same, err := u.unchanged(ctx, tx)
+		if err == nil && !same {
+			err = problem.New(problem.Forbidden, "Your account was changed just now. Go back, sign in and try again.")
+		}
+		if err != nil {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, `INSERT INTO codes (hash, grant_id, app_id, user_id, redirect_uri, uri_was_sent, code_challenge, expires, used)
 			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0)`,
-			fingerprint(code), grant, req.app.ID, userID, req.redirectURI, flag(req.uriWasSent), req.challenge, store.Micros(now.Add(s.CodeLifetime)))
+			fingerprint(code), grant, req.app.ID, u.ID, req.redirectURI, flag(req.uriWasSent), req.challenge, store.Micros(now.Add(s.CodeLifetime)))
 		return err
 	})
 	if err != nil {
@@ -93,6 +100,9 @@ func (s *Service) redeem(ctx context.Context, tx *sql.Tx, a *app, p params, now 
 	}
 	if err != nil {
 		return "", 0, nil, err
+	}
+	if alive, err := enabled(ctx, tx, userID); err != nil || !alive {
+		return "", 0, invalid, err
 	}
 	result, err := tx.ExecContext(ctx, `UPDATE codes SET used = $2 WHERE hash = $1 AND used = 0`, fingerprint(p["code"]), store.Micros(now))
 	if err != nil {

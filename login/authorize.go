@@ -56,7 +56,7 @@ func (s *Service) consent(w http.ResponseWriter, r *http.Request) error {
 	}
 	switch posted["decision"] {
 	case "allow":
-		code, err := s.issueCode(r.Context(), req, n.user.ID)
+		code, err := s.issueCode(r.Context(), req, n.user)
 		if err != nil {
 			return err
 		}

@@ -22,6 +22,9 @@ func (s *Service) internalRoutes(mux *http.ServeMux) {
 		"POST /internal/users":                       s.addUser,
 		"GET /internal/users":                        s.findUser,
 		"GET /internal/users/{user}":                 s.showUser,
+		"POST /internal/users/{user}/disable":        s.disableUser,
+		"POST /internal/users/{user}/enable":         s.enableUser,
+		"PUT /internal/users/{user}/password":        s.setPassword,
 		"POST /internal/apps":                        s.addApp,
 		"PUT /internal/apps/{app}":                   s.saveApp,
 		"GET /internal/apps":                         s.listApps,
@@ -94,28 +97,24 @@ func (s *Service) findUser(w http.ResponseWriter, r *http.Request) error {
 	if u == nil {
 		return problem.New(problem.NotFound, "There is no user with this login.")
 	}
-	writeJSON(w, http.StatusOK, u)
+	writeJSON(w, http.StatusOK, accountOf(u))
 	return nil
 }
 
-// showUser answers a user as the control role sees its operators: with what tells a changed
-// password.
+// showUser answers a user as the control role sees its operators.
 func (s *Service) showUser(w http.ResponseWriter, r *http.Request) error {
-	id, err := strconv.ParseInt(r.PathValue("user"), 10, 64)
+	id, err := pathUser(r)
 	if err != nil {
-		return problem.New(problem.BadRequest, "The id of a user must be a number.").Because(err)
+		return err
 	}
 	u, err := s.userByID(r.Context(), id)
 	if err != nil {
 		return err
 	}
 	if u == nil {
-		return problem.New(problem.NotFound, "There is no user with this id.")
+		return errNoUser()
 	}
-	writeJSON(w, http.StatusOK, struct {
-		*user
-		Credential string `json:"credential"`
-	}{u, u.credential()})
+	writeJSON(w, http.StatusOK, accountOf(u))
 	return nil
 }
 

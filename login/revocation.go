@@ -102,10 +102,11 @@ func (s *Service) publishBeforeAnswer(ctx context.Context) {
 func (s *Service) publishRevocations(ctx context.Context) {
 	t := time.NewTicker(publishEvery)
 	defer t.Stop()
+	var told problem.Told
 	for {
 		more, err := s.publishSome(ctx)
-		if err != nil && ctx.Err() == nil {
-			slog.Warn("publish revocations; trying again", "error", err)
+		if told.Anew(err) && ctx.Err() == nil {
+			slog.Warn("publish revocations; trying again until that succeeds", "error", err)
 		}
 		if more && err == nil {
 			continue

@@ -53,26 +53,32 @@ func (s *Service) session(r *http.Request) (*session, error) {
 		return nil, fmt.Errorf("read session: %w", err)
 	}
 	u, err := s.userByID(r.Context(), userID)
-	if err != nil || u == nil {
+	if err != nil || u == nil || u.disabled {
 		return nil, err
 	}
 	return &session{u, csrf}, nil
 }
 
 // startSession makes a new session, whatever the browser had before: a session id that
-// somebody planted is never taken over.
-func (s *Service) startSession(w http.ResponseWriter, r *http.Request, u *user) error {
+// somebody planted is never taken over. It says no where the account was changed since the user was
+// read.
+func (s *Service) startSession(w http.ResponseWriter, r *http.Request, u *user) (begun bool, err error) {
 	id := newSecret()
-	err := s.DB.Write(r.Context(), func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(r.Context(), `INSERT INTO sessions (hash, user_id, csrf, expires) VALUES ($1, $2, $3, $4)`,
+	err = s.DB.Write(r.Context(), func(tx *sql.Tx) (err error) {
+		if begun, err = u.unchanged(r.Context(), tx); err != nil || !begun {
+			return err
+		}
+		_, err = tx.ExecContext(r.Context(), `INSERT INTO sessions (hash, user_id, csrf, expires) VALUES ($1, $2, $3, $4)`,
 			fingerprint(id), u.ID, newSecret(), store.Micros(s.Now().Add(s.SessionLifetime)))
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("start session: %w", err)
+		return false, fmt.Errorf("start session: %w", err)
 	}
-	s.setCookie(w, r, id, int(s.SessionLifetime.Seconds()))
-	return nil
+	if begun {
+		s.setCookie(w, r, id, int(s.SessionLifetime.Seconds()))
+	}
+	return begun, nil
 }
 
 // endSession ends the browser's session, if it has one.

@@ -67,14 +67,18 @@ func (s *Service) signIn(w http.ResponseWriter, r *http.Request) error {
 		failed = false // nobody has looked at the password
 		return err
 	}
-	if u == nil {
+	begun := false
+	if u != nil {
+		if begun, err = s.startSession(w, r, u); err != nil {
+			failed = false
+			return err
+		}
+	}
+	if !begun {
 		s.renderLogin(w, r, http.StatusUnprocessableEntity, p["login"], "The e-mail address or the password is wrong.")
 		return nil
 	}
 	failed = false
-	if err := s.startSession(w, r, u); err != nil {
-		return err
-	}
 	http.Redirect(w, r, afterSignIn(r), http.StatusSeeOther)
 	return nil
 }

@@ -19,6 +19,7 @@ type user struct {
 	Name  string `json:"name"`
 
 	passwordHash string
+	disabled     bool // and can't sign in
 }
 
 // credential tells one password of a user from the next, and nothing else of it; "" where there
@@ -35,6 +36,8 @@ const (
 	maxLogin    = 254 // the longest address that mail can be sent to
 	minPassword = 8
 	maxPassword = 1024
+
+	passwordForm = "must have 8 to 1024 characters"
 )
 
 // newUser is what a user is made of.
@@ -54,7 +57,7 @@ func (n *newUser) check() error {
 		fields["name"] = []string{"must have 1 to 255 characters"}
 	}
 	if n.Password != "" && (len(n.Password) < minPassword || len(n.Password) > maxPassword) {
-		fields["password"] = []string{"must have 8 to 1024 characters"}
+		fields["password"] = []string{passwordForm}
 	}
 	return invalidFields("The user can't be saved", fields)
 }
@@ -117,22 +120,24 @@ func (s *Service) userByLogin(ctx context.Context, login string) (*user, error) 
 		return nil, nil //nolint:nilnil // as in scanUser
 	}
 	return s.scanUser(s.DB.Read().QueryRowContext(ctx,
-		`SELECT id, login, name, password_hash FROM users WHERE login = $1`, strings.ToLower(strings.TrimSpace(login))))
+		`SELECT id, login, name, password_hash, disabled FROM users WHERE login = $1`, strings.ToLower(strings.TrimSpace(login))))
 }
 
 // userByID finds a user; nil if there is none.
 func (s *Service) userByID(ctx context.Context, id int64) (*user, error) {
-	return s.scanUser(s.DB.Read().QueryRowContext(ctx, `SELECT id, login, name, password_hash FROM users WHERE id = $1`, id))
+	return s.scanUser(s.DB.Read().QueryRowContext(ctx, `SELECT id, login, name, password_hash, disabled FROM users WHERE id = $1`, id))
 }
 
 func (s *Service) scanUser(row *sql.Row) (*user, error) {
 	var u user
-	err := row.Scan(&u.ID, &u.Login, &u.Name, &u.passwordHash)
+	var disabled int64
+	err := row.Scan(&u.ID, &u.Login, &u.Name, &u.passwordHash, &disabled)
 	if isNoRows(err) {
 		return nil, nil //nolint:nilnil // that there is no such user is no error here
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read user: %w", err)
 	}
+	u.disabled = disabled != 0
 	return &u, nil
 }

@@ -254,7 +254,9 @@ func (w *world) register(t *testing.T, login, password string) (u user) {
 // code makes an authorization code as the consent page does, without the page.
 func (w *world) code(t *testing.T, a app, u user, challenge string) string {
 	t.Helper()
-	code, err := w.service.issueCode(t.Context(), &request{app: &a, redirectURI: callback, uriWasSent: true, challenge: challenge}, u.ID)
+	signedIn, err := w.service.userByID(t.Context(), u.ID)
+	must(t, err)
+	code, err := w.service.issueCode(t.Context(), &request{app: &a, redirectURI: callback, uriWasSent: true, challenge: challenge}, signedIn)
 	must(t, err)
 	return code
 }

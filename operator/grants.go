@@ -19,11 +19,13 @@ type Grant struct {
 	Role   Role      `json:"role"`
 	At     time.Time `json:"granted_at"`
 	By     string    `json:"granted_by"`
+	// Disabled says that the account was disabled by the admin API: they can't sign in.
+	Disabled bool `json:"disabled,omitempty"`
 }
 
 // Grants lists who was granted a role, by login.
 func (s *Service) Grants(ctx context.Context) (list []Grant, err error) {
-	rows, err := s.DB.Read().QueryContext(ctx, `SELECT user_id, login, name, role, granted, granted_by FROM operator_grants WHERE environment = $1 ORDER BY login`, s.Environment)
+	rows, err := s.DB.Read().QueryContext(ctx, `SELECT user_id, login, name, role, granted, granted_by, disabled FROM operator_grants WHERE environment = $1 ORDER BY login`, s.Environment)
 	if err != nil {
 		return nil, fmt.Errorf("list operators: %w", err)
 	}
@@ -31,20 +33,20 @@ func (s *Service) Grants(ctx context.Context) (list []Grant, err error) {
 	list = []Grant{}
 	for rows.Next() {
 		var g Grant
-		var at int64
-		if err := rows.Scan(&g.UserID, &g.Login, &g.Name, &g.Role, &at, &g.By); err != nil {
+		var at, disabled int64
+		if err := rows.Scan(&g.UserID, &g.Login, &g.Name, &g.Role, &at, &g.By, &disabled); err != nil {
 			return nil, fmt.Errorf("list operators: %w", err)
 		}
-		g.At = store.Time(at)
+		g.At, g.Disabled = store.Time(at), disabled != 0
 		list = append(list, g)
 	}
 	return list, rows.Err()
 }
 
-// HasAdmin says whether anybody is an admin.
+// HasAdmin says whether anybody is an admin who can sign in.
 func (s *Service) HasAdmin(ctx context.Context) (bool, error) {
 	var n int64
-	err := s.DB.Read().QueryRowContext(ctx, `SELECT COUNT(*) FROM operator_grants WHERE environment = $1 AND role = $2`, s.Environment, string(Admin)).Scan(&n)
+	err := s.DB.Read().QueryRowContext(ctx, `SELECT COUNT(*) FROM operator_grants WHERE environment = $1 AND role = $2 AND disabled = 0`, s.Environment, string(Admin)).Scan(&n)
 	if err != nil {
 		return false, fmt.Errorf("count admins: %w", err)
 	}
@@ -135,7 +137,7 @@ func (s *Service) keepAdmin(ctx context.Context, tx *sql.Tx, before Role) error 
 		return nil
 	}
 	var n int64
-	if err := tx.QueryRowContext(ctx, `SELECT COUNT(*) FROM operator_grants WHERE environment = $1 AND role = $2`, s.Environment, string(Admin)).Scan(&n); err != nil {
+	if err := tx.QueryRowContext(ctx, `SELECT COUNT(*) FROM operator_grants WHERE environment = $1 AND role = $2 AND disabled = 0`, s.Environment, string(Admin)).Scan(&n); err != nil {
 		return err
 	}
 	if n == 0 {

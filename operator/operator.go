@@ -30,6 +30,8 @@ type User struct {
 	Name  string `json:"name"`
 	// Credential changes when the user's password does, and is "" while there is none.
 	Credential string `json:"credential"`
+	// Disabled says that the user can't sign in.
+	Disabled bool `json:"disabled"`
 }
 
 // Identity is the login service.

@@ -15,6 +15,7 @@ import (
 
 	"mpr/config"
 	"mpr/directory"
+	"mpr/lockfile"
 	"mpr/store"
 )
 
@@ -126,14 +127,17 @@ func backUpDirectory(ctx context.Context, c *config.Config, path string, elsewhe
 	if elsewhere {
 		return directory.WriteFile(path, 0o600, online)
 	}
-	held, err := openLocked(filepath.Join(c.Data, directoryLock), false)
-	if errors.Is(err, errLocked) || len(c.Directory.URLs) > 0 {
-		if held != nil {
-			err = held.Close()
-		}
-		return errors.Join(ignoreLocked(err), directory.WriteFile(path, 0o600, online))
+	if len(c.Directory.URLs) > 0 {
+		return directory.WriteFile(path, 0o600, online)
 	}
-	if err := errors.Join(err, held.Close()); err != nil {
+	free, err := lockfile.Take(filepath.Join(c.Data, directoryLock), "mpr backup")
+	if _, held := errors.AsType[*lockfile.HeldError](err); held {
+		return directory.WriteFile(path, 0o600, online)
+	}
+	if err == nil {
+		err = free.Close()
+	}
+	if err != nil {
 		return err
 	}
 	s, err := directoryAlone(c)
@@ -144,13 +148,6 @@ func backUpDirectory(ctx context.Context, c *config.Config, path string, elsewhe
 		_, err := directory.Backup(ctx, s.nats, w)
 		return err
 	}), s.close())
-}
-
-func ignoreLocked(err error) error {
-	if errors.Is(err, errLocked) {
-		return nil
-	}
-	return err
 }
 
 // directoryAlone is the directory without any role.

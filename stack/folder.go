@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"mpr/directory"
+	"mpr/lockfile"
 )
 
 const (
@@ -26,30 +27,21 @@ const (
 // on one set of embedded stores would destroy them. Roles that run as processes of their
 // own share it: each has its own stores there. The lock ends with the process, however it
 // ends.
-func openFolder(dir string, shared bool) (*os.File, error) {
+func openFolder(dir string, shared bool) (*lockfile.File, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the data folder: %w", err)
 	}
-	f, err := openLocked(filepath.Join(dir, lockFile), shared)
-	if errors.Is(err, errLocked) {
-		return nil, fmt.Errorf("the data folder %s is in use by another mpr: stop it, or choose another folder with --data", dir)
+	path := filepath.Join(dir, lockFile)
+	take := func() (*lockfile.File, error) { return lockfile.Take(path, "mpr") }
+	if shared {
+		take = func() (*lockfile.File, error) { return lockfile.Share(path) }
+	}
+	f, err := take()
+	if held, is := errors.AsType[*lockfile.HeldError](err); is {
+		return nil, fmt.Errorf("the data folder %s is in use by another mpr, %s: stop it, or choose another folder with --data", dir, held.Holder)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open the data folder: %w", err)
-	}
-	return f, nil
-}
-
-var errLocked = errors.New("the file is locked by another process")
-
-// openLocked opens a file, makes it where it is missing, and locks it.
-func openLocked(path string, shared bool) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600) //nolint:gosec // within the data folder
-	if err != nil {
-		return nil, err
-	}
-	if err := lock(f, shared); err != nil {
-		return nil, errors.Join(errLocked, err, f.Close())
 	}
 	return f, nil
 }

@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
-	"log/slog"
 	"net"
 	"time"
 
@@ -167,11 +166,7 @@ func (d controlDialer) Dial(network, address string) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	secure, err := d.peer.Client(ctx, conn, address, RoleControl)
-	if err != nil { // the library keeps it to itself
-		slog.Warn("no TLS with the directory; trying again", "error", err)
-	}
-	return secure, err
+	return d.peer.Client(ctx, conn, address, RoleControl)
 }
 
 // SkipTLSHandshake has the library make none of its own.

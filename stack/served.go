@@ -192,17 +192,18 @@ func (v *served) hear(entry directory.Entry) {
 
 // run opens, switches and closes editions as the state says, until the context ends.
 func (v *served) run(ctx context.Context) {
+	var told problem.Told
 	for {
 		err := v.adjust(ctx)
 		if ctx.Err() != nil {
 			return
 		}
+		if told.Anew(err) {
+			slog.Warn("a generation can't be opened; trying again until it can", "environment", v.environment.Name, "error", err)
+		}
 		var again <-chan time.Time
 		if err != nil {
-			slog.Warn("a generation can't be opened; trying again until it can", "environment", v.environment.Name, "error", err)
-			timer := time.NewTimer(reopenEvery)
-			defer timer.Stop()
-			again = timer.C
+			again = time.After(reopenEvery)
 		}
 		select {
 		case <-ctx.Done():

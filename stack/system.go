@@ -18,6 +18,7 @@ import (
 	"mpr/config"
 	"mpr/control"
 	"mpr/directory"
+	"mpr/lockfile"
 	"mpr/move"
 	"mpr/observe"
 	"mpr/pki"
@@ -144,9 +145,9 @@ func (s *system) serveDirectory(address string) error {
 		return s.connectDirectory("control")
 	}
 	// Two servers on one store would destroy it.
-	held, err := openLocked(filepath.Join(s.config.Data, directoryLock), false)
-	if errors.Is(err, errLocked) {
-		return fmt.Errorf("another process runs the directory server of the data folder %s: stop it, or choose another folder with --data", s.config.Data)
+	held, err := lockfile.Take(filepath.Join(s.config.Data, directoryLock), "the directory server")
+	if other, is := errors.AsType[*lockfile.HeldError](err); is {
+		return fmt.Errorf("another process runs the directory server of the data folder %s, %s: stop it, or choose another folder with --data", s.config.Data, other.Holder)
 	}
 	if err != nil {
 		return fmt.Errorf("lock the directory's store: %w", err)
@@ -318,12 +319,15 @@ func (s *system) registerRegions(ctx context.Context, d control.Regions, e *conf
 func patiently(ctx context.Context, f func() error) error {
 	retry := time.NewTicker(reopenEvery)
 	defer retry.Stop()
+	var told problem.Told
 	for {
 		err := f()
 		if !errors.Is(err, problem.New(problem.DirectoryUnavailable, "")) {
 			return err
 		}
-		slog.WarnContext(ctx, "the directory doesn't answer yet; trying again", "error", err)
+		if told.Anew(err) {
+			slog.WarnContext(ctx, "the directory doesn't answer yet; trying until it does", "error", err)
+		}
 		select {
 		case <-ctx.Done():
 			return err

@@ -15,6 +15,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"modernc.org/sqlite" // the driver "sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
+
+	"mpr/lockfile"
 )
 
 // DB is an open database. Reads run side by side; on SQLite writes run one at a time
@@ -123,7 +125,7 @@ func lockFolder(path string) (release func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := lockFile(folder); err != nil {
+	if err := lockfile.Wait(folder); err != nil {
 		return nil, errors.Join(err, folder.Close())
 	}
 	return func() { _ = folder.Close() }, nil // which ends the lock

@@ -23,6 +23,7 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 
+	"mpr/problem"
 	"mpr/rules"
 )
 
@@ -126,13 +127,14 @@ func NewRing(ctx context.Context, store KeyStore, announcer Announcer, o RingOpt
 	r.done.Go(func() {
 		t := time.NewTicker(ringRefresh)
 		defer t.Stop()
+		var told problem.Told
 		for {
 			select {
 			case <-background.Done():
 				return
 			case <-t.C:
-				if err := r.refresh(background); err != nil && background.Err() == nil {
-					slog.Warn("refresh the signing keys", "error", err)
+				if err := r.refresh(background); told.Anew(err) && background.Err() == nil {
+					slog.Warn("refresh the signing keys; trying again until that succeeds", "error", err)
 				}
 			}
 		}

@@ -2,9 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
 
+	"mpr/config"
 	"mpr/stack"
 )
 
@@ -23,7 +28,7 @@ func (c *configCheckCommand) Run(_ context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	if err := stack.CheckCertificates(cfg); err != nil {
+	if err := errors.Join(stack.CheckCertificates(cfg), checkAccessLog(cfg.AccessLog)); err != nil {
 		return err
 	}
 	names := make([]string, len(cfg.Environments))
@@ -38,6 +43,26 @@ func (c *configCheckCommand) Run(_ context.Context, t *terminal) error {
 		_, _ = fmt.Fprintf(w, "%s is fine.\n", what)
 		next(w, "mpr config show%s", flag("--config", c.Config))
 	})
+}
+
+// checkAccessLog wants the folder of the log to be there: who writes it makes the file, and no folder.
+func checkAccessLog(log config.AccessLog) error {
+	if log.File == "" || log.File == "-" {
+		return nil
+	}
+	folder := filepath.Dir(log.File)
+	switch there, err := os.Stat(folder); {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("access_log.file: there is no folder %s: make it, for the user that mpr runs as, or name another file", folder)
+	case err != nil:
+		return fmt.Errorf("access_log.file: %w", err)
+	case !there.IsDir():
+		return fmt.Errorf("access_log.file: %s is no folder: name another file", folder)
+	}
+	if there, err := os.Stat(log.File); err == nil && there.IsDir() {
+		return fmt.Errorf("access_log.file: %s is a folder: name a file in it", log.File)
+	}
+	return nil
 }
 
 type configShowCommand struct{ settings }

@@ -66,6 +66,12 @@ func (a *surveyAnswer) show(w io.Writer) {
 	if len(a.Unasked) > 0 {
 		_, _ = fmt.Fprintf(w, "Foreign services stand in for %v: what they own can't be compared.\n", a.Unasked)
 	}
+	for _, silent := range a.Silent {
+		_, _ = fmt.Fprintf(w, "%s didn't answer, and wasn't compared: %s.\n", silent.Region, silent.Reason)
+	}
+	if a.Unjudged > 0 {
+		_, _ = fmt.Fprintf(w, "%d companies can't be judged for that: no region that answers owns them.\n", a.Unjudged)
+	}
 	if len(kinds) > 0 {
 		_, _ = fmt.Fprintf(w, "%d differences: %s.\n", a.Found(), strings.Join(kinds, ", "))
 	}
@@ -86,7 +92,11 @@ func (c *directoryVerifyCommand) Run(ctx context.Context, t *terminal) error {
 	}
 	err = t.answer(c.JSON, a, func(w io.Writer) {
 		a.show(w)
-		if a.Found() == 0 {
+		switch {
+		case a.Found() == 0 && len(a.Silent) > 0:
+			_, _ = fmt.Fprintln(w, "Directory and fences of the other regions agree.")
+			return
+		case a.Found() == 0:
 			_, _ = fmt.Fprintln(w, "Directory and fences agree.")
 			if len(a.Unasked) > 0 {
 				_, _ = fmt.Fprintf(w, "Not those of %v: no region of ours is there to be asked.\n", a.Unasked)
@@ -98,7 +108,19 @@ func (c *directoryVerifyCommand) Run(ctx context.Context, t *terminal) error {
 	if err == nil && a.Found() > 0 {
 		err = errors.New("the directory and the fences differ")
 	}
-	return err
+	return errors.Join(err, a.incomplete())
+}
+
+// incomplete is the error where regions didn't answer.
+func (a *surveyAnswer) incomplete() error {
+	if len(a.Silent) == 0 {
+		return nil
+	}
+	all := make([]string, len(a.Silent))
+	for i, s := range a.Silent {
+		all[i] = s.String()
+	}
+	return fmt.Errorf("regions didn't answer: %s. Start them, or see their logs for what keeps them, and repeat this", strings.Join(all, ", "))
 }
 
 type directoryRebuildCommand struct {
@@ -135,5 +157,5 @@ func (c *directoryRebuildCommand) Run(ctx context.Context, t *terminal) error {
 	if err == nil && a.Left > 0 {
 		err = fmt.Errorf("%d differences are left", a.Left)
 	}
-	return err
+	return errors.Join(err, a.incomplete())
 }

@@ -77,7 +77,11 @@ func (c *operatorListCommand) Run(ctx context.Context, t *terminal) error {
 	return t.answer(c.JSON, all, func(w io.Writer) {
 		rows := make([][]string, len(all.Operators))
 		for i, g := range all.Operators {
-			rows[i] = []string{g.Login, string(g.Role), g.Name, instant(g.At), g.By}
+			role := string(g.Role)
+			if g.Disabled {
+				role += " (disabled)"
+			}
+			rows[i] = []string{g.Login, role, g.Name, instant(g.At), g.By}
 		}
 		table(w, []string{"LOGIN", "ROLE", "NAME", "GRANTED AT", "BY"}, rows)
 		next(w, "mpr operator grant EMAIL --role ROLE%s", c.environmentFlag())

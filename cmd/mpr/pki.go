@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"mpr/lockfile"
 	"mpr/pki"
 	"mpr/stack"
 )
@@ -38,14 +39,36 @@ type pkiFolder struct {
 const (
 	pkiCA    = "ca.pem"
 	pkiCAKey = "ca-key.pem"
+	pkiLock  = "pki.lock"
 )
 
 func (f *pkiFolder) file(name string) string { return filepath.Join(f.Dir, name) }
 
+// lock keeps other commands from changing the folder, until it is closed. None waits for another:
+// two rotations at once would be two steps, and the second one without what the first has made in
+// place.
+func (f *pkiFolder) lock(command string) (io.Closer, error) {
+	l, err := lockfile.Take(f.file(pkiLock), "mpr pki "+command)
+	if held, is := errors.AsType[*lockfile.HeldError](err); is {
+		return nil, fmt.Errorf("another command changes the CA in %s, %s: nothing was changed; repeat this one when that has ended", f.Dir, held.Holder)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, f.noCA()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("lock the CA's folder: %w", err)
+	}
+	return l, nil
+}
+
+func (f *pkiFolder) noCA() error {
+	return fmt.Errorf("there is no CA in %s: make one with `mpr pki init %s`", f.Dir, f.Dir)
+}
+
 func (f *pkiFolder) open() (*pki.Authority, error) {
 	ca, err := pki.ReadAuthority(f.file(pkiCA), f.file(pkiCAKey))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("there is no CA in %s: make one with `mpr pki init %s`", f.Dir, f.Dir)
+		return nil, f.noCA()
 	}
 	return ca, err
 }
@@ -118,6 +141,14 @@ func (c *pkiInitCommand) Run(t *terminal) error {
 	if c.Lifetime < time.Hour {
 		return wrongUsage("--lifetime %s: choose an hour or more", c.Lifetime)
 	}
+	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
+		return fmt.Errorf("make the CA's folder: %w", err)
+	}
+	held, err := c.lock("init")
+	if err != nil {
+		return err
+	}
+	defer held.Close() //nolint:errcheck // the lock ends with us
 	for _, name := range []string{pkiCA, pkiCAKey} {
 		if _, err := os.Lstat(c.file(name)); err == nil {
 			return fmt.Errorf("there is a %s in %s already: nothing was changed; `mpr pki show %s` says more", name, c.Dir, c.Dir)
@@ -170,6 +201,11 @@ func (c *pkiIssueCommand) Run(t *terminal) error {
 	if c.Name != filepath.Base(c.Name) || strings.HasPrefix(c.Name, ".") || c.Name == "ca" || c.Name == "ca-key" {
 		return wrongUsage("--name %s: it becomes the name of a file, and ca and ca-key are taken", c.Name)
 	}
+	held, err := c.lock("issue")
+	if err != nil {
+		return err
+	}
+	defer held.Close() //nolint:errcheck // the lock ends with us
 	ca, err := c.open()
 	if err != nil {
 		return err
@@ -220,6 +256,11 @@ func (c *pkiRenewCommand) Run(t *terminal) error {
 	if c.Lifetime != 0 && c.Lifetime < time.Minute {
 		return wrongUsage("--lifetime %s: choose a minute or more", c.Lifetime)
 	}
+	held, err := c.lock("renew")
+	if err != nil {
+		return err
+	}
+	defer held.Close() //nolint:errcheck // the lock ends with us
 	ca, err := c.open()
 	if err != nil {
 		return err

@@ -13,6 +13,11 @@ type pkiRotateCommand struct{ pkiFolder }
 // Run goes one step on. Each step needs what the one before has made to be with all processes,
 // which only the operator knows.
 func (c *pkiRotateCommand) Run(t *terminal) error {
+	held, err := c.lock("rotate")
+	if err != nil {
+		return err
+	}
+	defer held.Close() //nolint:errcheck // the lock ends with us
 	ca, err := c.open()
 	if err != nil {
 		return err

@@ -17,14 +17,18 @@ import (
 type userCommands struct {
 	Create userCreateCommand `cmd:"" help:"Create a user."`
 	Add    userAddCommand    `cmd:"" help:"Add a user to a company."`
+
+	Disable  userDisableCommand  `cmd:"" help:"Keep a user from signing in, and end sessions and tokens."`
+	Enable   userEnableCommand   `cmd:"" help:"Let a user sign in again who was disabled."`
+	Password userPasswordCommand `cmd:"" help:"Give a user another password, and end the sessions."`
 }
 
 type userCreateCommand struct {
 	admin
-	Login        string       `required:"" help:"What the user signs in with, such as an e-mail address."`
-	Name         string       `required:"" help:"The user's name."`
-	PasswordFile string       `placeholder:"FILE" help:"File with the password, - for standard input. Without it a password is made and shown."`
-	Company      []company.ID `placeholder:"ID" help:"A company that the user joins; may be repeated."`
+	Login string `required:"" help:"What the user signs in with, such as an e-mail address."`
+	Name  string `required:"" help:"The user's name."`
+	passwordFlag
+	Company []company.ID `placeholder:"ID" help:"A company that the user joins; may be repeated."`
 }
 
 // createdUser is the answer of the command; a password stands in it where it was made
@@ -60,9 +64,14 @@ func (c *userCreateCommand) Run(ctx context.Context, t *terminal) error {
 	})
 }
 
+// passwordFlag says what a user's password will be.
+type passwordFlag struct {
+	PasswordFile string `placeholder:"FILE" help:"File with the password, - for standard input. Without it a password is made and shown."`
+}
+
 // password reads the password, or makes one. It doesn't come from an argument, which
 // every user of the machine could see.
-func (c *userCreateCommand) password(t *terminal) (password string, made bool, err error) {
+func (c *passwordFlag) password(t *terminal) (password string, made bool, err error) {
 	const most = 4096
 	var from io.Reader
 	switch c.PasswordFile {

@@ -31,6 +31,9 @@ func (s *system) survey() (control.Survey, map[company.ID]control.Difference) {
 				found[line.Difference.Company] = *line.Difference
 			}
 		})
+		if err == nil && len(all.Silent) > 0 {
+			err = fmt.Errorf("regions don't answer: %v", all.Silent)
+		}
 		return err
 	})
 	return all, found
@@ -40,6 +43,9 @@ func (s *system) rebuild(in control.NewRebuild) control.Survey {
 	s.t.Helper()
 	all, err := s.admin.RebuildDirectory(s.t.Context(), in, func(control.SurveyLine) {})
 	s.check(err)
+	if len(all.Silent) > 0 {
+		s.t.Fatalf("regions don't answer: %v", all.Silent)
+	}
 	return all
 }
 

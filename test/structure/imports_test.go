@@ -21,8 +21,9 @@ var mayImport = map[string]struct {
 	"problem": {nil, "every package answers with problems, so problems may know none of them"},
 	"rules":   {words, "the seed as pure functions: no I/O, so nothing that does I/O"},
 	"config":  {[]string{"company", "rules"}, "it says what the operator wants, and starts nothing"},
-	"store":   {[]string{"problem"}, "it opens engines and knows no table of anybody"},
+	"store":   {[]string{"lockfile", "problem"}, "it opens engines and knows no table of anybody"},
 
+	"lockfile": {nil, "whatever keeps files may lock them, so it knows nothing of what is in them"},
 	"observe":  {[]string{"company", "problem"}, "it sees calls, and knows nothing of who answers them"},
 	"paging":   {[]string{"problem"}, "lists look the same whoever answers them, so it knows nothing of what is listed"},
 	"intercom": {[]string{"problem"}, "every role calls others by it, so it may know none of them"},
@@ -47,8 +48,8 @@ var mayImport = map[string]struct {
 	"console": {[]string{"company", "control", "ledger", "move", "operator", "problem", "rules"}, "pages ask the admin API by control's client, as commands do, so that they can do nothing that a command can't; the rest are the words of its answers"},
 	"control": {append(slices.Clone(roleNeeds), "move", "operator", "sandbox", "webhook"), aRole},
 
-	"stack":           {slices.Concat(roleNeeds, roles, []string{"config", "console", "move", "operator", "pki", "sandbox", "webhook"}), "the one place where roles are wired to one another"},
-	"cmd":             {append(slices.Clone(words), "config", "conform", "control", "pki", "stack"), "commands make certificates, start a stack, call the admin API by control's client, or hold a region to its contract"},
+	"stack":           {slices.Concat(roleNeeds, roles, []string{"config", "console", "lockfile", "move", "operator", "pki", "sandbox", "webhook"}), "the one place where roles are wired to one another"},
+	"cmd":             {append(slices.Clone(words), "config", "conform", "control", "lockfile", "pki", "stack"), "commands make certificates, start a stack, call the admin API by control's client, or hold a region to its contract"},
 	"bench":           {slices.Concat(roleNeeds, []string{"gateway"}), "it measures a role as its operators run it, without the stack around it"},
 	"bench/console":   {[]string{"company", "control", "directory", "ledger", "login", "operator", "store"}, "it stands outside, as operators do, and opens stores only to make a million companies in them"},
 	"bench/directory": {[]string{"company", "directory"}, "it stands outside, and opens the directory as control does and a replica as gateways do"},
