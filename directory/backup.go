@@ -17,8 +17,8 @@ import (
 )
 
 // Kinds of buckets that are backed up. The others hold what is passing, or what the login
-// services tell again.
-var backedUp = []string{"placements", "regions", "policy", "generations"}
+// services tell again. A bucket that nothing can make again must stand here, whoever's it is.
+var backedUp = []string{"placements", "regions", "policy", "generations", "limits"}
 
 // backupLine is a record: of which bucket, and what it says. The records of a bucket stand
 // together, the older ones first.
