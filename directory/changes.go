@@ -38,6 +38,9 @@ func (c *Changes) Publish(ctx context.Context, changes []Change) error {
 // forgotten what its reader hadn't heard yet.
 func (c *Changes) Made(ctx context.Context) (time.Time, error) { return c.stream.made(ctx) }
 
+// Remake makes the stream anew. Whoever feeds it notices, and tells its reader of everything again.
+func (c *Changes) Remake(ctx context.Context) error { return c.stream.remake(ctx) }
+
 // Consume hands the stream's changes to apply, in batches, until the context ends. What
 // apply has taken without an error doesn't come again; everything else does, to this
 // process or to another one that consumes under the same durable name.

@@ -232,6 +232,19 @@ func (l *LateStream) Publish(ctx context.Context, messages ...Message) error {
 	return s.Publish(ctx, messages...)
 }
 
+func (l *LateStream) remake(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, openTimeout)
+	defer cancel()
+	s, err := l.late.Get(ctx)
+	if err != nil {
+		return err
+	}
+	if err := s.js.DeleteStream(ctx, s.name); err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
+		return fmt.Errorf("make the stream of %s anew: %w", s.what, Unavailable(err))
+	}
+	return s.make(ctx)
+}
+
 func (l *LateStream) made(ctx context.Context) (time.Time, error) {
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
 	defer cancel()

@@ -47,7 +47,7 @@ type BackedUp struct {
 // Backup copies the directory, the SQLite databases and the secrets to a folder that isn't
 // there yet, while everything runs. The directory goes first and the identity stores last:
 // fences that are newer than the directory are mended by a rebuild, and a global index that
-// is newer than its regions is harmless.
+// is newer than its regions by the regions themselves.
 // online reads the directory of a control role that runs; where elsewhere isn't set, it is called only
 // where one runs on this data folder, and the directory there is read otherwise. A backup that
 // fails leaves no folder behind.
