@@ -194,8 +194,10 @@ func Restore(ctx context.Context, c *config.Config, from string, tell func(what 
 		if sum, _, err := sumFile(filepath.Join(from, filepath.Base(f.File))); err != nil || sum != f.SHA256 {
 			return m, fmt.Errorf("%s is damaged: %w", f.File, errors.Join(err, errors.New("its checksum is another one")))
 		}
-		if _, err := os.Lstat(places[i]); places[i] != "" && !errors.Is(err, fs.ErrNotExist) && !again {
-			return m, fmt.Errorf("%s is there already: restore into an empty system only; nothing was changed", places[i])
+		for _, path := range taken(c, f, places[i]) {
+			if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) && !again {
+				return m, fmt.Errorf("%s is there already: restore into an empty system only; nothing was changed", path)
+			}
 		}
 	}
 	if err := writeFile(mark, []byte("mpr restore was cut off: repeat it\n"), 0o600); err != nil {
@@ -214,6 +216,11 @@ func Restore(ctx context.Context, c *config.Config, from string, tell func(what 
 		}
 		if err := os.MkdirAll(filepath.Dir(places[i]), 0o700); err != nil {
 			return m, err
+		}
+		for _, path := range taken(c, f, places[i])[1:] { // a start by hand, in between, may have left some
+			if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return m, fmt.Errorf("restore %s: %w", f.What, err)
+			}
 		}
 		if err := copyFile(source, places[i]); err != nil {
 			return m, fmt.Errorf("restore %s: %w", f.What, err)
@@ -284,6 +291,19 @@ func placeOf(c *config.Config, f BackedUp) (string, error) {
 		}
 	}
 	return "", fmt.Errorf("the configuration has no store %s of %s: restore with the configuration of the backup", f.What, f.Environment)
+}
+
+// taken are the files that must not be there where a file of a backup belongs, the file itself first;
+// none for the directory. SQLite would apply what is left of another database to the one that is
+// restored.
+func taken(c *config.Config, f BackedUp, place string) []string {
+	switch {
+	case place == "":
+		return nil
+	case smallFile(c, f.What) != "":
+		return []string{place}
+	}
+	return append([]string{place}, store.Beside(place)...)
 }
 
 // copyFile copies a file in one step, to a place of its owner's alone.

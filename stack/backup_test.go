@@ -1,0 +1,55 @@
+package stack
+
+import (
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"mpr/config"
+	"mpr/ledger"
+	"mpr/store"
+)
+
+// backedUp is a configuration whose control store is a file, and a backup of it, taken while nothing
+// runs.
+func backedUp(t *testing.T) (from string, m Manifest) {
+	t.Helper()
+	c := config.Default(0, t.TempDir())
+	db, err := store.Open(t.Context(), c.Control.Store, ledger.Migrations())
+	must(t, err)
+	must(t, db.Close())
+	from = filepath.Join(t.TempDir(), "backup")
+	m, err = Backup(t.Context(), c, from, false, func(io.Writer) error { t.Error("nothing runs that could be asked"); return nil }, func(string) {})
+	must(t, err)
+	return from, m
+}
+
+// What is left of another database beside the place of one that is restored would be applied to it.
+func TestRestoreBesideWhatIsLeft(t *testing.T) {
+	from, _ := backedUp(t)
+	for _, suffix := range []string{"-wal", "-shm", "-journal"} {
+		c := config.Default(0, t.TempDir())
+		path := store.Path(c.Control.Store, 0)
+		left := path + suffix
+		must(t, os.WriteFile(left, []byte("of another database"), 0o600))
+		_, err := Restore(t.Context(), c, from, func(string) {})
+		if err == nil || !strings.Contains(err.Error(), left) {
+			t.Fatalf("restored beside %s: %v", left, err)
+		}
+		if _, err := os.Stat(path); err == nil {
+			t.Error("something was changed")
+		}
+		// One that was cut off, and is repeated: what is there came from it.
+		must(t, os.WriteFile(filepath.Join(c.Data, restoreMark), nil, 0o600))
+		_, err = Restore(t.Context(), c, from, func(string) {})
+		must(t, err)
+		if _, err := os.Stat(left); err == nil {
+			t.Errorf("%s is still there", left)
+		}
+		db, err := store.Open(t.Context(), c.Control.Store, ledger.Migrations())
+		must(t, err)
+		must(t, db.Close())
+	}
+}
