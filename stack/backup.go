@@ -30,7 +30,9 @@ type Manifest struct {
 	Format int           `json:"format"`
 	At     time.Time     `json:"at"`
 	Files  []BackedUp    `json:"files"`
-	Left   []StoreStatus `json:"left,omitempty"` // stores that have backups of their own
+	// Left are stores that are not in it: those that have backups of their own and, with a problem,
+	// those of which nothing is there.
+	Left []StoreStatus `json:"left,omitempty"`
 }
 
 // BackedUp is a file of a backup.
@@ -88,25 +90,39 @@ func Backup(ctx context.Context, c *config.Config, to string, elsewhere bool, on
 	if err := add(BackedUp{What: "directory", File: backupDirectory}, func(path string) error { return backUpDirectory(ctx, c, path, elsewhere, online) }); err != nil {
 		return m, err
 	}
-	for _, identities := range []bool{false, true} {
-		for i, one := range all {
-			if (one.name != StoreIdentity) == identities {
-				continue
-			}
-			if store.Engine(one.dsn) != "SQLite" {
-				m.Left = append(m.Left, StoreStatus{Environment: one.environment, Store: one.name, Engine: store.Engine(one.dsn), Where: store.Where(one.dsn, 0), Reachable: true})
-				continue
-			}
-			if err := one.backUp(ctx, i, add); err != nil {
-				return m, err
-			}
-		}
+	if err := m.backUpStores(ctx, all, add); err != nil {
+		return m, err
 	}
 	data, err := json.MarshalIndent(m, "", "  ")
 	if err != nil {
 		return m, err
 	}
 	return m, writeFile(filepath.Join(to, backupManifest), append(data, '\n'), 0o600)
+}
+
+// backUpStores backs up the stores that are here, identity stores last, and notes the others.
+func (m *Manifest) backUpStores(ctx context.Context, all []aStore, add func(BackedUp, func(path string) error) error) error {
+	for _, identities := range []bool{false, true} {
+		for i, one := range all {
+			if (one.name != StoreIdentity) == identities {
+				continue
+			}
+			left := StoreStatus{Environment: one.environment, Store: one.name, Engine: store.Engine(one.dsn), Where: store.Where(one.dsn, 0)}
+			if left.Reachable = left.Engine != "SQLite"; left.Reachable {
+				m.Left = append(m.Left, left)
+				continue
+			}
+			before := len(m.Files)
+			if err := one.backUp(ctx, i, add); err != nil {
+				return err
+			}
+			if len(m.Files) == before {
+				left.Problem = "there is no such file here: it is on another machine, or hasn't been made yet"
+				m.Left = append(m.Left, left)
+			}
+		}
+	}
+	return nil
 }
 
 // backUp backs up all generations of a store.

@@ -53,3 +53,26 @@ func TestRestoreBesideWhatIsLeft(t *testing.T) {
 		must(t, db.Close())
 	}
 }
+
+// Whoever takes a backup hears what is not in it.
+func TestBackupSaysWhatItLeavesOut(t *testing.T) {
+	_, m := backedUp(t)
+	has := map[string]bool{}
+	for _, f := range m.Files {
+		has[f.Environment+"/"+f.What] = true
+	}
+	all, err := stores(config.Default(0, t.TempDir()), StoreChoice{})
+	must(t, err)
+	left := map[string]bool{}
+	for _, s := range m.Left {
+		left[s.Environment+"/"+s.Store] = true
+		if s.Problem == "" || s.Reachable || !strings.HasSuffix(s.Where, ".db") {
+			t.Errorf("left out is %+v", s)
+		}
+	}
+	for _, s := range all {
+		if name := s.environment + "/" + s.name; has[name] == left[name] || has[name] != (s.name == StoreControl) {
+			t.Errorf("%s: in the backup %v, left out %v", name, has[name], left[name])
+		}
+	}
+}
