@@ -205,9 +205,7 @@ func (v *served) run(ctx context.Context) {
 		var again <-chan time.Time
 		if err != nil {
 			slog.Warn("a generation can't be opened; trying again until it can", "environment", v.environment.Name, "error", err)
-			timer := time.NewTimer(reopenEvery)
-			defer timer.Stop()
-			again = timer.C
+			again = time.After(reopenEvery)
 		}
 		select {
 		case <-ctx.Done():
