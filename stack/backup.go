@@ -27,9 +27,9 @@ const (
 
 // Manifest says what is in a backup. It is written last: a folder without it is none.
 type Manifest struct {
-	Format int           `json:"format"`
-	At     time.Time     `json:"at"`
-	Files  []BackedUp    `json:"files"`
+	Format int        `json:"format"`
+	At     time.Time  `json:"at"`
+	Files  []BackedUp `json:"files"`
 	// Left are stores that are not in it: those that have backups of their own and, with a problem,
 	// those of which nothing is there.
 	Left []StoreStatus `json:"left,omitempty"`
