@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"mpr/config"
@@ -200,8 +201,9 @@ func Restore(ctx context.Context, c *config.Config, from string, tell func(what 
 	}
 	defer func() { err = errors.Join(err, folder.Close()) }()
 	mark := filepath.Join(c.Data, restoreMark)
-	_, err = os.Lstat(mark)
-	again := err == nil // what is there came from one that was cut off
+	before, err := os.ReadFile(mark) //nolint:gosec // in the data folder
+	again := err == nil              // what is there came from one that was cut off
+	begun := strings.Contains(string(before), restoreBegun)
 	places := make([]string, len(m.Files))
 	for i, f := range m.Files {
 		if places[i], err = placeOf(c, f); err != nil {
@@ -216,10 +218,12 @@ func Restore(ctx context.Context, c *config.Config, from string, tell func(what 
 			}
 		}
 	}
-	if err := writeFile(mark, []byte("mpr restore was cut off: repeat it\n"), 0o600); err != nil {
-		return m, err
+	if !again {
+		if err := writeFile(mark, []byte(restoreText), 0o600); err != nil {
+			return m, err
+		}
 	}
-	if again && len(c.Directory.URLs) == 0 {
+	if begun && len(c.Directory.URLs) == 0 {
 		if err := os.RemoveAll(filepath.Join(c.Data, directoryFolder)); err != nil {
 			return m, err
 		}
@@ -242,15 +246,20 @@ func Restore(ctx context.Context, c *config.Config, from string, tell func(what 
 			return m, fmt.Errorf("restore %s: %w", f.What, err)
 		}
 	}
-	if err := restoreDirectory(ctx, c, filepath.Join(from, backupDirectory)); err != nil {
+	if err := restoreDirectory(ctx, c, filepath.Join(from, backupDirectory), begun); err != nil {
 		return m, err
 	}
 	return m, os.Remove(mark)
 }
 
 // restoreMark is in a data folder for as long as a restore goes on: half a system looks like an empty
-// one.
-const restoreMark = "restoring"
+// one. It has restoreBegun in it once the directory was seen to be empty: only then is what stands there
+// from a restore.
+const (
+	restoreMark  = "restoring"
+	restoreText  = "mpr restore was cut off: repeat it\n"
+	restoreBegun = "the directory was begun\n"
+)
 
 // whole refuses a data folder in which a restore was cut off.
 func whole(dir string) error {
@@ -260,7 +269,8 @@ func whole(dir string) error {
 	return nil
 }
 
-func restoreDirectory(ctx context.Context, c *config.Config, path string) (err error) {
+// restoreDirectory restores the directory. begun says that an earlier restore has begun with it.
+func restoreDirectory(ctx context.Context, c *config.Config, path string, begun bool) (err error) {
 	s, err := directoryAlone(c)
 	if err != nil {
 		return err
@@ -271,6 +281,17 @@ func restoreDirectory(ctx context.Context, c *config.Config, path string) (err e
 		return err
 	}
 	defer f.Close() //nolint:errcheck // it is only read
+	if !begun {
+		if err := directory.Unused(ctx, s.nats, f); err != nil {
+			return err
+		}
+		if err := writeFile(filepath.Join(c.Data, restoreMark), []byte(restoreText+restoreBegun), 0o600); err != nil {
+			return err
+		}
+		if _, err := f.Seek(0, io.SeekStart); err != nil {
+			return err
+		}
+	}
 	_, err = directory.Restore(ctx, s.nats, c.Directory.Replicas, f)
 	return err
 }
@@ -310,12 +331,14 @@ func placeOf(c *config.Config, f BackedUp) (string, error) {
 }
 
 // taken are the files that must not be there where a file of a backup belongs, the file itself first;
-// none for the directory. SQLite would apply what is left of another database to the one that is
+// of the directory the folder, where it is ours. SQLite would apply what is left of another database to the one that is
 // restored.
 func taken(c *config.Config, f BackedUp, place string) []string {
 	switch {
-	case place == "":
+	case f.What == "directory" && len(c.Directory.URLs) > 0:
 		return nil
+	case f.What == "directory":
+		return []string{filepath.Join(c.Data, directoryFolder)}
 	case smallFile(c, f.What) != "":
 		return []string{place}
 	}

@@ -76,7 +76,7 @@ func TestBackupAndRestore(t *testing.T) {
 // for an empty system, and the restore can be repeated.
 func (d *dev) cutOff(t *testing.T, data, from string) {
 	t.Helper()
-	if err := os.WriteFile(filepath.Join(data, "restoring"), nil, 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(data, "restoring"), []byte("the directory was begun\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Remove(filepath.Join(data, "internal.secret")); err != nil {
