@@ -204,19 +204,9 @@ func Restore(ctx context.Context, c *config.Config, from string, tell func(what 
 	before, err := os.ReadFile(mark) //nolint:gosec // in the data folder
 	again := err == nil              // what is there came from one that was cut off
 	begun := strings.Contains(string(before), restoreBegun)
-	places := make([]string, len(m.Files))
-	for i, f := range m.Files {
-		if places[i], err = placeOf(c, f); err != nil {
-			return m, err
-		}
-		if sum, _, err := sumFile(filepath.Join(from, filepath.Base(f.File))); err != nil || sum != f.SHA256 {
-			return m, fmt.Errorf("%s is damaged: %w", f.File, errors.Join(err, errors.New("its checksum is another one")))
-		}
-		for _, path := range taken(c, f, places[i]) {
-			if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) && !again {
-				return m, fmt.Errorf("%s is there already: restore into an empty system only; nothing was changed", path)
-			}
-		}
+	places, err := m.lookOver(c, from, again)
+	if err != nil {
+		return m, err
 	}
 	if !again {
 		if err := writeFile(mark, []byte(restoreText), 0o600); err != nil {
@@ -250,6 +240,26 @@ func Restore(ctx context.Context, c *config.Config, from string, tell func(what 
 		return m, err
 	}
 	return m, os.Remove(mark)
+}
+
+// lookOver looks at the files of a backup and at where they belong. again says that what is there came
+// from a restore that was cut off.
+func (m *Manifest) lookOver(c *config.Config, from string, again bool) (places []string, err error) {
+	places = make([]string, len(m.Files))
+	for i, f := range m.Files {
+		if places[i], err = placeOf(c, f); err != nil {
+			return nil, err
+		}
+		if sum, _, err := sumFile(filepath.Join(from, filepath.Base(f.File))); err != nil || sum != f.SHA256 {
+			return nil, fmt.Errorf("%s is damaged: %w", f.File, errors.Join(err, errors.New("its checksum is another one")))
+		}
+		for _, path := range taken(c, f, places[i]) {
+			if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) && !again {
+				return nil, fmt.Errorf("%s is there already: restore into an empty system only; nothing was changed", path)
+			}
+		}
+	}
+	return places, nil
 }
 
 // restoreMark is in a data folder for as long as a restore goes on: half a system looks like an empty
