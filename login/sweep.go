@@ -11,12 +11,17 @@ import (
 	"mpr/store"
 )
 
-// sweepEvery is how often rows that no longer matter are deleted.
-const sweepEvery = 10 * time.Minute
+// sweepEvery is how often rows that no longer matter are deleted; failed attempts to sign in, which
+// strangers make, each forgetEvery.
+const (
+	sweepEvery  = 10 * time.Minute
+	forgetEvery = time.Minute
+)
 
 func (s *Service) sweep(ctx context.Context) {
-	t := time.NewTicker(sweepEvery)
+	t, attempts := time.NewTicker(sweepEvery), time.NewTicker(forgetEvery)
 	defer t.Stop()
+	defer attempts.Stop()
 	for {
 		select {
 		case <-ctx.Done():
@@ -24,6 +29,10 @@ func (s *Service) sweep(ctx context.Context) {
 		case <-t.C:
 			if err := s.sweepOnce(ctx); err != nil {
 				slog.Error("delete expired sessions and codes", "error", err)
+			}
+		case <-attempts.C:
+			if err := s.sweepAttempts(ctx); err != nil && ctx.Err() == nil {
+				slog.Error("delete attempts to sign in", "error", err)
 			}
 		}
 	}
