@@ -21,6 +21,8 @@ type Registry interface {
 	Load(context.Context, iter.Seq[company.Placement]) (int, error)
 	// Update replaces a placement that has still the revision.
 	Update(context.Context, company.Placement, uint64) (uint64, error)
+	// TellIndex has all regions of ours tell the global index of all that they have.
+	TellIndex(context.Context) error
 }
 
 // fencesAtOnce is how many fences of a region are in memory at the same time.

@@ -21,6 +21,8 @@ type NewRebuild struct {
 	// Force fills a directory that has placements: what is missing is made, and what is behind
 	// the fences is raised. Nothing else is changed.
 	Force bool `json:"force,omitempty"`
+	// Index has the regions tell the global index of all that they have as well.
+	Index bool `json:"index,omitempty"`
 }
 
 // Survey is what verifying or rebuilding a directory has come to.
@@ -45,6 +47,8 @@ type Survey struct {
 	Silent   []SilentRegion `json:"silent,omitempty"`
 	Unjudged int            `json:"unjudged,omitempty"`
 	DryRun   bool           `json:"dry_run,omitempty"`
+	// Index says that the regions tell the global index of all that they have.
+	Index bool `json:"index,omitempty"`
 }
 
 // Found is how many differences there are.
@@ -122,6 +126,11 @@ func (s *Service) surveyDirectory(w http.ResponseWriter, r *http.Request, rebuil
 	y := newSurveyor(v, rebuild, lineWriter{w}.write)
 	w.Header().Set("Content-Type", "application/jsonl; charset=utf-8")
 	err = y.run(r.Context())
+	if err == nil && rebuild != nil && rebuild.Index {
+		if y.now.Index = true; !rebuild.DryRun {
+			err = e.Registry.TellIndex(r.Context())
+		}
+	}
 	if err == nil {
 		err = y.write(SurveyLine{Result: &y.now})
 	}

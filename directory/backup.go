@@ -2,6 +2,7 @@ package directory
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -17,8 +18,8 @@ import (
 )
 
 // Kinds of buckets that are backed up. The others hold what is passing, or what the login
-// services tell again.
-var backedUp = []string{"placements", "regions", "policy", "generations"}
+// services tell again. A bucket that nothing can make again must stand here, whoever's it is.
+var backedUp = []string{"placements", "regions", "policy", "generations", "limits"}
 
 // backupLine is a record: of which bucket, and what it says. The records of a bucket stand
 // together, the older ones first.
@@ -76,28 +77,79 @@ func backupBucket(ctx context.Context, js jetstream.JetStream, bucket string, ou
 	return n, err
 }
 
-// Restore writes the records of a backup into buckets that have none, and answers how many.
+// Unused refuses a directory in which a bucket of a backup has records already.
+func Unused(ctx context.Context, nc *nats.Conn, from io.Reader) error {
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return fmt.Errorf("restore the directory: %w", err)
+	}
+	last := ""
+	return eachLine(from, func(line backupLine) error {
+		if line.Bucket == last {
+			return nil
+		}
+		last = line.Bucket
+		kv, err := js.KeyValue(ctx, line.Bucket)
+		if errors.Is(err, jetstream.ErrBucketNotFound) {
+			return nil
+		}
+		if err != nil {
+			return Unavailable(err)
+		}
+		n, err := records(ctx, kv)
+		if err == nil && n > 0 {
+			err = problem.New(problem.Conflict, "The bucket %s has records already: restore into an empty directory only.", line.Bucket)
+		}
+		return err
+	})
+}
+
+func records(ctx context.Context, kv jetstream.KeyValue) (uint64, error) {
+	status, err := kv.Status(ctx)
+	if err != nil {
+		return 0, Unavailable(err)
+	}
+	return status.Values(), nil
+}
+
+// eachLine reads a backup.
+func eachLine(from io.Reader, visit func(backupLine) error) error {
+	lines := json.NewDecoder(bufio.NewReader(from))
+	for {
+		var line backupLine
+		err := lines.Decode(&line)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("restore the directory: the file is damaged: %w", err)
+		}
+		if err := visit(line); err != nil {
+			return fmt.Errorf("restore the bucket %s: %w", line.Bucket, err)
+		}
+	}
+}
+
+// Restore writes the records of a backup, and answers how many it has. Records that are there already
+// stay as they are, so that a restore that was cut off can be repeated; one that is not in the backup,
+// or is another one there, is [problem.Conflict].
 func Restore(ctx context.Context, nc *nats.Conn, replicas int, from io.Reader) (n int, err error) {
 	js, err := jetstream.New(nc)
 	if err != nil {
 		return 0, fmt.Errorf("restore the directory: %w", err)
 	}
 	r := &restoring{js: js, replicas: replicas}
-	lines := json.NewDecoder(bufio.NewReader(from))
-	for {
-		var line backupLine
-		err := lines.Decode(&line)
-		if errors.Is(err, io.EOF) {
-			return n, r.flush(ctx)
-		}
-		if err != nil {
-			return n, fmt.Errorf("restore the directory: the file is damaged: %w", err)
-		}
-		if err := r.take(ctx, line); err != nil {
-			return n, fmt.Errorf("restore the bucket %s: %w", line.Bucket, err)
-		}
+	err = eachLine(from, func(line backupLine) error {
 		n++
+		return r.take(ctx, line)
+	})
+	if err != nil {
+		return n, err
 	}
+	if err := r.end(ctx); err != nil {
+		return n, fmt.Errorf("restore the bucket %s: %w", r.bucket, err)
+	}
+	return n, nil
 }
 
 // restoring is a restore under way.
@@ -107,6 +159,10 @@ type restoring struct {
 	bucket   string // which is being filled
 	kv       jetstream.KeyValue
 	batch    []company.Placement
+	taken    uint64 // placements
+	// there are the records of another bucket than one of placements that an earlier try has
+	// written, by key, the older ones first.
+	there map[string][][]byte
 }
 
 func (r *restoring) take(ctx context.Context, line backupLine) error {
@@ -116,6 +172,13 @@ func (r *restoring) take(ctx context.Context, line backupLine) error {
 		}
 	}
 	if kindOf(line.Bucket) != "placements" {
+		if before := r.there[line.Key]; len(before) > 0 {
+			r.there[line.Key] = before[1:]
+			if !bytes.Equal(before[0], line.Value) {
+				return otherRecord(line.Key)
+			}
+			return nil
+		}
 		_, err := r.kv.Put(ctx, line.Key, line.Value)
 		return Unavailable(err)
 	}
@@ -123,18 +186,24 @@ func (r *restoring) take(ctx context.Context, line backupLine) error {
 	if err != nil {
 		return err
 	}
+	r.taken++
 	if r.batch = append(r.batch, p); len(r.batch) == loadBatch {
 		return r.flush(ctx)
 	}
 	return nil
 }
 
-// begin opens a bucket, which must be empty.
+func otherRecord(key string) error {
+	return problem.New(problem.Conflict, "The record %s is there, and is another one than in the backup: restore into an empty directory only.", key)
+}
+
+// begin opens a bucket.
 func (r *restoring) begin(ctx context.Context, name string) (err error) {
-	if err := r.flush(ctx); err != nil {
+	if err := r.end(ctx); err != nil {
 		return err
 	}
-	switch kindOf(name) {
+	kind := kindOf(name)
+	switch kind {
 	case "":
 		return errors.New("it is none of those that are backed up: the file is damaged")
 	case "placements":
@@ -147,15 +216,37 @@ func (r *restoring) begin(ctx context.Context, name string) (err error) {
 	if err != nil {
 		return err
 	}
-	r.bucket = name
-	status, err := r.kv.Status(ctx)
-	if err != nil {
-		return Unavailable(err)
+	r.bucket, r.taken, r.there = name, 0, map[string][][]byte{}
+	if kind == "placements" {
+		return nil
 	}
-	if status.Values() > 0 {
-		return problem.New(problem.Conflict, "The bucket %s has records already: restore into an empty directory only.", name)
+	return each(ctx, r.kv, func(entry jetstream.KeyValueEntry) error {
+		r.there[entry.Key()] = append(r.there[entry.Key()], entry.Value())
+		return nil
+	}, jetstream.IgnoreDeletes(), jetstream.IncludeHistory())
+}
+
+// end ends a bucket: it has what the backup has, and nothing else.
+func (r *restoring) end(ctx context.Context) error {
+	if r.bucket == "" {
+		return nil
 	}
-	return nil
+	if err := r.flush(ctx); err != nil {
+		return err
+	}
+	for key, left := range r.there {
+		if len(left) > 0 {
+			return otherRecord(key)
+		}
+	}
+	if kindOf(r.bucket) != "placements" {
+		return nil
+	}
+	n, err := records(ctx, r.kv)
+	if err == nil && n != r.taken {
+		err = problem.New(problem.Conflict, "There are %d records, and %d in the backup: restore into an empty directory only.", n, r.taken)
+	}
+	return err
 }
 
 func (r *restoring) flush(ctx context.Context) error {
@@ -164,6 +255,29 @@ func (r *restoring) flush(ctx context.Context) error {
 	}
 	d := &Directory{js: r.js, placements: r.kv}
 	err := d.loadBatch(ctx, r.batch)
+	if errors.Is(err, problem.New(problem.Conflict, "")) {
+		if r.batch, err = r.missing(ctx, r.batch); err == nil && len(r.batch) > 0 {
+			err = d.loadBatch(ctx, r.batch)
+		}
+	}
 	r.batch = nil
 	return err
+}
+
+// missing are those of the placements that aren't there yet.
+func (r *restoring) missing(ctx context.Context, batch []company.Placement) (list []company.Placement, err error) {
+	for _, p := range batch {
+		entry, err := r.kv.Get(ctx, p.Company.String())
+		if errors.Is(err, jetstream.ErrKeyNotFound) {
+			list = append(list, p)
+			continue
+		}
+		if err != nil {
+			return nil, Unavailable(err)
+		}
+		if value, err := json.Marshal(p); err != nil || !bytes.Equal(value, entry.Value()) {
+			return nil, errors.Join(err, otherRecord(entry.Key()))
+		}
+	}
+	return list, nil
 }

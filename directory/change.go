@@ -17,6 +17,9 @@ const (
 	// ChangeInstallation: an app was connected to a company or disconnected. Key is the
 	// app's id; Data is {"kind": "..."}.
 	ChangeInstallation = "installation"
+	// ChangeLost: a region was restored from a backup, in which the ids after Company, up to Key,
+	// weren't given out yet. What is known of them from before Version is over.
+	ChangeLost = "lost"
 )
 
 // Change is one change of a company's data that the global index wants to know. It
@@ -30,4 +33,7 @@ type Change struct {
 	Key     int64           `json:"key"`
 	Deleted bool            `json:"deleted,omitempty"`
 	Data    json.RawMessage `json:"data,omitempty"`
+	// Since, of [ChangeCompany], says that what is known of the company from before this version
+	// is over, its members and apps included; 0 for nothing of it.
+	Since int64 `json:"since,omitempty"`
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"github.com/nats-io/nats.go"
 )
@@ -28,10 +29,17 @@ func (c *Changes) Publish(ctx context.Context, changes []Change) error {
 		if err != nil {
 			return fmt.Errorf("publish a change: %w", err)
 		}
-		messages[i] = Message{ID: fmt.Sprintf("%d-%d", change.Company, change.Version), Data: value}
+		messages[i] = Message{ID: fmt.Sprintf("%d-%d-%s-%d", change.Company, change.Version, change.Kind, change.Key), Data: value}
 	}
 	return c.stream.Publish(ctx, messages...)
 }
+
+// Made is when the stream was made; it is made where it was lost. One that is made anew has
+// forgotten what its reader hadn't heard yet.
+func (c *Changes) Made(ctx context.Context) (time.Time, error) { return c.stream.made(ctx) }
+
+// Remake makes the stream anew. Whoever feeds it notices, and tells its reader of everything again.
+func (c *Changes) Remake(ctx context.Context) error { return c.stream.remake(ctx) }
 
 // Consume hands the stream's changes to apply, in batches, until the context ends. What
 // apply has taken without an error doesn't come again; everything else does, to this

@@ -75,6 +75,21 @@ func (s *Stream) make(ctx context.Context) error {
 	return nil
 }
 
+// made is when the stream was made; it is made where it was lost.
+func (s *Stream) made(ctx context.Context) (time.Time, error) {
+	there, err := s.js.Stream(ctx, s.name)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		if err := s.make(ctx); err != nil {
+			return time.Time{}, err
+		}
+		there, err = s.js.Stream(ctx, s.name)
+	}
+	if err != nil {
+		return time.Time{}, fmt.Errorf("look at the stream of %s: %w", s.what, Unavailable(err))
+	}
+	return there.CachedInfo().Created, nil
+}
+
 // Publish returns once all messages are stored.
 func (s *Stream) Publish(ctx context.Context, messages ...Message) error {
 	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
@@ -226,6 +241,29 @@ func (l *LateStream) Publish(ctx context.Context, messages ...Message) error {
 		return err
 	}
 	return s.Publish(ctx, messages...)
+}
+
+func (l *LateStream) remake(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, openTimeout)
+	defer cancel()
+	s, err := l.late.Get(ctx)
+	if err != nil {
+		return err
+	}
+	if err := s.js.DeleteStream(ctx, s.name); err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
+		return fmt.Errorf("make the stream of %s anew: %w", s.what, Unavailable(err))
+	}
+	return s.make(ctx)
+}
+
+func (l *LateStream) made(ctx context.Context) (time.Time, error) {
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
+	s, err := l.late.Get(ctx)
+	if err != nil {
+		return time.Time{}, err
+	}
+	return s.made(ctx)
 }
 
 // Consume is [Stream.Consume], as soon as the directory can be reached.

@@ -1,6 +1,7 @@
 package limit
 
 import (
+	"bytes"
 	"fmt"
 	"hash/fnv"
 	"os"
@@ -134,6 +135,35 @@ func TestOperatorsSetLimits(t *testing.T) {
 	}
 	if s, err := settings.Setting(t.Context(), "app"); err != nil || s != (Setting{}) {
 		t.Errorf("after a reset: %+v, %v", s, err)
+	}
+}
+
+// What operators have set is in a backup of the directory: nothing else could tell it again.
+func TestLimitsAreInABackup(t *testing.T) {
+	w := newTown(t, Limits{Hour: 100, Spike: 3})
+	g := w.gateways(1)[0]
+	seven := int64(7)
+	settings := OpenSettings(g.conn, "test", 1)
+	for _, app := range []string{"app", "forgotten"} {
+		_, err := settings.Change(t.Context(), app, Setting{Spike: &seven, By: "ada"})
+		must(t, err)
+	}
+	must(t, settings.Reset(t.Context(), "forgotten"))
+	var backup bytes.Buffer
+	_, err := directory.Backup(t.Context(), g.conn, &backup)
+	must(t, err)
+
+	empty := newTown(t, w.all)
+	restored := empty.gateways(1)[0]
+	_, err = directory.Restore(t.Context(), restored.conn, 1, &backup)
+	must(t, err)
+	eventually(t, "the gateway knows the limits", func() bool { return restored.table.Of("app") == Limits{100, 7} })
+	settings = OpenSettings(restored.conn, "test", 1)
+	if s, err := settings.Setting(t.Context(), "app"); err != nil || s.By != "ada" {
+		t.Errorf("restored: %+v, %v", s, err)
+	}
+	if s, err := settings.Setting(t.Context(), "forgotten"); err != nil || s != (Setting{}) {
+		t.Errorf("one that was taken back: %+v, %v", s, err)
 	}
 }
 

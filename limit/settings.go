@@ -80,6 +80,15 @@ func OpenSettings(nc *nats.Conn, environment string, replicas int) *Settings {
 	})}
 }
 
+// Make makes the bucket where there is none. Until it is there, each gateway asks for it many times a
+// second, so as to miss nothing that is set.
+func (s *Settings) Make(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, writeTimeout)
+	defer cancel()
+	_, err := s.late.Get(ctx)
+	return err
+}
+
 // Setting answers what is set for an app; nothing where nobody has set anything.
 func (s *Settings) Setting(ctx context.Context, client string) (Setting, error) {
 	setting, _, err := s.read(ctx, client)

@@ -68,12 +68,20 @@ func applyChange(ctx context.Context, tx *sql.Tx, c directory.Change) error {
 			slog.ErrorContext(ctx, "leaving out a change of a company without a name", "company", c.Company, "version", c.Version)
 			break
 		}
-		_, err = tx.ExecContext(ctx, `INSERT INTO index_companies (company_id, name, deleted, version) VALUES ($1, $2, $3, $4)
+		_, err = tx.ExecContext(ctx, `INSERT INTO index_companies (company_id, name, deleted, version, since) VALUES ($1, $2, $3, $4, $5)
 			ON CONFLICT (company_id) DO UPDATE SET name = excluded.name, deleted = excluded.deleted, version = excluded.version WHERE index_companies.version < excluded.version`,
-			int64(c.Company), name, flag(c.Deleted), c.Version)
+			int64(c.Company), name, flag(c.Deleted), c.Version, c.Since)
+		if err == nil && c.Since > 0 { // also where a later change has come before
+			_, err = tx.ExecContext(ctx, `UPDATE index_companies SET since = $2 WHERE company_id = $1 AND since < $2`, int64(c.Company), c.Since)
+		}
 		if err == nil {
 			err = searchedCompanies.learn(ctx, tx, int64(c.Company))
 		}
+	case directory.ChangeLost:
+		// The version stays: whoever has one of them all the same says so, before or after.
+		_, err = tx.ExecContext(ctx, `UPDATE index_companies SET name = '', deleted = 1 WHERE company_id > $1 AND company_id <= $2 AND version < $3`,
+			int64(c.Company), c.Key, c.Version)
+		return err
 	case directory.ChangeMembership:
 		_, err = tx.ExecContext(ctx, `INSERT INTO index_memberships (user_id, company_id, deleted, version) VALUES ($1, $2, $3, $4)
 			ON CONFLICT (user_id, company_id) DO UPDATE SET deleted = excluded.deleted, version = excluded.version WHERE index_memberships.version < excluded.version`,

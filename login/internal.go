@@ -218,7 +218,7 @@ func (s *Service) listInstallations(w http.ResponseWriter, r *http.Request) erro
 	if err != nil {
 		return err
 	}
-	const from = `index_installations i LEFT JOIN index_companies c ON c.company_id = i.company_id WHERE i.app_id = $1 AND i.deleted = 0 AND COALESCE(c.deleted, 0) = 0`
+	const from = `index_installations i LEFT JOIN index_companies c ON c.company_id = i.company_id WHERE i.app_id = $1 AND i.deleted = 0 AND COALESCE(c.deleted, 0) = 0 AND i.version >= COALESCE(c.since, 0)`
 	var total int
 	if err := s.DB.Read().QueryRowContext(r.Context(), `SELECT COUNT(*) FROM `+from, a.ID).Scan(&total); err != nil {
 		return fmt.Errorf("count installations: %w", err)

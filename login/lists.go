@@ -21,8 +21,8 @@ func companySet(c *token.Claims) (from string, args []any) {
 	if c.Kind.ServiceAccount() {
 		table, caller = `index_installations m WHERE m.app_id = $1`, c.App
 	}
-	return `(SELECT m.company_id FROM ` + table + ` AND m.deleted = 0 AND (m.company_id = $2 OR $2 = CAST(0 AS BIGINT))) AS mine
-		LEFT JOIN index_companies c ON c.company_id = mine.company_id WHERE COALESCE(c.deleted, 0) = 0`, []any{caller, int64(c.Company)}
+	return `(SELECT m.company_id, m.version FROM ` + table + ` AND m.deleted = 0 AND (m.company_id = $2 OR $2 = CAST(0 AS BIGINT))) AS mine
+		LEFT JOIN index_companies c ON c.company_id = mine.company_id WHERE COALESCE(c.deleted, 0) = 0 AND mine.version >= COALESCE(c.since, 0)`, []any{caller, int64(c.Company)}
 }
 
 // checkCompany refuses a call that names a company in which the caller has no part. The

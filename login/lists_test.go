@@ -209,6 +209,68 @@ func TestIndexInAnyOrder(t *testing.T) {
 	}
 }
 
+// An index that is newer than its regions, as a restore may leave it, ends with what the regions say
+// again, whatever the order: what they don't know any more is gone.
+func TestIndexAfterARestore(t *testing.T) {
+	w := newWorld(t)
+	_, u, p := w.userTokens(t)
+	w.verify(t, p.AccessToken)
+	const floor = 1000
+	again := func(c directory.Change) directory.Change {
+		c.Since = floor
+		return c
+	}
+	lost := directory.Change{Company: 6, Version: floor, Kind: directory.ChangeLost, Key: 20}
+	said := []directory.Change{
+		member(5, floor, u.ID), again(named(5, floor, "Granite")), deleted(member(5, floor+1, u.ID)), member(5, floor+2, u.ID),
+		again(named(6, floor, "Lakeshore")), lost, // nobody knows of the member any more
+		member(8, floor, u.ID), again(named(8, floor, "Elsewhere")), // born in the same block, and moved
+		again(named(9, floor+1, "New")), // an id that was given out again
+	}
+	want := []listedCompany{{5, "Granite", true}, {8, "Elsewhere", true}, {21, "Another block", true}}
+	for seed := range uint64(10) {
+		w.apply(t, named(5, 60, "Granite Builders"), deleted(member(5, 61, u.ID)), named(6, 60, "Lakeshore"), member(6, 61, u.ID), named(7, 1, "Lost"), member(7, 2, u.ID),
+			named(8, 1, "Elsewhere"), member(8, 2, u.ID), named(9, 1, "Lost as well"), member(9, 2, u.ID), named(21, 1, "Another block"), member(21, 2, u.ID))
+		r := rand.New(rand.NewPCG(seed, 1)) //nolint:gosec // an order that can be repeated
+		order := append(slices.Clone(said), said...)
+		r.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
+		for chunk := range slices.Chunk(order, 1+r.IntN(5)) {
+			w.apply(t, chunk...)
+		}
+		if got := w.listed(t, p.AccessToken); !slices.Equal(got, want) {
+			t.Fatalf("order %d: %v, want %v", seed, got, want)
+		}
+		for _, table := range []string{"index_companies", "index_memberships", "index_versions"} {
+			clearTable(t, w, table)
+		}
+	}
+}
+
+// What an app was installed in before a restore, and isn't any more, is neither listed nor told of moves.
+func TestInstallationsAfterARestore(t *testing.T) {
+	w := newWorld(t)
+	a := w.newApp(t, "developer_managed")
+	w.webhook(t, "PUT", "/internal/apps/"+a.ClientID+"/webhook", map[string]any{"url": "https://app.example.com/moves"})
+	w.apply(t, named(5, 60, "Granite"), directory.Change{Company: 5, Version: 61, Kind: directory.ChangeInstallation, Key: a.ID})
+	installed := func(want int) {
+		t.Helper()
+		var list struct{ Companies []listedCompany }
+		w.ask(t, "GET", "/internal/apps/"+a.ClientID+"/installations", nil).want(t, 200).json(t, &list)
+		var hooks struct{ Webhooks []struct{} }
+		w.ask(t, "GET", "/internal/companies/5/webhooks", nil).want(t, 200).json(t, &hooks)
+		if len(list.Companies) != want || len(hooks.Webhooks) != want {
+			t.Errorf("installed in %v, webhooks %v; want %d of each", list.Companies, hooks.Webhooks, want)
+		}
+	}
+	installed(1)
+	back := named(5, 1000, "Granite")
+	back.Since = 1000
+	w.apply(t, back)
+	installed(0)
+	w.apply(t, directory.Change{Company: 5, Version: 1001, Kind: directory.ChangeInstallation, Key: a.ID})
+	installed(1)
+}
+
 // A late older change doesn't bring back what was deleted, nor an old name.
 func TestLateChanges(t *testing.T) {
 	w := newWorld(t)

@@ -104,13 +104,8 @@ type Service struct {
 	ring    *token.Ring
 	hashing chan struct{} // a slot for each password that may be hashed at a time
 	queue   chan struct{} // a slot for each that is hashed or waits for that
-	// Attempts to sign in are limited for each account by each address, so that nobody can
-	// lock others out; for each account by everyone; and for each address.
-	accounts *limiter
-	everyone *limiter
-	peers    *limiter
-	wakeUp   chan struct{} // a grant was revoked
-	indexed  indexSignal
+	wakeUp  chan struct{} // a grant was revoked
+	indexed indexSignal
 
 	cancel context.CancelFunc
 	loops  sync.WaitGroup
@@ -127,13 +122,10 @@ const (
 // to follow the regions' changes. The database has the schema of [Migrations].
 func New(ctx context.Context, o Options) (*Service, error) {
 	s := &Service{
-		Options:  o,
-		hashing:  make(chan struct{}, hashingAtOnce),
-		queue:    make(chan struct{}, hashingAtOnce+hashingQueue),
-		accounts: newLimiter(o.AttemptsPerMinute, limitedKeys, o.Now),
-		everyone: newLimiter(peerFactor*o.AttemptsPerMinute, limitedKeys, o.Now),
-		peers:    newLimiter(peerFactor*o.AttemptsPerMinute, limitedKeys, o.Now),
-		wakeUp:   make(chan struct{}, 1),
+		Options: o,
+		hashing: make(chan struct{}, hashingAtOnce),
+		queue:   make(chan struct{}, hashingAtOnce+hashingQueue),
+		wakeUp:  make(chan struct{}, 1),
 	}
 	var err error
 	s.ring, err = token.NewRing(ctx, keyStore{o.DB}, o.Announcer, token.RingOptions{

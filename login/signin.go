@@ -47,30 +47,26 @@ func (s *Service) signIn(w http.ResponseWriter, r *http.Request) error {
 		s.renderLogin(w, r, http.StatusUnprocessableEntity, p["login"], "Enter your e-mail address and your password.")
 		return nil
 	}
-	failed := true
 	peer := s.peer(r)
-	waitAccount, accountDone := s.accounts.take(peer + " " + login)
-	defer func() { accountDone(failed) }()
-	waitEveryone, everyoneDone := s.everyone.take(login)
-	defer func() { everyoneDone(failed) }()
-	waitPeer, peerDone := s.peers.take(peer)
-	defer func() { peerDone(failed) }()
-	if wait := max(waitAccount, waitEveryone, waitPeer); wait > 0 {
-		failed = false // it wasn't made
-		slog.WarnContext(r.Context(), "too many attempts to sign in", "peer", peer, "account_limited", max(waitAccount, waitEveryone) > 0)
-		w.Header().Set("Retry-After", retryAfter(wait))
+	refused, giveBack, err := s.takeAttempt(r.Context(), peer, login)
+	if err != nil {
+		return err
+	}
+	if refused != nil {
+		slog.WarnContext(r.Context(), "too many attempts to sign in", "peer", peer, "account_limited", refused.ofAccount)
+		w.Header().Set("Retry-After", retryAfter(refused.wait))
 		s.renderLogin(w, r, http.StatusTooManyRequests, p["login"], "Too many attempts. Wait a minute and try again.")
 		return nil
 	}
 	u, err := s.checkLogin(r.Context(), login, p["password"])
 	if err != nil {
-		failed = false // nobody has looked at the password
+		giveBack() // nobody has looked at the password
 		return err
 	}
 	begun := false
 	if u != nil {
 		if begun, err = s.startSession(w, r, u); err != nil {
-			failed = false
+			giveBack()
 			return err
 		}
 	}
@@ -78,7 +74,7 @@ func (s *Service) signIn(w http.ResponseWriter, r *http.Request) error {
 		s.renderLogin(w, r, http.StatusUnprocessableEntity, p["login"], "The e-mail address or the password is wrong.")
 		return nil
 	}
-	failed = false
+	giveBack()
 	http.Redirect(w, r, afterSignIn(r), http.StatusSeeOther)
 	return nil
 }

@@ -239,40 +239,48 @@ func TestPeer(t *testing.T) {
 	}
 }
 
-func TestLimiterIsBounded(t *testing.T) {
-	c := &clock{}
-	l := newLimiter(2, 10, c.now)
-	used := func(key string) bool {
-		wait, done := l.take(key)
-		done(true)
-		return wait > 0
-	}
-	for i := range 1000 {
-		key := string(rune('a'+i%26)) + strings.Repeat("x", i/26)
-		for attempt := 1; attempt <= 2; attempt++ { // the allowance
-			if used(key) {
-				t.Fatalf("%s was limited at attempt %d", key, attempt)
+// What is remembered of attempts is for all login services, and for no longer than it matters.
+func TestAttemptsAreCountedTogether(t *testing.T) {
+	w := newWorld(t, func(o *Options) { o.AttemptsPerMinute = 3 })
+	second, err := New(t.Context(), w.service.Options)
+	must(t, err)
+	t.Cleanup(func() { must(t, second.Close()) })
+	services := []*Service{w.service, second}
+	left := func(peer, login string) (n int) {
+		for ; n < 1000; n++ {
+			r, _, err := services[n%2].takeAttempt(t.Context(), peer, login)
+			if must(t, err); r != nil {
+				if r.wait <= 0 || r.wait > time.Minute {
+					t.Errorf("the wait is %v", r.wait)
+				}
+				return n
 			}
 		}
-		if !used(key) {
-			t.Fatalf("%s was never limited", key)
+		return n
+	}
+	if n := left("203.0.113.1", "a@example.com\x00"); n != 3 {
+		t.Errorf("%d attempts at two services, want 3", n)
+	}
+	// One that is given back is there for others, at once.
+	w.clock.advance(time.Minute)
+	for range 10 {
+		r, giveBack, err := second.takeAttempt(t.Context(), "203.0.113.1", "a@example.com\x00")
+		if must(t, err); r != nil {
+			t.Fatalf("refused: %+v", r)
 		}
-		if len(l.keys) > 10 {
-			t.Fatalf("%d keys are remembered", len(l.keys))
-		}
+		giveBack()
 	}
-	// What is as good as new is forgotten first.
-	c.advance(time.Minute)
-	for i := range 9 {
-		used(string(rune('A' + i)))
+	w.clock.advance(time.Minute)
+	if n := left("203.0.113.2", "a@example.com\x00"); n != 3 {
+		t.Errorf("%d attempts from another address, want 3", n)
 	}
-	c.advance(time.Hour)
-	used("victim")
-	used("victim")
-	for i := range 9 {
-		used(string(rune('a' + i)))
+	must(t, w.service.sweepAttempts(t.Context()))
+	if n := w.count(t, "signin_attempts"); n != 3 {
+		t.Errorf("%d rows are left of one account and one address, want 3", n)
 	}
-	if !used("victim") {
-		t.Error("a limited key was forgotten before those that are as good as new")
+	w.clock.advance(time.Minute + time.Second)
+	must(t, second.sweepAttempts(t.Context()))
+	if n := w.count(t, "signin_attempts"); n != 0 {
+		t.Errorf("%d rows are left that nobody needs", n)
 	}
 }

@@ -1,6 +1,8 @@
 package login
 
 import (
+	"context"
+	"database/sql"
 	"testing"
 	"time"
 )
@@ -44,6 +46,46 @@ func TestSweep(t *testing.T) {
 	// "It has no fixed expiry."
 	w.tokens(t, refreshForm(a, next.RefreshToken))
 	w.post(t, "/oauth/token", refreshForm(a, p.RefreshToken)).refused(t, 400, "invalid_grant")
+}
+
+// A backlog is deleted in short transactions, to the last row, and what lives on stays.
+func TestSweepOfABacklog(t *testing.T) {
+	w := newWorld(t)
+	a, _, p := w.userTokens(t)
+	now := w.clock.now()
+	old := now.Add(-200 * 24 * time.Hour).UnixMicro()
+	const numbers = `WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2500) `
+	must(t, w.db.Write(t.Context(), func(tx *sql.Tx) error {
+		for _, fill := range []string{
+			`INSERT INTO sessions (hash, user_id, csrf, expires) ` + numbers + `SELECT 's' || i, 1, '', $1 FROM n`,
+			`INSERT INTO codes (hash, grant_id, app_id, user_id, redirect_uri, uri_was_sent, code_challenge, expires, used) ` + numbers + `SELECT 'c' || i, '', 1, 1, '', 0, '', $1, 0 FROM n`,
+			`INSERT INTO refresh_tokens (hash, grant_id, created, used, answer, answer_until) ` + numbers + `SELECT 'u' || i, 'living', $1, $1, '', 0 FROM n`,
+			`INSERT INTO refresh_tokens (hash, grant_id, created, used, answer, answer_until) ` + numbers + `SELECT 'r' || i, 'r7', $1, 0, '', 0 FROM n`,
+			`INSERT INTO grants (id, app_id, user_id, created, last_token, revoked, published) ` + numbers + `SELECT 'm' || i, 1, 0, $1, $1, 0, 0 FROM n`,
+			`INSERT INTO grants (id, app_id, user_id, created, last_token, revoked, published) ` + numbers + `SELECT 'r' || i, 1, 1, $1, $1, $1, 1 FROM n WHERE i <= 350`,
+		} {
+			if _, err := tx.ExecContext(t.Context(), fill, old); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := w.service.sweepOnce(ctx); err == nil {
+		t.Error("swept after the end of its context")
+	}
+	more, err := w.service.sweepRevoked(t.Context(), now.UnixMicro())
+	if grants := w.count(t, "grants"); err != nil || !more || grants != 1+2500+250 {
+		t.Errorf("after one step %d grants are left, more: %v, %v", grants, more, err)
+	}
+	w.sweep(t)
+	for table, want := range map[string]int{"sessions": 0, "codes": 1, "refresh_tokens": 1, "grants": 1} {
+		if got := w.count(t, table); got != want {
+			t.Errorf("%s: %d are left, want %d", table, got, want)
+		}
+	}
+	w.tokens(t, refreshForm(a, p.RefreshToken))
 }
 
 // A service that starts again finds its data: tokens, keys, sessions go on.

@@ -172,7 +172,8 @@ func (s *Service) companyWebhooks(w http.ResponseWriter, r *http.Request) error 
 		return problem.New(problem.BadRequest, "The company must be a number.").Because(err)
 	}
 	rows, err := s.DB.Read().QueryContext(r.Context(), `SELECT `+webhookColumns+` WHERE w.url <> '' AND (a.company_id = $1
-		OR EXISTS (SELECT 1 FROM index_installations i WHERE i.app_id = a.id AND i.company_id = $1 AND i.deleted = 0)) ORDER BY a.id`, int64(id))
+		OR EXISTS (SELECT 1 FROM index_installations i WHERE i.app_id = a.id AND i.company_id = $1 AND i.deleted = 0
+			AND i.version >= COALESCE((SELECT c.since FROM index_companies c WHERE c.company_id = $1), 0))) ORDER BY a.id`, int64(id))
 	if err != nil {
 		return fmt.Errorf("list webhooks: %w", err)
 	}

@@ -24,8 +24,7 @@ var (
 	replicaLen = prometheus.NewDesc("mpr_replica_companies", "Companies in the copy of the directory.", []string{"environment"}, nil)
 )
 
-// Replica tells how an environment's copy of the directory stands. A later one of the same
-// environment takes the place of an earlier one.
+// Replica tells how an environment's copy of the directory stands: the one that is asked for calls.
 func (p *Process) Replica(environment string, read func() Replica) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

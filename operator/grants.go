@@ -107,7 +107,7 @@ func (s *Service) Revoke(ctx context.Context, r *Record, login string) (before R
 	return before, nil
 }
 
-// change runs f in a transaction in which nobody else changes grants.
+// change runs f in a transaction in which nobody else changes grants or owners.
 func (s *Service) change(ctx context.Context, f func(*sql.Tx) error) error {
 	return s.DB.Write(ctx, func(tx *sql.Tx) error {
 		if _, err := tx.ExecContext(ctx, `UPDATE operator_changes SET changes = changes + 1`); err != nil {

@@ -92,7 +92,7 @@ func (s *Service) room(ctx context.Context, from interface {
 // AddOwner has an app belong to a user as well; where it does already nothing is changed. The record,
 // which may be nil, is ended with the change.
 func (s *Service) AddOwner(ctx context.Context, r *Record, clientID string, u User, by string) error {
-	err := s.DB.Write(r.With(ctx), func(tx *sql.Tx) error {
+	err := s.change(r.With(ctx), func(tx *sql.Tx) error {
 		// An identity store that was made anew has given the id to somebody else.
 		if _, err := tx.ExecContext(ctx, `DELETE FROM operator_app_owners WHERE environment = $1 AND client_id = $2 AND (user_id = $3) <> (login = $4)`, s.Environment, clientID, u.ID, u.Login); err != nil {
 			return err
@@ -123,7 +123,7 @@ func (s *Service) AddOwner(ctx context.Context, r *Record, clientID string, u Us
 // RemoveOwner takes an app away from a user. With keep the last one stays: nobody who isn't an
 // operator could see the app any more.
 func (s *Service) RemoveOwner(ctx context.Context, r *Record, clientID, login string, keep bool) error {
-	err := s.DB.Write(r.With(ctx), func(tx *sql.Tx) error {
+	err := s.change(r.With(ctx), func(tx *sql.Tx) error {
 		done, err := tx.ExecContext(ctx, `DELETE FROM operator_app_owners WHERE environment = $1 AND client_id = $2 AND login = $3`, s.Environment, clientID, login)
 		if err != nil {
 			return err

@@ -1,8 +1,10 @@
 package operator
 
 import (
+	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"testing"
 
 	"mpr/problem"
@@ -73,4 +75,42 @@ func TestOwnersHaveLimits(t *testing.T) {
 	}
 	refused(t, w.MayOwnMore(t.Context(), alice.ID), problem.Conflict)
 	refused(t, w.AddOwner(t.Context(), nil, "one more", alice, "the test"), problem.Conflict)
+}
+
+// atOnce makes both changes at the same time.
+func atOnce(one, other func() error) (errs [2]error) {
+	var both sync.WaitGroup
+	for i, change := range []func() error{one, other} {
+		both.Go(func() { errs[i] = change() })
+	}
+	both.Wait()
+	return errs
+}
+
+// Changes that come at the same time know of one another: the last owner stays, limits hold, and the
+// same change twice is one change.
+func TestOwnersAtOnce(t *testing.T) {
+	w := newWorld(t)
+	conflict := problem.New(problem.Conflict, "")
+	for i := range 40 {
+		app := fmt.Sprint("app", i)
+		for _, u := range []User{alice, bob} {
+			for _, err := range atOnce(func() error { return w.AddOwner(t.Context(), nil, app, u, "the test") }, func() error { return w.AddOwner(t.Context(), nil, app, u, "the test") }) {
+				must(t, err)
+			}
+		}
+		errs := atOnce(func() error { return w.RemoveOwner(t.Context(), nil, app, alice.Login, true) }, func() error { return w.RemoveOwner(t.Context(), nil, app, bob.Login, true) })
+		left, err := w.Owners(t.Context(), app)
+		must(t, err)
+		if len(left) != 1 || errors.Is(errs[0], conflict) == errors.Is(errs[1], conflict) {
+			t.Fatalf("round %d: %v are left, after %v", i, left, errs)
+		}
+	}
+	for i := range maxOwners - 1 {
+		must(t, w.AddOwner(t.Context(), nil, "shared", User{ID: int64(100 + i), Login: fmt.Sprint(i)}, "the test"))
+	}
+	errs := atOnce(func() error { return w.AddOwner(t.Context(), nil, "shared", alice, "the test") }, func() error { return w.AddOwner(t.Context(), nil, "shared", bob, "the test") })
+	if errors.Is(errs[0], conflict) == errors.Is(errs[1], conflict) {
+		t.Errorf("two came for one place: %v", errs)
+	}
 }

@@ -303,6 +303,9 @@ func (s *Service) moveActivate(ctx context.Context, c *moveCall) (any, error) {
 		if err != nil {
 			return fmt.Errorf("own the company: %w", err)
 		}
+		if err := publishArrived(ctx, tx, c.company, a.Version); err != nil {
+			return err
+		}
 		if _, err := tx.ExecContext(ctx, `DELETE FROM arrivals WHERE company_id = $1`, int64(c.company)); err != nil {
 			return fmt.Errorf("end the arrival: %w", err)
 		}

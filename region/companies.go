@@ -120,13 +120,17 @@ func (s *Service) insertCompany(ctx context.Context, tx *sql.Tx, n newCompany, b
 	if err != nil {
 		return err
 	}
+	fed, err := readFeed(ctx, tx)
+	if err != nil {
+		return err
+	}
 	w := &writer{Tx: tx, company: company.ID(id), now: store.Micros(s.Now())}
 	for _, insert := range []struct {
 		statement string
 		args      []any
 	}{
 		{`INSERT INTO creations (idempotency_key, company_id) VALUES ($1, $2)`, []any{n.key, id}},
-		{`INSERT INTO fence (company_id, epoch, state, version, gone_region, gone_epoch) VALUES ($1, 1, 'owned', 0, '', 0)`, []any{id}},
+		{`INSERT INTO fence (company_id, epoch, state, version, gone_region, gone_epoch) VALUES ($1, 1, 'owned', $2, '', 0)`, []any{id, fed.floor}},
 		{`INSERT INTO companies (company_id, name, onboarded, created, updated) VALUES ($1, $2, $3, $4, $4)`, []any{id, n.name, n.onboarded, w.now}},
 	} {
 		if _, err := tx.ExecContext(ctx, insert.statement, insert.args...); err != nil {

@@ -131,6 +131,9 @@ func (s *Service) moveThaw(ctx context.Context, c *moveCall) (any, error) {
 			return f.refused(c.company)
 		}
 		f.State, f.Epoch = owned, c.Epoch
+		if err := publishArrived(ctx, tx, c.company, f.Version); err != nil {
+			return err
+		}
 		return keepLogAfter(ctx, tx, c.company, -1)
 	})
 }

@@ -125,7 +125,11 @@ func (l *load) begin(ctx context.Context) error {
 			return fmt.Errorf("read the change log: %w", err)
 		}
 		if l.announce { // what an earlier load announced has had its versions
-			l.version = max(l.head.Version, logged.Int64)
+			fed, err := readFeed(ctx, tx)
+			if err != nil {
+				return err
+			}
+			l.version = max(l.head.Version, logged.Int64, fed.floor)
 		}
 		_, err = tx.ExecContext(ctx, `INSERT INTO arrivals (company_id, load_id, started) VALUES ($1, $2, $3)
 			ON CONFLICT (company_id) DO UPDATE SET load_id = excluded.load_id, started = excluded.started`, int64(l.company), l.id, store.Micros(l.Now()))
@@ -200,6 +204,11 @@ func (l *load) finish(ctx context.Context) error {
 			int64(l.company), int64(l.head.Epoch), l.state, l.version)
 		if err != nil {
 			return err
+		}
+		if l.state == owned {
+			if err := publishArrived(ctx, tx, l.company, l.version); err != nil {
+				return err
+			}
 		}
 		_, err = tx.ExecContext(ctx, `DELETE FROM arrivals WHERE company_id = $1`, int64(l.company))
 		return err

@@ -167,6 +167,7 @@ type publisher struct {
 	to    *directory.Changes
 	away  atomic.Bool
 	tries atomic.Int64
+	made  atomic.Pointer[time.Time] // when another stream was made, in place of the one that there is
 }
 
 var errAway = errors.New("the directory is away")
@@ -177,6 +178,16 @@ func (p *publisher) Publish(ctx context.Context, changes []directory.Change) err
 		return errAway
 	}
 	return p.to.Publish(ctx, changes)
+}
+
+func (p *publisher) Made(ctx context.Context) (time.Time, error) {
+	if p.away.Load() {
+		return time.Time{}, errAway
+	}
+	if at := p.made.Load(); at != nil {
+		return *at, nil
+	}
+	return p.to.Made(ctx)
 }
 
 // identity gives out ids of persons, as the login service does.

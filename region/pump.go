@@ -42,9 +42,17 @@ func (s *Service) runPump(ctx context.Context) {
 	look, forget := time.NewTicker(publishEvery), time.NewTicker(forgetEvery)
 	defer look.Stop()
 	defer forget.Stop()
+	var looked time.Time // at which stream is fed
 	failing := false
 	for {
+		if time.Since(looked) >= feedEvery && s.lookAtFeed(ctx) == nil { // else publishing fails as well
+			looked = time.Now()
+		}
 		err := s.publishAll(ctx)
+		more := false
+		if err == nil {
+			more, err = s.publishAgain(ctx)
+		}
 		switch {
 		case ctx.Err() != nil:
 			return
@@ -54,6 +62,9 @@ func (s *Service) runPump(ctx context.Context) {
 			slog.InfoContext(ctx, "changes are published again", "region", s.Code)
 		}
 		failing = err != nil
+		if more {
+			continue
+		}
 		woken := s.wakeUp
 		if failing {
 			woken = nil // more writes don't make trying more promising: wait for the ticker
@@ -107,6 +118,10 @@ func (s *Service) publishSome(ctx context.Context) (n int, err error) {
 }
 
 func (s *Service) unpublished(ctx context.Context) (changes []directory.Change, err error) {
+	fed, err := readFeed(ctx, s.DB.Read())
+	if err != nil {
+		return nil, err
+	}
 	rows, err := s.DB.Read().QueryContext(ctx, `SELECT company_id, version, name, deleted, data FROM change_log
 		WHERE published = 0 ORDER BY company_id, version LIMIT $1`, publishAtOnce)
 	if err != nil {
@@ -129,6 +144,7 @@ func (s *Service) unpublished(ctx context.Context) (changes []directory.Change, 
 		if err != nil {
 			return nil, err
 		}
+		c.Since = since(&c, fed.floor)
 		changes = append(changes, c)
 	}
 	return changes, rows.Err()

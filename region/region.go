@@ -32,6 +32,8 @@ type Verifier interface {
 // Publisher takes the changes that the global index wants.
 type Publisher interface {
 	Publish(context.Context, []directory.Change) error
+	// Made is when the stream that it publishes to was made.
+	Made(context.Context) (time.Time, error)
 }
 
 // Identity knows people across regions.

@@ -14,6 +14,7 @@ func TestProcessesOfARegionStartTogether(t *testing.T) {
 	w.db = w.open()
 	t.Cleanup(func() { check(t, w.db.Close()) })
 	w.publisher, w.identity = &publisher{}, &identity{}
+	w.publisher.away.Store(true)
 	var starting sync.WaitGroup
 	for range 6 {
 		starting.Go(func() {

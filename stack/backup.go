@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"mpr/config"
@@ -28,10 +29,12 @@ const (
 
 // Manifest says what is in a backup. It is written last: a folder without it is none.
 type Manifest struct {
-	Format int           `json:"format"`
-	At     time.Time     `json:"at"`
-	Files  []BackedUp    `json:"files"`
-	Left   []StoreStatus `json:"left,omitempty"` // stores that have backups of their own
+	Format int        `json:"format"`
+	At     time.Time  `json:"at"`
+	Files  []BackedUp `json:"files"`
+	// Left are stores that are not in it: those that have backups of their own and, with a problem,
+	// those of which nothing is there.
+	Left []StoreStatus `json:"left,omitempty"`
 }
 
 // BackedUp is a file of a backup.
@@ -48,7 +51,7 @@ type BackedUp struct {
 // Backup copies the directory, the SQLite databases and the secrets to a folder that isn't
 // there yet, while everything runs. The directory goes first and the identity stores last:
 // fences that are newer than the directory are mended by a rebuild, and a global index that
-// is newer than its regions is harmless.
+// is newer than its regions by the regions themselves.
 // online reads the directory of a control role that runs; where elsewhere isn't set, it is called only
 // where one runs on this data folder, and the directory there is read otherwise. A backup that
 // fails leaves no folder behind.
@@ -89,25 +92,39 @@ func Backup(ctx context.Context, c *config.Config, to string, elsewhere bool, on
 	if err := add(BackedUp{What: "directory", File: backupDirectory}, func(path string) error { return backUpDirectory(ctx, c, path, elsewhere, online) }); err != nil {
 		return m, err
 	}
-	for _, identities := range []bool{false, true} {
-		for i, one := range all {
-			if (one.name != StoreIdentity) == identities {
-				continue
-			}
-			if store.Engine(one.dsn) != "SQLite" {
-				m.Left = append(m.Left, StoreStatus{Environment: one.environment, Store: one.name, Engine: store.Engine(one.dsn), Where: store.Where(one.dsn, 0), Reachable: true})
-				continue
-			}
-			if err := one.backUp(ctx, i, add); err != nil {
-				return m, err
-			}
-		}
+	if err := m.backUpStores(ctx, all, add); err != nil {
+		return m, err
 	}
 	data, err := json.MarshalIndent(m, "", "  ")
 	if err != nil {
 		return m, err
 	}
 	return m, writeFile(filepath.Join(to, backupManifest), append(data, '\n'), 0o600)
+}
+
+// backUpStores backs up the stores that are here, identity stores last, and notes the others.
+func (m *Manifest) backUpStores(ctx context.Context, all []aStore, add func(BackedUp, func(path string) error) error) error {
+	for _, identities := range []bool{false, true} {
+		for i, one := range all {
+			if (one.name != StoreIdentity) == identities {
+				continue
+			}
+			left := StoreStatus{Environment: one.environment, Store: one.name, Engine: store.Engine(one.dsn), Where: store.Where(one.dsn, 0)}
+			if left.Reachable = left.Engine != "SQLite"; left.Reachable {
+				m.Left = append(m.Left, left)
+				continue
+			}
+			before := len(m.Files)
+			if err := one.backUp(ctx, i, add); err != nil {
+				return err
+			}
+			if len(m.Files) == before {
+				left.Problem = "there is no such file here: it is on another machine, or hasn't been made yet"
+				m.Left = append(m.Left, left)
+			}
+		}
+	}
+	return nil
 }
 
 // backUp backs up all generations of a store.
@@ -181,24 +198,19 @@ func Restore(ctx context.Context, c *config.Config, from string, tell func(what 
 	}
 	defer func() { err = errors.Join(err, folder.Close()) }()
 	mark := filepath.Join(c.Data, restoreMark)
-	_, err = os.Lstat(mark)
-	again := err == nil // what is there came from one that was cut off
-	places := make([]string, len(m.Files))
-	for i, f := range m.Files {
-		if places[i], err = placeOf(c, f); err != nil {
-			return m, err
-		}
-		if sum, _, err := sumFile(filepath.Join(from, filepath.Base(f.File))); err != nil || sum != f.SHA256 {
-			return m, fmt.Errorf("%s is damaged: %w", f.File, errors.Join(err, errors.New("its checksum is another one")))
-		}
-		if _, err := os.Lstat(places[i]); places[i] != "" && !errors.Is(err, fs.ErrNotExist) && !again {
-			return m, fmt.Errorf("%s is there already: restore into an empty system only; nothing was changed", places[i])
-		}
-	}
-	if err := writeFile(mark, []byte("mpr restore was cut off: repeat it\n"), 0o600); err != nil {
+	before, err := os.ReadFile(mark) //nolint:gosec // in the data folder
+	again := err == nil              // what is there came from one that was cut off
+	begun := strings.Contains(string(before), restoreBegun)
+	places, err := m.lookOver(c, from, again)
+	if err != nil {
 		return m, err
 	}
-	if again && len(c.Directory.URLs) == 0 {
+	if !again {
+		if err := writeFile(mark, []byte(restoreText), 0o600); err != nil {
+			return m, err
+		}
+	}
+	if begun && len(c.Directory.URLs) == 0 {
 		if err := os.RemoveAll(filepath.Join(c.Data, directoryFolder)); err != nil {
 			return m, err
 		}
@@ -212,19 +224,49 @@ func Restore(ctx context.Context, c *config.Config, from string, tell func(what 
 		if err := os.MkdirAll(filepath.Dir(places[i]), 0o700); err != nil {
 			return m, err
 		}
+		for _, path := range taken(c, f, places[i])[1:] { // a start by hand, in between, may have left some
+			if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return m, fmt.Errorf("restore %s: %w", f.What, err)
+			}
+		}
 		if err := copyFile(source, places[i]); err != nil {
 			return m, fmt.Errorf("restore %s: %w", f.What, err)
 		}
 	}
-	if err := restoreDirectory(ctx, c, filepath.Join(from, backupDirectory)); err != nil {
+	if err := restoreDirectory(ctx, c, filepath.Join(from, backupDirectory), begun); err != nil {
 		return m, err
 	}
 	return m, os.Remove(mark)
 }
 
+// lookOver looks at the files of a backup and at where they belong. again says that what is there came
+// from a restore that was cut off.
+func (m *Manifest) lookOver(c *config.Config, from string, again bool) (places []string, err error) {
+	places = make([]string, len(m.Files))
+	for i, f := range m.Files {
+		if places[i], err = placeOf(c, f); err != nil {
+			return nil, err
+		}
+		if sum, _, err := sumFile(filepath.Join(from, filepath.Base(f.File))); err != nil || sum != f.SHA256 {
+			return nil, fmt.Errorf("%s is damaged: %w", f.File, errors.Join(err, errors.New("its checksum is another one")))
+		}
+		for _, path := range taken(c, f, places[i]) {
+			if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) && !again {
+				return nil, fmt.Errorf("%s is there already: restore into an empty system only; nothing was changed", path)
+			}
+		}
+	}
+	return places, nil
+}
+
 // restoreMark is in a data folder for as long as a restore goes on: half a system looks like an empty
-// one.
-const restoreMark = "restoring"
+// one. It has restoreBegun in it once the directory was seen to be empty: only then is what stands there
+// from a restore.
+const (
+	restoreMark  = "restoring"
+	restoreText  = "mpr restore was cut off: repeat it\n"
+	restoreBegun = "the directory was begun\n"
+)
 
 // whole refuses a data folder in which a restore was cut off.
 func whole(dir string) error {
@@ -234,7 +276,8 @@ func whole(dir string) error {
 	return nil
 }
 
-func restoreDirectory(ctx context.Context, c *config.Config, path string) (err error) {
+// restoreDirectory restores the directory. begun says that an earlier restore has begun with it.
+func restoreDirectory(ctx context.Context, c *config.Config, path string, begun bool) (err error) {
 	s, err := directoryAlone(c)
 	if err != nil {
 		return err
@@ -245,6 +288,17 @@ func restoreDirectory(ctx context.Context, c *config.Config, path string) (err e
 		return err
 	}
 	defer f.Close() //nolint:errcheck // it is only read
+	if !begun {
+		if err := directory.Unused(ctx, s.nats, f); err != nil {
+			return err
+		}
+		if err := writeFile(filepath.Join(c.Data, restoreMark), []byte(restoreText+restoreBegun), 0o600); err != nil {
+			return err
+		}
+		if _, err := f.Seek(0, io.SeekStart); err != nil {
+			return err
+		}
+	}
 	_, err = directory.Restore(ctx, s.nats, c.Directory.Replicas, f)
 	return err
 }
@@ -281,6 +335,21 @@ func placeOf(c *config.Config, f BackedUp) (string, error) {
 		}
 	}
 	return "", fmt.Errorf("the configuration has no store %s of %s: restore with the configuration of the backup", f.What, f.Environment)
+}
+
+// taken are the files that must not be there where a file of a backup belongs, the file itself first;
+// of the directory the folder, where it is ours. SQLite would apply what is left of another database to the one that is
+// restored.
+func taken(c *config.Config, f BackedUp, place string) []string {
+	switch {
+	case f.What == "directory" && len(c.Directory.URLs) > 0:
+		return nil
+	case f.What == "directory":
+		return []string{filepath.Join(c.Data, directoryFolder)}
+	case smallFile(c, f.What) != "":
+		return []string{place}
+	}
+	return append([]string{place}, store.Beside(place)...)
 }
 
 // copyFile copies a file in one step, to a place of its owner's alone.

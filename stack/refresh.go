@@ -48,6 +48,12 @@ func (d servedDirectory) Load(ctx context.Context, placements iter.Seq[company.P
 	return now.Load(ctx, placements)
 }
 
+// TellIndex makes the stream anew that the regions feed the index by: they notice it.
+func (d servedDirectory) TellIndex(ctx context.Context) error {
+	system := d.served.system
+	return directory.OpenChanges(system.nats, d.served.edition().buckets, system.config.Directory.Replicas).Remake(ctx)
+}
+
 func (d servedDirectory) PutRegion(ctx context.Context, info company.RegionInfo) error {
 	now, err := d.open(ctx)
 	if err != nil {

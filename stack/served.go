@@ -16,6 +16,7 @@ import (
 
 	"mpr/config"
 	"mpr/directory"
+	"mpr/observe"
 	"mpr/problem"
 	"mpr/sandbox"
 	"mpr/store"
@@ -80,6 +81,10 @@ func (s *system) serveEnvironment(ctx context.Context, e *config.Environment, na
 	v.mu.Lock()
 	v.current = first
 	v.mu.Unlock()
+	s.observe.Replica(e.Name, func() observe.Replica {
+		replica := v.edition().replica // not that of one which is being filled
+		return observe.Replica{Age: replica.Age(), Companies: replica.Len()}
+	})
 	if err := build(ctx, first); err != nil {
 		return nil, err
 	}

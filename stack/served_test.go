@@ -4,10 +4,13 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
+	"mpr/company"
 	"mpr/config"
 	"mpr/directory"
 	"mpr/login"
@@ -146,6 +149,43 @@ func TestGenerationsTakeOver(t *testing.T) {
 	if got := <-closed; got != 0 {
 		t.Errorf("generation %d was closed", got)
 	}
+}
+
+// Figures of the copy of the directory are those of the generation that serves: not of one that is
+// filled, nor of one that was given up.
+func TestFiguresAreOfWhatServes(t *testing.T) {
+	closed := make(chan int, 8)
+	v, at, internal, record := refreshed(t, nil, closed)
+	for generation := range 3 {
+		d, err := directory.Open(t.Context(), v.system.nats, bucketsOf(v.environment, generation), 1)
+		must(t, err)
+		for id := range company.ID(generation + 1) {
+			must(t, d.Create(t.Context(), company.Placement{Company: id + 1, Region: "US01", Epoch: 1}))
+		}
+	}
+	shown := func() string {
+		w := httptest.NewRecorder()
+		v.system.observe.Handler().ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", nil))
+		for line := range strings.Lines(w.Body.String()) {
+			if count, ok := strings.CutPrefix(line, `mpr_replica_companies{environment="`+v.environment.Name+`"} `); ok {
+				return strings.TrimSpace(count)
+			}
+		}
+		return "nothing"
+	}
+	eventually(t, "the figures are those of generation 0", func() bool { return shown() == "1" })
+	say(t, record, `{"serving":0,"building":1,"highest":1}`)
+	eventually(t, "generation 1 is open", func() bool { return ask(t, internal, "1") == "1" })
+	if got := shown(); got != "1" {
+		t.Errorf("%s companies while another generation is filled", got)
+	}
+	say(t, record, `{"serving":0,"building":2,"highest":2}`)
+	if got := <-closed; got != 1 || shown() != "1" {
+		t.Errorf("%s companies once generation %d was given up", shown(), got)
+	}
+	say(t, record, `{"serving":2,"highest":2}`)
+	eventually(t, "generation 2 serves", func() bool { return ask(t, at, "") == "2" })
+	eventually(t, "the figures are those of generation 2", func() bool { return shown() == "3" })
 }
 
 // What isn't there any more doesn't come back: a record that was deleted, or is older.

@@ -359,6 +359,10 @@ func (s *system) controlled(ctx context.Context, db *store.DB) ([]*control.Envir
 		if err := s.registerRegions(ctx, d, e); err != nil {
 			return nil, nil, err
 		}
+		limits := limit.OpenSettings(s.nats, e.Name, s.config.Directory.Replicas)
+		if err := limits.Make(ctx); err != nil {
+			return nil, nil, err
+		}
 		book := ledger.OpenBook(db, e.Name, s.ledgerStream(e), s.rulesNow)
 		s.add(book)
 		book.Prepare(v.edition().inForce())
@@ -366,7 +370,7 @@ func (s *system) controlled(ctx context.Context, db *store.DB) ([]*control.Envir
 		all = append(all, &control.Environment{
 			Name: e.Name, DefaultRegion: company.Region(s.config.DefaultRegion), Placements: d, Regions: d, Configured: configuredRegions(e), Pages: d, Signs: d, Registry: d,
 			Policies: d, HasLegacyDoor: e.Legacy.Host != "", Campaign: v.edition().policy.Campaign, InForce: func() *rules.Policy { return v.edition().inForce() }, Ledger: book,
-			Limits: limit.OpenSettings(s.nats, e.Name, s.config.Directory.Replicas), LimitsOfAll: s.limits(),
+			Limits: limits, LimitsOfAll: s.limits(),
 			IdentityURL: s.inside(e.Identity.Internal), LoginURL: s.config.TLS.Scheme() + "://" + e.Login.Listen,
 			PublicLogin: e.Login.BaseURL(), PublicAPI: e.API.BaseURL(), ClientPrefix: e.ClientPrefix(),
 		})

@@ -219,7 +219,6 @@ func (ed *edition) follow(ctx context.Context) error {
 		return err
 	}
 	ed.add(replica)
-	s.observe.Replica(e.Name, func() observe.Replica { return observe.Replica{Age: replica.Age(), Companies: replica.Len()} })
 	follower, err := token.FollowNear(ctx, s.nats, s.near, ed.buckets, filepath.Join(dir, ed.name+".keys"))
 	if err != nil {
 		return err

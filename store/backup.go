@@ -62,6 +62,10 @@ func intact(ctx context.Context, path string) error {
 	return errors.Join(err, db.Close())
 }
 
+// Beside are the files that SQLite keeps beside a database while it is used, and after a crash. They
+// belong to that database: to another one in its place they would be ruin.
+func Beside(path string) []string { return []string{path + "-wal", path + "-shm", path + "-journal"} }
+
 // Path is the file of a generation of a SQLite database; "" of another one.
 func Path(dsn string, generation int) string {
 	at, err := generationDSN(dsn, generation)

@@ -40,7 +40,11 @@ func (c *backupCommand) Run(ctx context.Context, t *terminal) error {
 	return t.answer(c.JSON, m, func(w io.Writer) {
 		showBackup(w, m)
 		for _, s := range m.Left {
-			_, _ = fmt.Fprintf(w, "%s of %s is not in it: %s has backups of its own (%s). docs/stores.md says how.\n", s.Store, orDash(s.Environment), s.Engine, s.Where)
+			why := s.Problem
+			if why == "" {
+				why = s.Engine + " has backups of its own, docs/stores.md says how"
+			}
+			_, _ = fmt.Fprintf(w, "%s of %s is not in it: %s (%s).\n", s.Store, orDash(s.Environment), why, s.Where)
 		}
 		next(w, "mpr restore --from %s --data NEW", filepath.Clean(c.To))
 	})

@@ -127,6 +127,7 @@ type directoryRebuildCommand struct {
 	admin
 	DryRun bool `name:"dry-run" help:"Only say what would be done."`
 	Force  bool `help:"Fill a directory that has placements: make what is missing, raise what is behind the fences, change nothing else."`
+	Index  bool `help:"Have the regions tell the global index (who is in which company) of all that they have as well: after a restore of a single store."`
 }
 
 func (c *directoryRebuildCommand) Run(ctx context.Context, t *terminal) error {
@@ -135,7 +136,7 @@ func (c *directoryRebuildCommand) Run(ctx context.Context, t *terminal) error {
 		return err
 	}
 	a := surveyAnswer{List: []control.Difference{}}
-	a.Survey, err = client.RebuildDirectory(ctx, control.NewRebuild{DryRun: c.DryRun, Force: c.Force}, a.tell(t))
+	a.Survey, err = client.RebuildDirectory(ctx, control.NewRebuild{DryRun: c.DryRun, Force: c.Force, Index: c.Index}, a.tell(t))
 	t.progress("")
 	if err != nil {
 		return err
@@ -148,10 +149,17 @@ func (c *directoryRebuildCommand) Run(ctx context.Context, t *terminal) error {
 			if a.Placed > 0 {
 				force = " --force"
 			}
+			if a.Index {
+				_, _ = fmt.Fprintln(w, "It would have the regions tell the global index of all that they have.")
+				force += " --index"
+			}
 			next(w, "mpr directory rebuild%s%s", force, c.environmentFlag())
 			return
 		}
 		_, _ = fmt.Fprintf(w, "%d placements are made, %d raised; %d differences are left alone.\n", a.Made, a.Raised, a.Left)
+		if a.Index {
+			_, _ = fmt.Fprintln(w, "The regions tell the global index of all that they have.")
+		}
 		next(w, "mpr directory verify%s", c.environmentFlag())
 	})
 	if err == nil && a.Left > 0 {
