@@ -28,6 +28,15 @@ type request struct {
 	// problem is why a form that was sent couldn't be taken, and form what stood in it.
 	problem *problem.Problem
 	form    url.Values
+	// stale says that the form was made from what isn't in force any more: the page has what is, and
+	// what was typed beside it, so that sending it again overwrites nobody unseen.
+	stale bool
+}
+
+// overtaken is the refusal of a form that was made from what isn't in force any more.
+func (q *request) overtaken(why string) error {
+	q.stale = true
+	return problem.New(problem.Conflict, "%s", why)
 }
 
 func (q *request) ctx() context.Context { return q.r.Context() }
@@ -71,9 +80,11 @@ type view struct {
 	Done                 string
 	Problem              *problem.Problem
 	RequestID            string
-	Form                 url.Values
-	Now                  time.Time
-	Data                 any
+	// Form is what was typed into a form that was refused; Typed in place of it where the form is to
+	// begin with what is in force.
+	Form, Typed url.Values
+	Now         time.Time
+	Data        any
 }
 
 // visit answers a request of somebody who has signed in, and sends everybody else to sign in.
@@ -175,7 +186,27 @@ func (q *request) view(p page, what shown) view {
 	if v.Form == nil {
 		v.Form = url.Values{}
 	}
+	if q.stale {
+		v.Form, v.Typed = url.Values{}, v.Form
+	}
 	return v
+}
+
+// Sent is what was typed into the form with an action that ends like that: where several are on a
+// page, each has its own.
+func (v view) Sent(action string) url.Values {
+	if strings.HasSuffix(v.Path, action) {
+		return v.Form
+	}
+	return url.Values{}
+}
+
+// Refused is why the form with an action that ends like that couldn't be taken; nil for the others.
+func (v view) Refused(action string) *problem.Problem {
+	if v.Problem != nil && strings.HasSuffix(v.Path, action) {
+		return v.Problem
+	}
+	return nil
 }
 
 // render writes a page with the layout around it.

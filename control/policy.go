@@ -3,7 +3,9 @@ package control
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -44,7 +46,8 @@ type PolicyChange struct {
 // NewPolicy asks for a campaign in place of the one of a revision.
 type NewPolicy struct {
 	Campaign *rules.Campaign `json:"campaign"`
-	// Revision is that of the campaign that was looked at.
+	// Revision is that of the campaign that was looked at: where dates or brownouts have changed since,
+	// it is refused.
 	Revision uint64 `json:"revision"`
 	By       string `json:"by"`
 	Note     string `json:"note,omitempty"`
@@ -77,15 +80,51 @@ func (s *Service) setPolicy(r *http.Request, e *Environment) (int, any, error) {
 		return 0, nil, invalid("campaign", err.Error())
 	}
 	in.By, in.NewPolicy.Campaign = by(r, in.By), campaign
-	before, err := e.campaign(r.Context())
-	if err != nil {
-		return 0, nil, err
+	sent := campaign.Rehearsals
+	for try := 1; ; try++ {
+		before, err := e.campaign(r.Context())
+		if err != nil {
+			return 0, nil, err
+		}
+		if err := e.leavesRehearsals(r.Context(), sent, before, in.Revision); err != nil {
+			return 0, nil, err
+		}
+		campaign.Rehearsals = before.Campaign.Rehearsals
+		status, out, err := s.putPolicy(r, e, before, directory.PolicyRecord{Campaign: *campaign, By: in.By, Note: in.Note}, in.Revision)
+		if errors.Is(err, problem.New(problem.Conflict, "")) && before.Seen(in.Revision) && e.HasLegacyDoor && try < policyTries {
+			continue // a rehearsal has begun or ended in between; whether it was more, the next look tells
+		}
+		return status, out, err
 	}
-	return s.putPolicy(r, e, before, in.NewPolicy)
 }
 
-// putPolicy checks a campaign and puts it in force in place of the one before.
-func (s *Service) putPolicy(r *http.Request, e *Environment, before directory.PolicyRecord, in NewPolicy) (int, any, error) {
+// leavesRehearsals refuses other rehearsals than those that were seen: each app's are set by itself,
+// and those in force stay, whatever has become of them since somebody looked.
+func (e *Environment) leavesRehearsals(ctx context.Context, sent []rules.Rehearsal, now directory.PolicyRecord, revision uint64) error {
+	if sent == nil || slices.EqualFunc(sent, now.Campaign.Rehearsals, sameRehearsal) {
+		return nil
+	}
+	seen := []directory.PolicyRecord{{Campaign: e.Campaign}}
+	if revision != 0 {
+		var err error
+		if seen, err = e.Policies.PolicyHistory(ctx); err != nil {
+			return err
+		}
+	}
+	i := slices.IndexFunc(seen, func(r directory.PolicyRecord) bool { return r.Revision == revision })
+	if i < 0 || slices.EqualFunc(sent, seen[i].Campaign.Rehearsals, sameRehearsal) { // it may be too long ago
+		return nil
+	}
+	return invalid("campaign.rehearsals", "can't be changed here: leave them as they are, and begin or end each at its app (apps/{app}/rehearsal)")
+}
+
+func sameRehearsal(a, b rules.Rehearsal) bool {
+	return a.App == b.App && a.From.Equal(b.From) && a.To.Equal(b.To)
+}
+
+// putPolicy checks a campaign and puts it in force in place of the one before, whose dates and
+// brownouts must be those of a revision that was seen.
+func (s *Service) putPolicy(r *http.Request, e *Environment, before, in directory.PolicyRecord, seen uint64) (int, any, error) {
 	if !e.HasLegacyDoor {
 		return 0, nil, problem.New(problem.Conflict, "The environment %s has no legacy door: dates, brownouts and rehearsals would change nothing there.", e.Name)
 	}
@@ -106,10 +145,12 @@ func (s *Service) putPolicy(r *http.Request, e *Environment, before directory.Po
 		p.Fields = wrong
 		return 0, nil, p
 	}
+	if !before.Seen(seen) {
+		return 0, nil, problem.New(problem.Conflict, "Somebody else has changed the dates or brownouts meanwhile. Look at them and repeat.")
+	}
 	noted(r).Before = PolicyChange{before.Revision, &before.Campaign, before.Note}
-	record, err := e.Policies.SetPolicy(r.Context(), directory.PolicyRecord{
-		Campaign: *in.Campaign, By: in.By, Note: in.Note, At: s.now().UTC(),
-	}, in.Revision)
+	in.At = s.now().UTC()
+	record, err := e.Policies.SetPolicy(r.Context(), in, before.Revision)
 	if err != nil {
 		return 0, nil, err
 	}

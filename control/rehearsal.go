@@ -73,7 +73,8 @@ func (s *Service) changeRehearsals(r *http.Request, e *Environment, who, note st
 			return one.App == app.ClientID || !s.now().Before(one.To)
 		})
 		add(&c, app.ClientID)
-		status, out, err := s.putPolicy(r, e, record, NewPolicy{Campaign: &c, Revision: record.Revision, By: who, Note: note})
+		planned := record.Planned() // whoever changes dates meanwhile has seen them still
+		status, out, err := s.putPolicy(r, e, record, directory.PolicyRecord{Campaign: c, By: who, Note: note, PlannedIn: &planned}, planned)
 		if errors.Is(err, problem.New(problem.Conflict, "")) && e.HasLegacyDoor && try < policyTries {
 			continue
 		}
