@@ -72,7 +72,7 @@ func createCompany(q *request) (string, error) {
 	made, err := q.client.CreateCompany(q.ctx(), control.NewCompany{
 		Name: strings.TrimSpace(q.r.PostFormValue("name")), Region: company.Region(q.r.PostFormValue("region")), Onboarded: q.r.PostFormValue("onboarded"), IdempotencyKey: q.r.PostFormValue("key"),
 	})
-	return q.at.Path() + "/companies/" + made.ID.String() + "?done=made", err
+	return q.at.Path() + "/companies/" + made.ID.String() + "?done=made", q.reused(err)
 }
 
 // newCompany is the form for a company.
@@ -84,7 +84,7 @@ type newCompany struct {
 
 var newCompanyPage = page{template: "company-new", load: func(q *request) (shown, error) {
 	regions, err := q.client.Regions(q.ctx())
-	return shown{title: "Make a company", nav: "companies", data: newCompany{regions, cmp.Or(q.r.PostFormValue("key"), operator.NewSecret())}}, err
+	return shown{title: "Make a company", nav: "companies", data: newCompany{regions, q.key()}}, err
 }}
 
 // companyView is all of a company.

@@ -1,6 +1,7 @@
 package console
 
 import (
+	"cmp"
 	"errors"
 	"net/url"
 	"slices"
@@ -8,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"mpr/operator"
 	"mpr/problem"
 )
 
@@ -55,6 +57,24 @@ func lines(text string) []string {
 		}
 	}
 	return list
+}
+
+// key is the idempotency key of a form: the one that was sent, so that what is wrong can be corrected,
+// or a new one where that stands for something that was made.
+func (q *request) key() string {
+	sent := q.r.PostFormValue("key")
+	if q.problem != nil && (q.problem.Code == problem.KeyReused || q.problem.Code == problem.Forbidden) {
+		sent = ""
+	}
+	return cmp.Or(sent, operator.NewSecret())
+}
+
+// reused says in words of the form, which shows no key, that its key was used before.
+func (q *request) reused(err error) error {
+	if !errors.Is(err, problem.New(problem.KeyReused, "")) {
+		return err
+	}
+	return problem.New(problem.KeyReused, "This form was sent before with other content, and what it asked for then was made. Nothing was changed now. Send it again if you want what it says by now as well.").Because(err)
 }
 
 func badField(field, why string) error {

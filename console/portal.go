@@ -1,11 +1,9 @@
 package console
 
 import (
-	"cmp"
 	"strings"
 
 	"mpr/control"
-	"mpr/operator"
 	"mpr/problem"
 )
 
@@ -41,7 +39,7 @@ var newAppPage = page{template: "app-new", load: func(q *request) (shown, error)
 	if !q.portal {
 		nav = "apps"
 	}
-	return shown{title: "Register an app", nav: nav, data: &newApp{appKinds, cmp.Or(q.r.PostFormValue("key"), operator.NewSecret())}}, nil
+	return shown{title: "Register an app", nav: nav, data: &newApp{appKinds, q.key()}}, nil
 }}
 
 // registerApp registers an app, and shows its credentials, once.
@@ -61,7 +59,7 @@ func registerApp(q *request) (string, error) {
 		return "", problem.New(problem.BadRequest, "Choose what kind of app it is.")
 	}
 	if err != nil {
-		return "", err
+		return "", q.reused(err)
 	}
 	return "", q.render(secretPage, shown{title: app.Name + " is registered", nav: "apps", data: &secretView{App: app, Path: q.appPath(app.ClientID), Made: true, Where: q.at.Name}})
 }
