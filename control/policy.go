@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -115,7 +117,7 @@ func (e *Environment) leavesRehearsals(ctx context.Context, sent []rules.Rehears
 	if i < 0 || slices.EqualFunc(sent, seen[i].Campaign.Rehearsals, sameRehearsal) { // it may be too long ago
 		return nil
 	}
-	return invalid("campaign.rehearsals", "can't be changed here: leave them as they are, and begin or end each at its app (apps/{app}/rehearsal)")
+	return invalid("rehearsals", "can't be changed here: leave them as they are, and begin or end each at its app (apps/{app}/rehearsal)")
 }
 
 func sameRehearsal(a, b rules.Rehearsal) bool {
@@ -140,6 +142,9 @@ func (s *Service) putPolicy(r *http.Request, e *Environment, before, in director
 	if strings.TrimSpace(in.By) == "" {
 		wrong["by"] = []string{"must say who changes the policy"}
 	}
+	if err := s.unknownApps(r.Context(), e, &before.Campaign, &in.Campaign, wrong); err != nil {
+		return 0, nil, err
+	}
 	if len(wrong) > 0 {
 		p := problem.New(problem.Invalid, "The policy can't be set: some fields are wrong.")
 		p.Fields = wrong
@@ -156,6 +161,52 @@ func (s *Service) putPolicy(r *http.Request, e *Environment, before, in director
 	}
 	noted(r).After = PolicyChange{record.Revision, &record.Campaign, record.Note}
 	return http.StatusOK, Policy{PolicyRecord: record, Now: s.now().UTC(), HasLegacyDoor: e.HasLegacyDoor}, nil
+}
+
+// unknownNamed is how many apps that aren't there a refusal names.
+const unknownNamed = 20
+
+// unknownApps says which brownouts are for apps that aren't there: they would spare those that are
+// meant. Apps that a brownout had before aren't asked for, so that it can be paused while the login
+// service is away.
+func (s *Service) unknownApps(ctx context.Context, e *Environment, before, after *rules.Campaign, wrong map[string][]string) error {
+	known := map[string]bool{}
+	for _, b := range before.Brownouts {
+		for _, id := range b.Apps {
+			known[id] = true
+		}
+	}
+	var ask []string
+	for _, b := range after.Brownouts {
+		for _, id := range b.Apps {
+			if _, asked := known[id]; asked {
+				continue
+			}
+			if known[id] = false; isName(id) {
+				ask = append(ask, id)
+			}
+		}
+	}
+	for part := range slices.Chunk(ask, namesAtOnce) {
+		var found AppPage
+		if err := s.identity(ctx, e, http.MethodGet, "/internal/apps?client_ids="+url.QueryEscape(strings.Join(part, ",")), nil, &found); err != nil {
+			return err
+		}
+		for _, app := range found.Apps {
+			known[app.ClientID] = true
+		}
+	}
+	named := 0
+	for i, b := range after.Brownouts {
+		at := fmt.Sprintf("brownouts[%d].apps", i)
+		for _, id := range b.Apps {
+			if !known[id] && id != "" && named < unknownNamed {
+				named++
+				wrong[at] = append(wrong[at], fmt.Sprintf("there is no app with the client id %.100q in %s", id, e.Name))
+			}
+		}
+	}
+	return nil
 }
 
 const maxPolicyText = 500

@@ -120,11 +120,37 @@ func TestRehearsalsLeaveDatesAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	seen.Campaign["rehearsals"] = []any{}
-	wantText(t, put(422), "campaign.rehearsals", "apps/{app}/rehearsal")
+	wantText(t, put(422), "rehearsals", "apps/{app}/rehearsal")
 	seen.Revision += 100
 	delete(seen.Campaign, "rehearsals")
 	put(409)
 	if out := string(d.mpr(t, "policy", "show")); !strings.Contains(out, own) {
 		t.Errorf("the rehearsal is gone: %s", out)
+	}
+}
+
+// A brownout for an app that isn't there would spare the one that is meant: it is refused, and names it,
+// by the page and the API; the commands look each app up.
+func TestBrownoutsAreForAppsThatAreThere(t *testing.T) {
+	d := startDev(t, t.TempDir(), "--as-of", asOf)
+	v := d.visitor(t, d.Users[0])
+	const policy = "/console/production/policy"
+	there := d.app(t, "web").ClientID
+	f := v.form(t, policy, "/brownouts/new")
+	refused := v.send(t, f, "name", "may-1", "from", "2019-05-06T14:00", "to", "2019-05-06T15:00", "share", "5", "apps", there+"\r\nNOSUCHAPP\r\n../../apps\r\n", "note", "why not").want(t, 422)
+	wantText(t, refused, `there is no app with the client id "NOSUCHAPP" in production`, `"../../apps"`, there, "why not")
+	v.send(t, f, "apps", there).want(t, 303)
+	var seen map[string]any
+	if err := json.Unmarshal(d.mpr(t, "policy", "show", "--json"), &seen); err != nil {
+		t.Fatal(err)
+	}
+	campaign, _ := seen["campaign"].(map[string]any)
+	for app, status := range map[string]int{"NOSUCHAPP": 422, "dev-" + there: 422, d.app(t, "developer_managed").ClientID: 200} { // that of a sandbox is of another environment
+		campaign["brownouts"] = []any{map[string]any{"name": "b", "from": "2019-05-06T14:00:00Z", "to": "2019-05-06T15:00:00Z", "share": 1, "apps": []string{app}}}
+		body := map[string]any{"campaign": campaign, "revision": seen["revision"], "by": "the test"}
+		got := call{Client: v.client, Method: "PUT", URL: d.Admin.URL + "/admin/v1/environments/production/policy", Header: map[string]string{"X-Csrf-Token": f.fields.Get("csrf")}, JSON: body}.send(t).want(t, status)
+		if status == 422 && !strings.Contains(string(got.Body), `"brownouts[0].apps":["there is no app`) {
+			t.Errorf("%s", got.Body)
+		}
 	}
 }
