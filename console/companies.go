@@ -127,7 +127,7 @@ func loadCompany(q *request) (shown, error) {
 	case !errors.Is(err, problem.New(problem.NotFound, "")):
 		return shown{}, err
 	}
-	v.To = company.Region(q.r.URL.Query().Get("to"))
+	v.To = company.Region(cmp.Or(q.r.URL.Query().Get("to"), q.r.PostFormValue("to"))) // a move that was refused is still planned
 	if v.To != "" && q.covers(operator.Operator) && !q.wantsStream() {
 		plan, err := q.client.PlanMove(q.ctx(), control.NewMove{Request: move.Request{Company: id, To: v.To}})
 		if v.Plan = &plan; err != nil {

@@ -3,7 +3,6 @@ package console
 import (
 	"bytes"
 	"context"
-	"errors"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -143,17 +142,38 @@ func (s *Service) post(path string, p page, act func(*request) (to string, err e
 	s.mux.HandleFunc("POST "+path, func(w http.ResponseWriter, r *http.Request) {
 		s.visit(w, r, func(q *request) error {
 			to, err := act(q)
-			if err == nil && to != "" {
+			switch {
+			case err != nil:
+				return q.showAgain(p, err)
+			case to != "":
 				return q.redirect(to)
 			}
-			var refused *problem.Problem
-			if !errors.As(err, &refused) || refused.Code.Status() >= http.StatusInternalServerError {
-				return err
-			}
-			q.problem, q.form = refused, q.r.PostForm
-			return q.show(p)
+			return nil
 		})
 	})
+}
+
+// showAgain shows a page with what was typed into it, and why that couldn't be taken: by whose fault
+// that is makes no difference to whoever has typed it.
+func (q *request) showAgain(p page, err error) error {
+	q.problem, q.form = problem.From(err), q.r.PostForm
+	if shown := q.show(p); shown != nil {
+		if q.problem.Code.Status() >= http.StatusInternalServerError {
+			return err // which is why the page can't be had either
+		}
+		return shown
+	}
+	q.log(q.problem, err)
+	return nil
+}
+
+// log notes a refusal.
+func (q *request) log(p *problem.Problem, err error) {
+	problem.Log(q.w, q.r, p)
+	slog.InfoContext(q.ctx(), "a page was refused", "request_id", q.requestID(), "path", q.r.URL.Path, "error", err)
+	if observer, ok := q.w.(interface{ Refused(problem.Code) }); ok {
+		observer.Refused(p.Code)
+	}
 }
 
 // redirect leads to a path of ours.
@@ -243,11 +263,7 @@ type refusal struct {
 // refuse answers with an error, as a page.
 func (q *request) refuse(err error) {
 	p := problem.From(err)
-	problem.Log(q.w, q.r, p)
-	slog.InfoContext(q.ctx(), "a page was refused", "request_id", q.requestID(), "path", q.r.URL.Path, "error", err)
-	if observer, ok := q.w.(interface{ Refused(problem.Code) }); ok {
-		observer.Refused(p.Code)
-	}
+	q.log(p, err)
 	r := refusal{Problem: p}
 	switch {
 	case p.Code == problem.Unauthorized:
