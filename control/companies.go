@@ -42,6 +42,9 @@ func (s *Service) createCompany(r *http.Request, e *Environment) (int, any, erro
 	if err != nil {
 		return 0, nil, invalid("onboarded", "expected a day such as 2019-01-01")
 	}
+	if day.After(s.now().AddDate(10, 0, 0)) {
+		return 0, nil, invalid("onboarded", "is more than ten years ahead")
+	}
 	candidates, err := e.candidates(r.Context(), in.Region)
 	if err != nil {
 		return 0, nil, err

@@ -131,7 +131,7 @@ func (s *Service) putPolicy(r *http.Request, e *Environment, before, in director
 		return 0, nil, problem.New(problem.Conflict, "The environment %s has no legacy door: dates, brownouts and rehearsals would change nothing there.", e.Name)
 	}
 	wrong := in.Campaign.Check()
-	for field, why := range in.Campaign.Past(&before.Campaign, s.now()) {
+	for field, why := range in.Campaign.Untimely(&before.Campaign, s.now()) {
 		wrong[field] = append(wrong[field], why...)
 	}
 	for name, text := range map[string]string{"by": in.By, "note": in.Note} {

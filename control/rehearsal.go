@@ -40,6 +40,8 @@ func (s *Service) rehearse(r *http.Request, e *Environment) (int, any, error) {
 		begins = now
 	}
 	switch {
+	case !in.From.IsZero() && s.now().Sub(in.From) > time.Minute: // forms know minutes
+		return 0, nil, invalid("from", "is over already; leave it out to begin at once")
 	case in.To.IsZero():
 		return 0, nil, invalid("to", "must say when the rehearsal ends")
 	case askedBy(r).owner && in.To.Sub(begins) > longestOwnRehearsal:
