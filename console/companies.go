@@ -83,6 +83,9 @@ type newCompany struct {
 }
 
 var newCompanyPage = page{template: "company-new", load: func(q *request) (shown, error) {
+	if err := q.needs(operator.Operator); err != nil {
+		return shown{}, err
+	}
 	regions, err := q.client.Regions(q.ctx())
 	return shown{title: "Make a company", nav: "companies", data: newCompany{regions, q.key()}}, err
 }}

@@ -48,6 +48,15 @@ func (q *request) number(field string) (int64, error) {
 	return n, nil
 }
 
+// percent reads a number of percent that isn't none at all.
+func (q *request) percent(field string) (int64, error) {
+	n, err := q.number(field)
+	if err != nil || n < 1 || n > 100 {
+		return 0, badField(field, "must be a whole number of percent, from 1 to 100")
+	}
+	return n, nil
+}
+
 // lines are what stands in a field of several lines.
 func lines(text string) []string {
 	list := []string{}

@@ -78,7 +78,7 @@ func setDates(q *request) (string, error) {
 // addBrownout plans a brownout.
 func addBrownout(q *request) (string, error) {
 	b := rules.Brownout{Name: strings.TrimSpace(q.r.PostFormValue("name")), Apps: lines(q.r.PostFormValue("apps")), Authentication: q.r.PostFormValue("authentication") != ""}
-	share, err := q.number("share")
+	share, err := q.percent("share")
 	if err == nil {
 		b.From, err = q.moment("from")
 	}

@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"mpr/control"
+	"mpr/operator"
 	"mpr/problem"
 )
 
@@ -37,6 +38,9 @@ var appKinds = []appKind{
 var newAppPage = page{template: "app-new", load: func(q *request) (shown, error) {
 	nav := "new"
 	if !q.portal {
+		if err := q.needs(operator.Operator); err != nil { // what others register is theirs, and in the portal
+			return shown{}, err
+		}
 		nav = "apps"
 	}
 	return shown{title: "Register an app", nav: nav, data: &newApp{appKinds, q.key()}}, nil

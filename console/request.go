@@ -3,6 +3,9 @@ package console
 import (
 	"bytes"
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -42,6 +45,14 @@ func (q *request) ctx() context.Context { return q.r.Context() }
 
 // covers says whether the visitor may do what takes a role.
 func (q *request) covers(least operator.Role) bool { return q.session.Role.Covers(least) }
+
+// needs refuses a page whose form the visitor may not send.
+func (q *request) needs(least operator.Role) error {
+	if q.covers(least) {
+		return nil
+	}
+	return problem.New(problem.Forbidden, "This takes the role %s, and %s has the role %s. An admin can grant it.", least, q.session.Login, q.session.Role)
+}
 
 // shown is what a page shows, before the layout is put around it.
 type shown struct {
@@ -176,10 +187,29 @@ func (q *request) log(p *problem.Problem, err error) {
 	}
 }
 
-// redirect leads to a path of ours.
+// redirect leads to a path of ours. What it says was done is signed for the session and the path: a
+// link that somebody else makes up says nothing.
 func (q *request) redirect(to string) error {
+	if path, code, ok := strings.Cut(to, "?done="); ok {
+		to = path + "?done=" + code + "." + q.sign(path, code)
+	}
 	http.Redirect(q.w, q.r, to, http.StatusSeeOther)
 	return nil
+}
+
+// done is what the address says was done; "" where we haven't said so.
+func (q *request) done() string {
+	code, signature, _ := strings.Cut(q.r.URL.Query().Get("done"), ".")
+	if q.session == nil || done[code] == "" || !hmac.Equal([]byte(signature), []byte(q.sign(q.r.URL.Path, code))) {
+		return ""
+	}
+	return done[code]
+}
+
+func (q *request) sign(path, code string) string {
+	mac := hmac.New(sha256.New, []byte(q.session.CSRF()))
+	_, _ = mac.Write([]byte("done\n" + path + "\n" + code)) // never fails
+	return base64.RawURLEncoding.EncodeToString(mac.Sum(nil)[:16])
 }
 
 // show loads and renders a page.
@@ -201,7 +231,7 @@ func (q *request) view(p page, what shown) view {
 		v.Operator, v.Admin, v.Viewer, v.CSRF = q.covers(operator.Operator), q.covers(operator.Admin), q.covers(operator.Viewer), q.session.CSRF()
 	}
 	if q.r.Method == http.MethodGet {
-		v.Done = done[q.r.URL.Query().Get("done")]
+		v.Done = q.done()
 	}
 	if v.Form == nil {
 		v.Form = url.Values{}
