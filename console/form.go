@@ -83,7 +83,7 @@ func (q *request) reused(err error) error {
 	if !errors.Is(err, problem.New(problem.KeyReused, "")) {
 		return err
 	}
-	return problem.New(problem.KeyReused, "This form was sent before with other content, and what it asked for then was made. Nothing was changed now. Send it again if you want what it says by now as well.").Because(err)
+	return problem.New(problem.KeyReused, "This form was sent before with other content. Nothing was changed now. Look whether what it asked for then was made, and send it again if you want what it says by now as well.").Because(err)
 }
 
 func badField(field, why string) error {

@@ -25,8 +25,8 @@ type NewCompany struct {
 	// Onboarded is the UTC day on which the company became a customer, such as
 	// 2019-01-01; today where it is empty. The rules of the legacy door depend on it.
 	Onboarded string `json:"onboarded,omitempty"`
-	// IdempotencyKey makes repeating a request safe: the same key is the same company. With other
-	// content it is [problem.KeyReused].
+	// IdempotencyKey makes repeating a request safe: the same key is the same company, for a day. With
+	// other content it is [problem.KeyReused].
 	IdempotencyKey string `json:"idempotency_key,omitempty"`
 	// ID is for regions that a foreign service stands in for, which gives ids itself:
 	// the company is there already, and only its placement is made.

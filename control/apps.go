@@ -131,8 +131,11 @@ func (s *Service) ensureApp(r *http.Request, e *Environment, in newIdentityApp, 
 	if err != nil {
 		return app, nil, nothingMade(ctx, claim, relay(err, problem.IdentityUnavailable, "The login service"))
 	}
+	if claim != nil && (app.Name != strings.TrimSpace(in.Name) || app.Kind != in.Kind || app.Company != in.Company) { // it was made more than a day ago
+		return App{}, nil, nothingMade(ctx, claim, operator.KeyReused())
+	}
 	noted(r).Object, noted(r).After = app.ClientID, in
-	older := claim != nil && claim.First && status == http.StatusOK // from before keys were kept
+	older := claim != nil && claim.First && status == http.StatusOK // more than a day ago as well
 	if !own || older {
 		err = claim.Keep(ctx, app.ClientID)
 	}

@@ -59,7 +59,10 @@ func (s *Service) createCompany(r *http.Request, e *Environment) (int, any, erro
 		noted(r).Object = p.Company.String()
 		return http.StatusCreated, describe(p, in.Name), err
 	}
-	made, err := s.makeCompany(r.Context(), e, candidates, in, day)
+	made, old, err := s.makeCompany(r.Context(), e, candidates, in, day)
+	if err == nil && old {
+		err = s.sameCompany(r.Context(), e, made, asked)
+	}
 	if err != nil {
 		return 0, nil, nothingMade(r.Context(), claim, err)
 	}
@@ -81,11 +84,25 @@ func (e *Environment) madeBefore(ctx context.Context, claim *operator.Claim) (co
 	return p, err
 }
 
-// makeCompany has the first of the regions that takes it make the company, and places it.
-func (s *Service) makeCompany(ctx context.Context, e *Environment, candidates []company.RegionInfo, in NewCompany, day time.Time) (Company, error) {
+// sameCompany refuses a company that its key has made before, where that isn't the one that is asked
+// for. Within a day of that, the claim has told already.
+func (s *Service) sameCompany(ctx context.Context, e *Environment, made Company, asked NewCompany) error {
+	details := CompanyDetails{Company: made}
+	info, err := e.region(ctx, made.Region)
+	if err == nil {
+		err = s.inspect(ctx, info, &details)
+	}
+	if err == nil && (details.Name != asked.Name || asked.Onboarded != "" && details.Onboarded != asked.Onboarded) {
+		err = operator.KeyReused()
+	}
+	return err
+}
+
+// makeCompany has the first of the regions that takes it make the company, and places it. It says
+// whether the region had made it before, for the same key.
+func (s *Service) makeCompany(ctx context.Context, e *Environment, candidates []company.RegionInfo, in NewCompany, day time.Time) (out Company, old bool, err error) {
 	var made birth
 	var info company.RegionInfo
-	var err error
 	for _, info = range candidates {
 		in.Region = info.Code
 		if made, err = s.bearOrAdopt(ctx, info, in); !errors.Is(err, problem.New(problem.RegionDraining, "")) {
@@ -93,16 +110,16 @@ func (s *Service) makeCompany(ctx context.Context, e *Environment, candidates []
 		}
 	}
 	if err != nil {
-		return Company{}, err
+		return out, false, err
 	}
 	p, err := place(ctx, e, company.Placement{Company: made.ID, Region: in.Region, Epoch: made.Epoch, Onboarded: day}, in.ID == 0)
 	if err != nil {
-		return Company{}, err
+		return out, false, err
 	}
 	if info.Internal != "" { // a foreign service publishes no changes: there is nothing to wait for
 		s.awaitIndex(ctx, e, made.ID, made.Version)
 	}
-	return describe(p, in.Name), nil
+	return describe(p, in.Name), made.old, nil
 }
 
 // candidates are the regions where a company may be made: the one that is named or, where none
@@ -141,6 +158,8 @@ type birth struct {
 	ID      company.ID    `json:"id"`
 	Epoch   company.Epoch `json:"epoch"`
 	Version int64         `json:"version"`
+
+	old bool // it had made it before, for the same key
 }
 
 // bear has a region make the company, with these projects, unless it is drained. The key makes it safe to repeat: where we die
@@ -154,7 +173,8 @@ func (s *Service) bear(ctx context.Context, info company.RegionInfo, in NewCompa
 		body["projects"] = projects
 	}
 	var out birth
-	_, err := s.internal.Call(ctx, http.MethodPost, info.Internal+"/internal/companies", body, &out)
+	status, err := s.internal.Call(ctx, http.MethodPost, info.Internal+"/internal/companies", body, &out)
+	out.old = status == http.StatusOK
 	return out, relayRegion(err, info.Code)
 }
 

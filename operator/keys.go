@@ -5,10 +5,14 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
+	"time"
 
 	"mpr/problem"
 	"mpr/store"
 )
+
+// keysKept is for how long it is known what a key was used for, from its first use.
+const keysKept = 24 * time.Hour
 
 // Claim is what a request has on its idempotency key. A nil one is that of a request without a key.
 type Claim struct {
@@ -17,9 +21,14 @@ type Claim struct {
 
 	// Made names what was made with the key before; "" where nothing was, or it was cut off.
 	Made string
-	// First says that no request had the key before, as far as is known here: those from before keys
-	// were kept aren't.
+	// First says that no request had the key before, as far as is known here: those of which a day has
+	// passed aren't.
 	First bool
+}
+
+// KeyReused refuses a request whose key stands for another one.
+func KeyReused() *problem.Problem {
+	return problem.New(problem.KeyReused, "This idempotency key was used before, for a request with other content. Use another key for this one.")
 }
 
 // Claim claims a key for a request that makes something of a kind in an environment. The same key with
@@ -31,24 +40,19 @@ func (s *Service) Claim(ctx context.Context, environment, kind, key string, requ
 	}
 	c := &Claim{service: s, environment: environment, kind: kind, key: fingerprint(key), request: fingerprint(string(content))}
 	var before string
+	var claims int64
 	err = s.DB.Write(ctx, func(tx *sql.Tx) error {
-		done, err := tx.ExecContext(ctx, `INSERT INTO operator_keys (environment, kind, key, request, made, used) VALUES ($1, $2, $3, $4, '', $5) ON CONFLICT (environment, kind, key) DO NOTHING`,
-			c.environment, c.kind, c.key, c.request, store.Micros(s.Now()))
-		if err != nil {
-			return err
-		}
-		n, err := done.RowsAffected()
-		if err != nil {
-			return err
-		}
-		c.First = n == 1
-		return tx.QueryRowContext(ctx, `SELECT request, made FROM operator_keys WHERE environment = $1 AND kind = $2 AND key = $3`, c.environment, c.kind, c.key).Scan(&before, &c.Made)
+		// One statement: between two of them another request may give the key up, or the sweep forget it.
+		return tx.QueryRowContext(ctx, `INSERT INTO operator_keys (environment, kind, key, request, made, claims, used) VALUES ($1, $2, $3, $4, '', 1, $5)
+			ON CONFLICT (environment, kind, key) DO UPDATE SET claims = operator_keys.claims + 1 RETURNING request, made, claims`,
+			c.environment, c.kind, c.key, c.request, store.Micros(s.Now())).Scan(&before, &c.Made, &claims)
 	})
+	c.First = claims == 1
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("claim an idempotency key: %w", err)
 	case before != c.request:
-		return nil, problem.New(problem.KeyReused, "This idempotency key was used before, for a request with other content. Use another key for this one.")
+		return nil, KeyReused()
 	}
 	return c, nil
 }

@@ -1,10 +1,15 @@
 package operator
 
 import (
+	"database/sql"
 	"errors"
+	"fmt"
+	"sync"
 	"testing"
+	"time"
 
 	"mpr/problem"
+	"mpr/store"
 )
 
 // A key stands for one content: until nothing comes of it, or for good.
@@ -70,4 +75,67 @@ func TestKeys(t *testing.T) {
 	if err := errors.Join(none.Keep(t.Context(), "x"), none.Drop(t.Context())); err != nil || none.With(t.Context(), "x") != t.Context() {
 		t.Error("a request without a key has something to keep")
 	}
+}
+
+// Keys are forgotten a day after their first use, however many they are, and whatever has come of them.
+func TestKeysAreForgotten(t *testing.T) {
+	w := newWorld(t)
+	claim := func(key string) *Claim {
+		t.Helper()
+		c, err := w.Claim(t.Context(), "production", "app", key, "one")
+		must(t, err)
+		return c
+	}
+	kept := sweepAtOnce + 7
+	must(t, w.DB.Write(t.Context(), func(tx *sql.Tx) error {
+		for i := range kept {
+			if _, err := tx.ExecContext(t.Context(), `INSERT INTO operator_keys (environment, kind, key, request, made, claims, used) VALUES ('production', 'company', $1, 'x', '1', 1, $2)`,
+				fmt.Sprint(i), store.Micros(w.Now())); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+	made := claim("made")
+	must(t, made.Keep(t.Context(), "app-1"))
+	w.advance(keysKept)
+	claim("later")
+	if again := claim("made"); again.First || again.Made != "app-1" { // which is no first use
+		t.Errorf("within a day: %+v", again)
+	}
+	must(t, w.Sweep(t.Context()))
+	w.counts(map[string]int{"operator_keys": kept + 2})
+	w.advance(time.Second)
+	must(t, w.Sweep(t.Context()))
+	w.counts(map[string]int{"operator_keys": 1})
+	if again := claim("made"); !again.First || again.Made != "" {
+		t.Errorf("after a day: %+v", again)
+	}
+	if again := claim("later"); again.First {
+		t.Errorf("another one within a day: %+v", again)
+	}
+}
+
+// Requests with one key at once, of which some give it up: each has a claim or is refused, and fails by
+// nothing else.
+func TestKeysAtOnce(t *testing.T) {
+	w := newWorld(t)
+	var all sync.WaitGroup
+	for i := range 4 {
+		all.Go(func() {
+			for range 50 {
+				c, err := w.Claim(t.Context(), "production", "app", "k", i%2)
+				if errors.Is(err, problem.New(problem.KeyReused, "")) {
+					continue
+				}
+				if err == nil {
+					err = c.Drop(t.Context())
+				}
+				if err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
 }
