@@ -176,12 +176,14 @@ type App struct {
 }
 
 // Sandbox is an app's part of the development sandbox: credentials of its own and a
-// company with seed data. In lists it says no more than the client id.
+// company with seed data. In lists it says no more than the client id, and which secret is in force.
 type Sandbox struct {
 	Environment string `json:"environment"`
 	LoginURL    string `json:"login_url,omitempty"`
 	APIURL      string `json:"api_url,omitempty"`
 	ClientID    string `json:"client_id,omitempty"`
+	// SecretID names the secret that is in force, and gives nothing of it away.
+	SecretID string `json:"secret_id,omitempty"`
 	// ClientSecret is shown once, in the answer that made it.
 	ClientSecret string        `json:"client_secret,omitempty"`
 	Company      company.ID    `json:"company,omitempty"`

@@ -68,6 +68,16 @@ func TestConsoleConflicts(t *testing.T) {
 	v.send(t, v.sentForm(t, refused, "/secret", "secret_id")).want(t, 409)
 	d.machineToken(t, machine)
 	d.machineToken(t, second)
+	// So does that of its part of the development sandbox, beside the other one.
+	box := v.sentForm(t, v.get(t, settings), "/secret", "sandbox")
+	if v.send(t, box).want(t, 200).text(t, "client-secret") == "" {
+		t.Error("no secret of the development sandbox is shown")
+	}
+	refused = v.send(t, box).want(t, 409)
+	wantText(t, refused, "sandbox-"+machine.ClientID+" has a newer secret", "Look at what is in force now.")
+	v.send(t, v.sentForm(t, refused, "/secret", "sandbox")).want(t, 409)
+	v.send(t, v.sentForm(t, refused, "/secret", "overlap")).want(t, 200)
+	v.send(t, v.sentForm(t, v.get(t, settings), "/secret", "sandbox")).want(t, 200)
 	events := "/console/production/apps/" + machine.ClientID + "/events"
 	v.send(t, v.form(t, events, "/events"), "url", "http://127.0.0.1:1/hook", "verb", "set").want(t, 303)
 	rotate = v.sentForm(t, v.get(t, events), "/events", "secret_id")
