@@ -274,6 +274,9 @@ func (s *Service) setRedirectURIs(r *http.Request, e *Environment) (int, any, er
 		return 0, nil, err
 	}
 	app, err := s.app(r, e)
+	if err == nil {
+		err = s.notOurOwn(e, app)
+	}
 	if err != nil {
 		return 0, nil, err
 	}

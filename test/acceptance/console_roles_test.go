@@ -1,6 +1,7 @@
 package acceptance
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -35,4 +36,20 @@ func TestOwnRoleStays(t *testing.T) {
 	if got := v.get(t, at).Status; got == 200 {
 		t.Error("the role that another admin has revoked still counts")
 	}
+}
+
+// The app by which people sign in here is nobody's: where its users are sent back to, their codes go.
+func TestOwnAppStays(t *testing.T) {
+	d := startDev(t, t.TempDir())
+	v := d.visitor(t, d.Users[0]) // registers it
+	var own object
+	d.admin(t, "GET", "/apps/mpr-control", nil).want(t, 200).into(t, &own)
+	const at = "/console/production/apps/mpr-control"
+	for _, name := range []string{"mpr-control", fmt.Sprint(own.ID)} {
+		d.admin(t, "PUT", "/apps/"+name+"/redirect-uris", map[string]any{"redirect_uris": []string{"https://elsewhere.example/"}}).wantCode(t, 409, "conflict")
+		d.admin(t, "PUT", "/apps/"+name+"/owners/"+d.Users[1].Login, nil).wantCode(t, 409, "conflict")
+	}
+	refused := v.send(t, v.form(t, at+"/settings", "/redirects"), "redirect_uris", "https://elsewhere.example/").want(t, 409)
+	wantText(t, refused, "by which people sign in here")
+	d.visitor(t, d.Users[1])
 }
