@@ -226,6 +226,9 @@ type secretView struct {
 	Where   string
 }
 
+// defaultOverlap is for how many hours an old secret stays valid where nothing is said.
+const defaultOverlap = 24
+
 var secretPage = page{template: "secret"}
 
 // rotateSecret makes a new client secret, of the app or of its part of the development sandbox, and
@@ -234,6 +237,9 @@ func rotateSecret(q *request) (string, error) {
 	hours, err := q.number("overlap")
 	if err != nil {
 		return "", err
+	}
+	if strings.TrimSpace(q.r.PostFormValue("overlap")) == "" { // 0 ends the old secret at once: that is said, and not left out
+		hours = defaultOverlap
 	}
 	if hours < 0 || hours > 30*24 {
 		return "", badField("overlap", "must be a number of hours from 0 to 720")

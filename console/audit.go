@@ -1,6 +1,7 @@
 package console
 
 import (
+	"errors"
 	"strings"
 	"time"
 
@@ -28,23 +29,31 @@ var auditPage = page{template: "audit", load: loadAudit}
 func loadAudit(q *request) (shown, error) {
 	v := q.r.URL.Query()
 	a := auditView{By: v.Get("by"), Subject: v.Get("subject"), Environment: v.Get("environment"), Since: v.Get("since"), Until: v.Get("until")}
-	query := control.AuditQuery{By: a.By, Subject: a.Subject, Environment: a.Environment, After: v.Get("after"), Limit: perPage}
+	err := a.load(q, v.Get("after"))
+	if errors.Is(err, problem.New(problem.BadRequest, "")) {
+		q.problem, err = problem.From(err), nil // beside what was typed
+	}
+	return shown{title: "Audit log", nav: "audit", data: &a}, err
+}
+
+// load reads the page of the log that the filter selects, and where all of it is.
+func (a *auditView) load(q *request, after string) (err error) {
+	query := control.AuditQuery{By: a.By, Subject: a.Subject, Environment: a.Environment, After: after, Limit: perPage}
 	for text, at := range map[*string]*time.Time{&a.Since: &query.Since, &a.Until: &query.Until} {
 		if *text == "" {
 			continue
 		}
 		t, err := time.Parse("2006-01-02T15:04", *text)
 		if err != nil {
-			return shown{}, problem.New(problem.BadRequest, "%q is no time such as 2019-04-01T14:00.", *text)
+			return problem.New(problem.BadRequest, "%.50q is no time such as 2019-04-01T14:00.", *text)
 		}
 		*at = t
 	}
 	if a.Bounded = query.Since.IsZero() && (a.Subject != "" || a.Environment != ""); a.Bounded {
 		query.Since = time.Now().Add(-subjectsBack)
 	}
-	var err error
 	if a.AuditPage, err = q.client.Audit(q.ctx(), query); err != nil {
-		return shown{}, err
+		return err
 	}
 	pairs := []string{"by", a.By, "subject", a.Subject, "environment", a.Environment, "since", a.Since, "until", a.Until}
 	if a.Next != "" {
@@ -55,7 +64,7 @@ func loadAudit(q *request) (shown, error) {
 	}
 	export := []string{"by", a.By, "subject", a.Subject, "environment", a.Environment, "since", rfc(query.Since), "until", rfc(query.Until)}
 	a.CSV, a.JSON = link("/admin/v1/audit.csv", export...), link("/admin/v1/audit.jsonl", export...)
-	return shown{title: "Audit log", nav: "audit", data: &a}, nil
+	return nil
 }
 
 func rfc(t time.Time) string {

@@ -72,7 +72,7 @@ func createCompany(q *request) (string, error) {
 	made, err := q.client.CreateCompany(q.ctx(), control.NewCompany{
 		Name: strings.TrimSpace(q.r.PostFormValue("name")), Region: company.Region(q.r.PostFormValue("region")), Onboarded: q.r.PostFormValue("onboarded"), IdempotencyKey: q.r.PostFormValue("key"),
 	})
-	return q.at.Path() + "/companies/" + made.ID.String() + "?done=made", err
+	return q.at.Path() + "/companies/" + made.ID.String() + "?done=made", q.reused(err)
 }
 
 // newCompany is the form for a company.
@@ -83,8 +83,11 @@ type newCompany struct {
 }
 
 var newCompanyPage = page{template: "company-new", load: func(q *request) (shown, error) {
+	if err := q.needs(operator.Operator); err != nil {
+		return shown{}, err
+	}
 	regions, err := q.client.Regions(q.ctx())
-	return shown{title: "Make a company", nav: "companies", data: newCompany{regions, cmp.Or(q.r.PostFormValue("key"), operator.NewSecret())}}, err
+	return shown{title: "Make a company", nav: "companies", data: newCompany{regions, q.key()}}, err
 }}
 
 // companyView is all of a company.
@@ -127,7 +130,7 @@ func loadCompany(q *request) (shown, error) {
 	case !errors.Is(err, problem.New(problem.NotFound, "")):
 		return shown{}, err
 	}
-	v.To = company.Region(q.r.URL.Query().Get("to"))
+	v.To = company.Region(cmp.Or(q.r.URL.Query().Get("to"), q.r.PostFormValue("to"))) // a move that was refused is still planned
 	if v.To != "" && q.covers(operator.Operator) && !q.wantsStream() {
 		plan, err := q.client.PlanMove(q.ctx(), control.NewMove{Request: move.Request{Company: id, To: v.To}})
 		if v.Plan = &plan; err != nil {

@@ -121,6 +121,7 @@ func (s *Service) Close() error {
 // Handler answers the pages.
 func (s *Service) Handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		control.SecurePage(w.Header(), pagePolicy) // of redirects and what isn't there as well
 		if h, pattern := s.mux.Handler(r); pattern == "" {
 			err := problem.Unrouted(w, r, h)
 			if errors.Is(err, problem.New(problem.NotFound, "")) {

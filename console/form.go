@@ -1,6 +1,7 @@
 package console
 
 import (
+	"cmp"
 	"errors"
 	"net/url"
 	"slices"
@@ -8,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"mpr/operator"
 	"mpr/problem"
 )
 
@@ -46,6 +48,15 @@ func (q *request) number(field string) (int64, error) {
 	return n, nil
 }
 
+// percent reads a number of percent that isn't none at all.
+func (q *request) percent(field string) (int64, error) {
+	n, err := q.number(field)
+	if err != nil || n < 1 || n > 100 {
+		return 0, badField(field, "must be a whole number of percent, from 1 to 100")
+	}
+	return n, nil
+}
+
 // lines are what stands in a field of several lines.
 func lines(text string) []string {
 	list := []string{}
@@ -55,6 +66,24 @@ func lines(text string) []string {
 		}
 	}
 	return list
+}
+
+// key is the idempotency key of a form: the one that was sent, so that what is wrong can be corrected,
+// or a new one where that stands for something that was made.
+func (q *request) key() string {
+	sent := q.r.PostFormValue("key")
+	if q.problem != nil && (q.problem.Code == problem.KeyReused || q.problem.Code == problem.Forbidden) {
+		sent = ""
+	}
+	return cmp.Or(sent, operator.NewSecret())
+}
+
+// reused says in words of the form, which shows no key, that its key was used before.
+func (q *request) reused(err error) error {
+	if !errors.Is(err, problem.New(problem.KeyReused, "")) {
+		return err
+	}
+	return problem.New(problem.KeyReused, "This form was sent before with other content. Nothing was changed now. Look whether what it asked for then was made, and send it again if you want what it says by now as well.").Because(err)
 }
 
 func badField(field, why string) error {

@@ -1,6 +1,7 @@
 package console
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -15,6 +16,14 @@ import (
 type policyView struct {
 	control.Policy
 	Calendar calendar
+	// Dated is who has set the dates and brownouts in force, and when; rehearsals have changed since,
+	// as the case may be. Nil where nobody did, or too long ago.
+	Dated *dated
+}
+
+type dated struct {
+	By string
+	At time.Time
 }
 
 var policyPage = page{template: "policy", load: func(q *request) (shown, error) {
@@ -28,7 +37,13 @@ var policyPage = page{template: "policy", load: func(q *request) (shown, error) 
 			return shown{}, problem.New(problem.BadRequest, "%.20q is no month such as 2019-04.", text)
 		}
 	}
-	return shown{title: "Policy", nav: "policy", data: &policyView{p, calendarOf(&p, first)}}, nil
+	v := policyView{Policy: p, Calendar: calendarOf(&p, first)}
+	for i := range p.History {
+		if p.History[i].Revision == p.Planned() {
+			v.Dated = &dated{p.History[i].By, p.History[i].At}
+		}
+	}
+	return shown{title: "Policy", nav: "policy", data: &v}, nil
 }}
 
 const monthLayout = "2006-01"
@@ -43,8 +58,8 @@ func setDates(q *request) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if now.Revision != uint64(seen) { //nolint:gosec // one that is negative is none that there is
-		return "", problem.New(problem.Conflict, "Somebody else has changed the policy since you loaded the page. It shows the new one now: look at it, and change it then.")
+	if !now.Seen(uint64(seen)) { //nolint:gosec // one that is negative is none that there is
+		return "", q.overtaken("Somebody else has changed the dates or brownouts since you loaded the page. The form below has what is in force now, and what you had typed stands beside it: change it again if you still want to.")
 	}
 	c := now.Campaign
 	for field, at := range map[string]*time.Time{"regions_live": &c.RegionsLive, "legacy_sunset": &c.LegacySunset} {
@@ -54,13 +69,16 @@ func setDates(q *request) (string, error) {
 	}
 	c.AllowNewInDefault = q.r.PostFormValue("allow_new") != ""
 	_, err = q.client.SetPolicy(q.ctx(), control.NewPolicy{Campaign: &c, Revision: now.Revision, Note: q.r.PostFormValue("note")})
-	return q.at.Path() + "/policy?done=policy", err
+	if errors.Is(err, problem.New(problem.Conflict, "")) {
+		err = q.overtaken(problem.From(err).Message)
+	}
+	return q.at.Path() + "/policy?done=policy", shortFields(err)
 }
 
 // addBrownout plans a brownout.
 func addBrownout(q *request) (string, error) {
 	b := rules.Brownout{Name: strings.TrimSpace(q.r.PostFormValue("name")), Apps: lines(q.r.PostFormValue("apps")), Authentication: q.r.PostFormValue("authentication") != ""}
-	share, err := q.number("share")
+	share, err := q.percent("share")
 	if err == nil {
 		b.From, err = q.moment("from")
 	}

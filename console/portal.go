@@ -1,7 +1,6 @@
 package console
 
 import (
-	"cmp"
 	"strings"
 
 	"mpr/control"
@@ -39,9 +38,12 @@ var appKinds = []appKind{
 var newAppPage = page{template: "app-new", load: func(q *request) (shown, error) {
 	nav := "new"
 	if !q.portal {
+		if err := q.needs(operator.Operator); err != nil { // what others register is theirs, and in the portal
+			return shown{}, err
+		}
 		nav = "apps"
 	}
-	return shown{title: "Register an app", nav: nav, data: &newApp{appKinds, cmp.Or(q.r.PostFormValue("key"), operator.NewSecret())}}, nil
+	return shown{title: "Register an app", nav: nav, data: &newApp{appKinds, q.key()}}, nil
 }}
 
 // registerApp registers an app, and shows its credentials, once.
@@ -61,7 +63,7 @@ func registerApp(q *request) (string, error) {
 		return "", problem.New(problem.BadRequest, "Choose what kind of app it is.")
 	}
 	if err != nil {
-		return "", err
+		return "", q.reused(err)
 	}
 	return "", q.render(secretPage, shown{title: app.Name + " is registered", nav: "apps", data: &secretView{App: app, Path: q.appPath(app.ClientID), Made: true, Where: q.at.Name}})
 }

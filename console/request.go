@@ -3,7 +3,9 @@ package console
 import (
 	"bytes"
 	"context"
-	"errors"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -28,12 +30,29 @@ type request struct {
 	// problem is why a form that was sent couldn't be taken, and form what stood in it.
 	problem *problem.Problem
 	form    url.Values
+	// stale says that the form was made from what isn't in force any more: the page has what is, and
+	// what was typed beside it, so that sending it again overwrites nobody unseen.
+	stale bool
+}
+
+// overtaken is the refusal of a form that was made from what isn't in force any more.
+func (q *request) overtaken(why string) error {
+	q.stale = true
+	return problem.New(problem.Conflict, "%s", why)
 }
 
 func (q *request) ctx() context.Context { return q.r.Context() }
 
 // covers says whether the visitor may do what takes a role.
 func (q *request) covers(least operator.Role) bool { return q.session.Role.Covers(least) }
+
+// needs refuses a page whose form the visitor may not send.
+func (q *request) needs(least operator.Role) error {
+	if q.covers(least) {
+		return nil
+	}
+	return problem.New(problem.Forbidden, "This takes the role %s, and %s has the role %s. An admin can grant it.", least, q.session.Login, q.session.Role)
+}
 
 // shown is what a page shows, before the layout is put around it.
 type shown struct {
@@ -71,9 +90,11 @@ type view struct {
 	Done                 string
 	Problem              *problem.Problem
 	RequestID            string
-	Form                 url.Values
-	Now                  time.Time
-	Data                 any
+	// Form is what was typed into a form that was refused; Typed in place of it where the form is to
+	// begin with what is in force.
+	Form, Typed url.Values
+	Now         time.Time
+	Data        any
 }
 
 // visit answers a request of somebody who has signed in, and sends everybody else to sign in.
@@ -132,23 +153,63 @@ func (s *Service) post(path string, p page, act func(*request) (to string, err e
 	s.mux.HandleFunc("POST "+path, func(w http.ResponseWriter, r *http.Request) {
 		s.visit(w, r, func(q *request) error {
 			to, err := act(q)
-			if err == nil && to != "" {
+			switch {
+			case err != nil:
+				return q.showAgain(p, err)
+			case to != "":
 				return q.redirect(to)
 			}
-			var refused *problem.Problem
-			if !errors.As(err, &refused) || refused.Code.Status() >= http.StatusInternalServerError {
-				return err
-			}
-			q.problem, q.form = refused, q.r.PostForm
-			return q.show(p)
+			return nil
 		})
 	})
 }
 
-// redirect leads to a path of ours.
+// showAgain shows a page with what was typed into it, and why that couldn't be taken: by whose fault
+// that is makes no difference to whoever has typed it.
+func (q *request) showAgain(p page, err error) error {
+	q.problem, q.form = problem.From(err), q.r.PostForm
+	if shown := q.show(p); shown != nil {
+		if q.problem.Code.Status() >= http.StatusInternalServerError {
+			return err // which is why the page can't be had either
+		}
+		return shown
+	}
+	q.log(q.problem, err)
+	return nil
+}
+
+// log notes a refusal.
+func (q *request) log(p *problem.Problem, err error) {
+	problem.Log(q.w, q.r, p)
+	slog.InfoContext(q.ctx(), "a page was refused", "request_id", q.requestID(), "path", q.r.URL.Path, "error", err)
+	if observer, ok := q.w.(interface{ Refused(problem.Code) }); ok {
+		observer.Refused(p.Code)
+	}
+}
+
+// redirect leads to a path of ours. What it says was done is signed for the session and the path: a
+// link that somebody else makes up says nothing.
 func (q *request) redirect(to string) error {
+	if path, code, ok := strings.Cut(to, "?done="); ok {
+		to = path + "?done=" + code + "." + q.sign(path, code)
+	}
 	http.Redirect(q.w, q.r, to, http.StatusSeeOther)
 	return nil
+}
+
+// done is what the address says was done; "" where we haven't said so.
+func (q *request) done() string {
+	code, signature, _ := strings.Cut(q.r.URL.Query().Get("done"), ".")
+	if q.session == nil || done[code] == "" || !hmac.Equal([]byte(signature), []byte(q.sign(q.r.URL.Path, code))) {
+		return ""
+	}
+	return done[code]
+}
+
+func (q *request) sign(path, code string) string {
+	mac := hmac.New(sha256.New, []byte(q.session.CSRF()))
+	_, _ = mac.Write([]byte("done\n" + path + "\n" + code)) // never fails
+	return base64.RawURLEncoding.EncodeToString(mac.Sum(nil)[:16])
 }
 
 // show loads and renders a page.
@@ -170,12 +231,32 @@ func (q *request) view(p page, what shown) view {
 		v.Operator, v.Admin, v.Viewer, v.CSRF = q.covers(operator.Operator), q.covers(operator.Admin), q.covers(operator.Viewer), q.session.CSRF()
 	}
 	if q.r.Method == http.MethodGet {
-		v.Done = done[q.r.URL.Query().Get("done")]
+		v.Done = q.done()
 	}
 	if v.Form == nil {
 		v.Form = url.Values{}
 	}
+	if q.stale {
+		v.Form, v.Typed = url.Values{}, v.Form
+	}
 	return v
+}
+
+// Sent is what was typed into the form with an action that ends like that: where several are on a
+// page, each has its own.
+func (v view) Sent(action string) url.Values {
+	if strings.HasSuffix(v.Path, action) {
+		return v.Form
+	}
+	return url.Values{}
+}
+
+// Refused is why the form with an action that ends like that couldn't be taken; nil for the others.
+func (v view) Refused(action string) *problem.Problem {
+	if v.Problem != nil && strings.HasSuffix(v.Path, action) {
+		return v.Problem
+	}
+	return nil
 }
 
 // render writes a page with the layout around it.
@@ -212,11 +293,7 @@ type refusal struct {
 // refuse answers with an error, as a page.
 func (q *request) refuse(err error) {
 	p := problem.From(err)
-	problem.Log(q.w, q.r, p)
-	slog.InfoContext(q.ctx(), "a page was refused", "request_id", q.requestID(), "path", q.r.URL.Path, "error", err)
-	if observer, ok := q.w.(interface{ Refused(problem.Code) }); ok {
-		observer.Refused(p.Code)
-	}
+	q.log(p, err)
 	r := refusal{Problem: p}
 	switch {
 	case p.Code == problem.Unauthorized:

@@ -25,7 +25,8 @@ type NewCompany struct {
 	// Onboarded is the UTC day on which the company became a customer, such as
 	// 2019-01-01; today where it is empty. The rules of the legacy door depend on it.
 	Onboarded string `json:"onboarded,omitempty"`
-	// IdempotencyKey makes repeating a request safe: the same key is the same company.
+	// IdempotencyKey makes repeating a request safe: the same key is the same company, for a day. With
+	// other content it is [problem.KeyReused].
 	IdempotencyKey string `json:"idempotency_key,omitempty"`
 	// ID is for regions that a foreign service stands in for, which gives ids itself:
 	// the company is there already, and only its placement is made.
@@ -175,12 +176,14 @@ type App struct {
 }
 
 // Sandbox is an app's part of the development sandbox: credentials of its own and a
-// company with seed data. In lists it says no more than the client id.
+// company with seed data. In lists it says no more than the client id, and which secret is in force.
 type Sandbox struct {
 	Environment string `json:"environment"`
 	LoginURL    string `json:"login_url,omitempty"`
 	APIURL      string `json:"api_url,omitempty"`
 	ClientID    string `json:"client_id,omitempty"`
+	// SecretID names the secret that is in force, and gives nothing of it away.
+	SecretID string `json:"secret_id,omitempty"`
 	// ClientSecret is shown once, in the answer that made it.
 	ClientSecret string        `json:"client_secret,omitempty"`
 	Company      company.ID    `json:"company,omitempty"`

@@ -83,17 +83,13 @@ func (s *Service) makeApp(r *http.Request, e *Environment, in newIdentityApp, ke
 	if own && key != "" {
 		key = askedBy(r).by + "\n" + key // nobody finds the app of somebody else by its key
 	}
-	if key != "" {
-		in.ClientID = e.clientID(key)
-	}
-	var app App
-	if err := s.identity(ctx, e, http.MethodPost, "/internal/apps?ensure=1", in, &app); err != nil {
+	app, claim, err := s.ensureApp(r, e, in, key, companies, own)
+	if err != nil {
 		return 0, nil, err
 	}
-	noted(r).Object, noted(r).After = app.ClientID, in
 	if own {
 		n := askedBy(r).session
-		if err := s.operators.AddOwner(ctx, nil, app.ClientID, operator.User{ID: n.UserID, Login: n.Login, Name: n.Name}, n.Login); err != nil {
+		if err := s.operators.AddOwner(claim.With(ctx, app.ClientID), nil, app.ClientID, operator.User{ID: n.UserID, Login: n.Login, Name: n.Name}, n.Login); err != nil {
 			return 0, nil, half(err, "App %s was made, but isn't yours yet. Ask an operator for it: `mpr app owner add %s %s`.", app.ClientID, app.ClientID, n.Login)
 		}
 		app.Owned = true
@@ -110,6 +106,53 @@ func (s *Service) makeApp(r *http.Request, e *Environment, in newIdentityApp, ke
 	}
 	s.addSandbox(ctx, e, &app)
 	return http.StatusCreated, app, nil
+}
+
+// ensureApp has the login service make an app, or find the one that the key has made before. Whoever
+// it was taken away from since doesn't get it back by repeating how they came by it.
+func (s *Service) ensureApp(r *http.Request, e *Environment, in newIdentityApp, key string, companies []company.ID, own bool) (app App, claim *operator.Claim, err error) {
+	ctx := r.Context()
+	claim, err = s.claim(ctx, e, "app", key, struct {
+		newIdentityApp
+		Companies []company.ID `json:"companies,omitempty"`
+	}{in, companies})
+	if err != nil {
+		return app, nil, err
+	}
+	if claim != nil {
+		in.ClientID = e.clientID(key)
+		if own && claim.Made != "" {
+			if err := s.stillOwns(r, claim.Made); err != nil {
+				return app, nil, err
+			}
+		}
+	}
+	status, err := s.internal.Call(ctx, http.MethodPost, e.IdentityURL+"/internal/apps?ensure=1", in, &app)
+	if err != nil {
+		return app, nil, nothingMade(ctx, claim, relay(err, problem.IdentityUnavailable, "The login service"))
+	}
+	if claim != nil && (app.Name != strings.TrimSpace(in.Name) || app.Kind != in.Kind || app.Company != in.Company) { // it was made more than a day ago
+		return App{}, nil, nothingMade(ctx, claim, operator.KeyReused())
+	}
+	noted(r).Object, noted(r).After = app.ClientID, in
+	older := claim != nil && claim.First && status == http.StatusOK // more than a day ago as well
+	if !own || older {
+		err = claim.Keep(ctx, app.ClientID)
+	}
+	if err == nil && own && older {
+		err = s.stillOwns(r, app.ClientID)
+	}
+	return app, claim, err
+}
+
+// stillOwns refuses whoever an app doesn't belong to any more.
+func (s *Service) stillOwns(r *http.Request, clientID string) error {
+	n := askedBy(r).session
+	owns, err := s.operators.Owns(r.Context(), n.UserID, n.Login, clientID)
+	if err == nil && !owns {
+		err = problem.New(problem.Forbidden, "The app that was registered with this idempotency key isn't yours any more. Use another key to register another one.")
+	}
+	return err
 }
 
 // connect installs the app in the company and says whether List Companies shows it.
@@ -231,6 +274,9 @@ func (s *Service) setRedirectURIs(r *http.Request, e *Environment) (int, any, er
 		return 0, nil, err
 	}
 	app, err := s.app(r, e)
+	if err == nil {
+		err = s.notOurOwn(e, app)
+	}
 	if err != nil {
 		return 0, nil, err
 	}

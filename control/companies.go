@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"mpr/company"
+	"mpr/operator"
 	"mpr/paging"
 	"mpr/problem"
 )
@@ -32,6 +33,8 @@ func (s *Service) createCompany(r *http.Request, e *Environment) (int, any, erro
 	if err := readJSON(r, &in); err != nil {
 		return 0, nil, err
 	}
+	asked := in
+	asked.IdempotencyKey = ""
 	if in.Onboarded == "" {
 		in.Onboarded = s.now().UTC().Format(time.DateOnly)
 	}
@@ -39,33 +42,84 @@ func (s *Service) createCompany(r *http.Request, e *Environment) (int, any, erro
 	if err != nil {
 		return 0, nil, invalid("onboarded", "expected a day such as 2019-01-01")
 	}
-	if in.IdempotencyKey == "" {
-		in.IdempotencyKey = rand.Text()
+	if day.After(s.now().AddDate(10, 0, 0)) {
+		return 0, nil, invalid("onboarded", "is more than ten years ahead")
 	}
 	candidates, err := e.candidates(r.Context(), in.Region)
 	if err != nil {
 		return 0, nil, err
 	}
+	claim, err := s.claim(r.Context(), e, "company", in.IdempotencyKey, asked)
+	if err != nil {
+		return 0, nil, err
+	}
+	if claim == nil {
+		in.IdempotencyKey = rand.Text()
+	} else if p, err := e.madeBefore(r.Context(), claim); p.Company != 0 || err != nil {
+		noted(r).Object = p.Company.String()
+		return http.StatusCreated, describe(p, in.Name), err
+	}
+	made, old, err := s.makeCompany(r.Context(), e, candidates, in, day)
+	if err == nil && old {
+		err = s.sameCompany(r.Context(), e, made, asked)
+	}
+	if err != nil {
+		return 0, nil, nothingMade(r.Context(), claim, err)
+	}
+	noted(r).Object, noted(r).After = made.ID.String(), made
+	return http.StatusCreated, made, claim.Keep(r.Context(), made.ID.String())
+}
+
+// madeBefore is the company that a key has made, wherever it lives by now; the zero placement where
+// there is none.
+func (e *Environment) madeBefore(ctx context.Context, claim *operator.Claim) (company.Placement, error) {
+	id, err := company.ParseID(claim.Made)
+	if err != nil {
+		return company.Placement{}, nil //nolint:nilerr // it has made none yet
+	}
+	p, err := e.placement(ctx, id)
+	if errors.Is(err, problem.New(problem.NotFound, "")) { // the directory has lost it: it is placed again
+		return company.Placement{}, nil
+	}
+	return p, err
+}
+
+// sameCompany refuses a company that its key has made before, where that isn't the one that is asked
+// for. Within a day of that, the claim has told already.
+func (s *Service) sameCompany(ctx context.Context, e *Environment, made Company, asked NewCompany) error {
+	details := CompanyDetails{Company: made}
+	info, err := e.region(ctx, made.Region)
+	if err == nil {
+		err = s.inspect(ctx, info, &details)
+	}
+	if err == nil && (details.Name != asked.Name || asked.Onboarded != "" && details.Onboarded != asked.Onboarded) {
+		err = operator.KeyReused()
+	}
+	return err
+}
+
+// makeCompany has the first of the regions that takes it make the company, and places it. It says
+// whether the region had made it before, for the same key.
+func (s *Service) makeCompany(ctx context.Context, e *Environment, candidates []company.RegionInfo, in NewCompany, day time.Time) (out Company, old bool, err error) {
 	var made birth
 	var info company.RegionInfo
 	for _, info = range candidates {
 		in.Region = info.Code
-		if made, err = s.bearOrAdopt(r.Context(), info, in); !errors.Is(err, problem.New(problem.RegionDraining, "")) {
+		if made, err = s.bearOrAdopt(ctx, info, in); !errors.Is(err, problem.New(problem.RegionDraining, "")) {
 			break
 		}
 	}
 	if err != nil {
-		return 0, nil, err
+		return out, false, err
 	}
-	p, err := place(r.Context(), e, company.Placement{Company: made.ID, Region: in.Region, Epoch: made.Epoch, Onboarded: day}, in.ID == 0)
+	p, err := place(ctx, e, company.Placement{Company: made.ID, Region: in.Region, Epoch: made.Epoch, Onboarded: day}, in.ID == 0)
 	if err != nil {
-		return 0, nil, err
+		return out, false, err
 	}
 	if info.Internal != "" { // a foreign service publishes no changes: there is nothing to wait for
-		s.awaitIndex(r.Context(), e, made.ID, made.Version)
+		s.awaitIndex(ctx, e, made.ID, made.Version)
 	}
-	noted(r).Object, noted(r).After = p.Company.String(), describe(p, in.Name)
-	return http.StatusCreated, describe(p, in.Name), nil
+	return describe(p, in.Name), made.old, nil
 }
 
 // candidates are the regions where a company may be made: the one that is named or, where none
@@ -104,6 +158,8 @@ type birth struct {
 	ID      company.ID    `json:"id"`
 	Epoch   company.Epoch `json:"epoch"`
 	Version int64         `json:"version"`
+
+	old bool // it had made it before, for the same key
 }
 
 // bear has a region make the company, with these projects, unless it is drained. The key makes it safe to repeat: where we die
@@ -117,7 +173,8 @@ func (s *Service) bear(ctx context.Context, info company.RegionInfo, in NewCompa
 		body["projects"] = projects
 	}
 	var out birth
-	_, err := s.internal.Call(ctx, http.MethodPost, info.Internal+"/internal/companies", body, &out)
+	status, err := s.internal.Call(ctx, http.MethodPost, info.Internal+"/internal/companies", body, &out)
+	out.old = status == http.StatusOK
 	return out, relayRegion(err, info.Code)
 }
 

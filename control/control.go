@@ -237,7 +237,7 @@ func (s *Service) environment(name string) (*Environment, error) {
 // Handler answers the admin API, and the pages by which operators sign in.
 func (s *Service) Handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Cache-Control", "no-store")
+		SecurePage(w.Header(), barePolicy)
 		if _, pattern := s.open.Handler(r); pattern != "" {
 			s.open.ServeHTTP(w, r)
 			return

@@ -79,7 +79,10 @@ const copyRate = 20_000
 
 const (
 	movesListed = 500
-	maxBy       = 200
+	// farthestMove is how many years ahead a move may be planned: what is beyond is a slip of the
+	// keyboard, and would stand among those under way for good.
+	farthestMove = 100
+	maxBy        = 200
 )
 
 func checkBy(by string) error {
@@ -121,6 +124,11 @@ func (s *Service) checkMove(ctx context.Context, e *Environment, in *NewMove) (p
 	}
 	if !in.NotAfter.IsZero() && !in.NotAfter.After(in.NotBefore) {
 		return p, invalid("not_after", "must come after not_before")
+	}
+	for field, at := range map[string]time.Time{"not_before": in.NotBefore, "not_after": in.NotAfter} {
+		if at.After(s.moves.Now().AddDate(farthestMove, 0, 0)) {
+			return p, invalid(field, fmt.Sprintf("is more than %d years ahead", farthestMove))
+		}
 	}
 	if now := s.moves.Now(); !in.NotAfter.IsZero() && !in.NotAfter.After(now) {
 		return p, invalid("not_after", fmt.Sprintf("is over: it is %s now, and the window ended at %s", now.UTC().Format(time.RFC3339), in.NotAfter.UTC().Format(time.RFC3339)))

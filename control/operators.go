@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"mpr/operator"
@@ -116,14 +117,25 @@ func (s *Service) grantRole(r *http.Request) (int, any, error) {
 		return 0, nil, err
 	}
 	change := RoleChange{Login: u.Login, After: role}
+	if a := askedBy(r); a.session != nil && (u.ID == a.session.UserID || u.Login == a.session.Login) && !role.Covers(a.role) {
+		return 0, nil, ownRole()
+	}
 	change.Before, err = s.operators.Grant(r.Context(), noted(r), u, role, askedBy(r).by)
 	return http.StatusOK, change, err
+}
+
+// ownRole refuses admins who would lock themselves out, in one click that they can't take back.
+func ownRole() error {
+	return problem.New(problem.Conflict, "You can't take away or lower your own role: another admin has to. Where you are the last admin, grant somebody else the role first: `mpr operator grant EMAIL --role admin`.")
 }
 
 func (s *Service) revokeRole(r *http.Request) (int, any, error) {
 	change := RoleChange{Login: r.PathValue("login")}
 	if !isLine(change.Login) {
 		return 0, nil, problem.New(problem.NotFound, "That isn't the login of anybody.")
+	}
+	if a := askedBy(r); a.session != nil && strings.EqualFold(change.Login, a.session.Login) {
+		return 0, nil, ownRole()
 	}
 	var err error
 	change.Before, err = s.operators.Revoke(r.Context(), noted(r), change.Login)

@@ -108,6 +108,15 @@ func (s *Service) ownerOf(r *http.Request, e *Environment) (*App, error) {
 	return s.app(r, e)
 }
 
+// notOurOwn refuses the app that we are to the login service: whoever says where its users are sent back
+// to is sent the codes of those who sign in here, admins among them.
+func (s *Service) notOurOwn(e *Environment, app *App) error {
+	if e.Name == s.operators.Environment && app.ClientID == clientID {
+		return problem.New(problem.Conflict, "%s is the app by which people sign in here. The control role keeps it itself: its URL is control.url.", clientID)
+	}
+	return nil
+}
+
 func (s *Service) listOwners(r *http.Request, e *Environment) (int, any, error) {
 	app, err := s.ownerOf(r, e)
 	if err != nil {
@@ -119,6 +128,9 @@ func (s *Service) listOwners(r *http.Request, e *Environment) (int, any, error) 
 
 func (s *Service) addOwner(r *http.Request, e *Environment) (int, any, error) {
 	app, err := s.ownerOf(r, e)
+	if err == nil {
+		err = s.notOurOwn(e, app)
+	}
 	if err != nil {
 		return 0, nil, err
 	}

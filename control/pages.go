@@ -73,6 +73,10 @@ func (s *Service) render(w http.ResponseWriter, status int, v view) {
 	_, _ = w.Write(b.Bytes())
 }
 
+// barePolicy is for answers that are no page: a browser that shows one all the same loads, runs and
+// frames nothing.
+const barePolicy = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'"
+
 // SecurePage sets what keeps a page to ourselves, beside its policy for content.
 func SecurePage(h http.Header, policy string) {
 	h.Set("Content-Security-Policy", policy)

@@ -40,6 +40,8 @@ func (s *Service) rehearse(r *http.Request, e *Environment) (int, any, error) {
 		begins = now
 	}
 	switch {
+	case !in.From.IsZero() && s.now().Sub(in.From) > time.Minute: // forms know minutes
+		return 0, nil, invalid("from", "is over already; leave it out to begin at once")
 	case in.To.IsZero():
 		return 0, nil, invalid("to", "must say when the rehearsal ends")
 	case askedBy(r).owner && in.To.Sub(begins) > longestOwnRehearsal:
@@ -73,7 +75,8 @@ func (s *Service) changeRehearsals(r *http.Request, e *Environment, who, note st
 			return one.App == app.ClientID || !s.now().Before(one.To)
 		})
 		add(&c, app.ClientID)
-		status, out, err := s.putPolicy(r, e, record, NewPolicy{Campaign: &c, Revision: record.Revision, By: who, Note: note})
+		planned := record.Planned() // whoever changes dates meanwhile has seen them still
+		status, out, err := s.putPolicy(r, e, record, directory.PolicyRecord{Campaign: c, By: who, Note: note, PlannedIn: &planned}, planned)
 		if errors.Is(err, problem.New(problem.Conflict, "")) && e.HasLegacyDoor && try < policyTries {
 			continue
 		}

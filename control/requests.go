@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"mpr/operator"
 	"mpr/problem"
 )
 
@@ -48,6 +49,24 @@ func relay(err error, code problem.Code, who string) error {
 func (s *Service) identity(ctx context.Context, e *Environment, method, path string, in, out any) error {
 	_, err := s.internal.Call(ctx, method, e.IdentityURL+path, in, out)
 	return relay(err, problem.IdentityUnavailable, "The login service")
+}
+
+// claim claims the idempotency key of a request, where it has one, for what the request asks for. It
+// is to be dropped again where nothing was made.
+func (s *Service) claim(ctx context.Context, e *Environment, kind, key string, content any) (*operator.Claim, error) {
+	if key == "" {
+		return nil, nil //nolint:nilnil // a nil claim is that of a request without a key
+	}
+	return s.operators.Claim(ctx, e.Name, kind, key, content)
+}
+
+// nothingMade gives a key up after a refusal. Where the other side has failed something may have been
+// made: then the key goes on standing for that content.
+func nothingMade(ctx context.Context, claim *operator.Claim, err error) error {
+	if problem.From(err).Code.Status() >= http.StatusInternalServerError {
+		return err
+	}
+	return errors.Join(err, claim.Drop(context.WithoutCancel(ctx)))
 }
 
 // readJSON decodes the request's body strictly into v.

@@ -175,13 +175,16 @@ func (s *Service) sandboxPassword(box *Environment, app *App) (string, error) {
 // showSandboxes adds the client ids of the development sandbox to a list of apps. The list
 // is worth an answer of its own where the sandbox is away.
 func (s *Service) showSandboxes(ctx context.Context, e *Environment, apps []App) {
+	if e.Sandbox == nil {
+		return
+	}
 	var ids []string
 	for i := range apps {
-		if e.Sandbox != nil && hasSandbox(apps[i].Kind) {
+		if hasSandbox(apps[i].Kind) {
 			ids = append(ids, e.sandboxClient(&apps[i]))
 		}
 	}
-	there := map[string]bool{}
+	there := map[string]string{} // the ids of their secrets
 	for part := range slices.Chunk(ids, namesAtOnce) {
 		var found AppPage
 		if err := s.identity(ctx, e.Sandbox, http.MethodGet, "/internal/apps?client_ids="+url.QueryEscape(strings.Join(part, ",")), nil, &found); err != nil {
@@ -189,12 +192,12 @@ func (s *Service) showSandboxes(ctx context.Context, e *Environment, apps []App)
 			return
 		}
 		for _, app := range found.Apps {
-			there[app.ClientID] = true
+			there[app.ClientID] = app.SecretID
 		}
 	}
 	for i := range apps {
-		if e.Sandbox != nil && there[e.sandboxClient(&apps[i])] {
-			apps[i].Sandbox = &Sandbox{Environment: e.Sandbox.Name, ClientID: e.sandboxClient(&apps[i]), LoginURL: e.Sandbox.PublicLogin, APIURL: e.Sandbox.PublicAPI}
+		if secret, ok := there[e.sandboxClient(&apps[i])]; ok {
+			apps[i].Sandbox = &Sandbox{Environment: e.Sandbox.Name, ClientID: e.sandboxClient(&apps[i]), SecretID: secret, LoginURL: e.Sandbox.PublicLogin, APIURL: e.Sandbox.PublicAPI}
 		}
 	}
 }

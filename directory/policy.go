@@ -22,6 +22,23 @@ type PolicyRecord struct {
 	At   time.Time `json:"at"`
 	// Revision tells records apart; 0 where nobody has set anything yet.
 	Revision uint64 `json:"revision"`
+	// PlannedIn is the revision that set the dates and brownouts, where rehearsals alone have changed
+	// since; nil: this one.
+	PlannedIn *uint64 `json:"planned_in,omitempty"`
+}
+
+// Planned is the revision since which the dates and brownouts are as they are. Rehearsals come and go
+// beside them, and apps' developers set them: they must not get in the way of whoever changes dates.
+func (r *PolicyRecord) Planned() uint64 {
+	if r.PlannedIn != nil && *r.PlannedIn < r.Revision {
+		return *r.PlannedIn
+	}
+	return r.Revision
+}
+
+// Seen says whether somebody who looked at a revision has seen these dates and brownouts.
+func (r *PolicyRecord) Seen(revision uint64) bool {
+	return r.Planned() <= revision && revision <= r.Revision
 }
 
 // policyKey is the one key of the policy's bucket, and policyHistory how many of its

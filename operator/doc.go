@@ -1,6 +1,7 @@
 // Package operator says who may use the admin API and the pages of the control role, and keeps
 // what they did: roles that users of the login service were granted, their sessions, and the
-// audit log. All three are in the control store, so that every control process agrees.
+// audit log. All three are in the control store, so that every control process agrees; and so are
+// the idempotency keys of requests that make something ([Service.Claim]).
 //
 // A user signs in at the login service, elsewhere; here begins what follows: [Service.Begin]
 // makes a session for a browser or a command line, [Service.Session] finds it again with the

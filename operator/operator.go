@@ -80,7 +80,7 @@ func New(o Options) *Service {
 		defer tick.Stop()
 		for {
 			if err := s.Sweep(ctx); err != nil && ctx.Err() == nil {
-				slog.Warn("old sessions and entries of the audit log stay for now", "error", err)
+				slog.Warn("old sessions, idempotency keys and entries of the audit log stay for now", "error", err)
 			}
 			select {
 			case <-ctx.Done():
@@ -108,6 +108,7 @@ func (s *Service) Sweep(ctx context.Context) error {
 	}{
 		{`DELETE FROM operator_sessions WHERE hash IN (SELECT hash FROM operator_sessions WHERE expires < $1 LIMIT $2)`, now},
 		{`DELETE FROM operator_codes WHERE hash IN (SELECT hash FROM operator_codes WHERE expires < $1 LIMIT $2)`, now},
+		{`DELETE FROM operator_keys WHERE (environment, kind, key) IN (SELECT environment, kind, key FROM operator_keys WHERE used < $1 LIMIT $2)`, now.Add(-keysKept)},
 		// Outcomes first: one without its entry would stay for ever.
 		{`DELETE FROM operator_outcomes WHERE audit_id IN (SELECT a.id FROM operator_audit a JOIN operator_outcomes o ON o.audit_id = a.id WHERE a.at < $1 LIMIT $2)`, now.Add(-s.Kept)},
 		{`DELETE FROM operator_audit WHERE id IN (SELECT id FROM operator_audit WHERE at < $1 LIMIT $2)`, now.Add(-s.Kept)},

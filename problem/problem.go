@@ -56,6 +56,7 @@ const (
 	EpochRefused          Code = "epoch_refused"
 	ReplicaUnavailable    Code = "replica_unavailable"
 	RequestTargetRejected Code = "request_target_rejected"
+	KeyReused             Code = "idempotency_key_reused"
 )
 
 // Codes of the OAuth endpoints, by their RFC names (RFC 6749 sections 4.1.2.1 and
@@ -106,6 +107,7 @@ var statuses = map[Code]int{
 	BodyTimeout:           408,
 	UnknownHost:           421,
 	RequestTargetRejected: 400,
+	KeyReused:             409,
 	NotFound:              404,
 	MethodNotAllowed:      405,
 	BadRequest:            400,

@@ -117,19 +117,36 @@ func (c *Campaign) Check() map[string][]string {
 	return wrong
 }
 
-// Past says which brownouts and rehearsals are over at that time and weren't there before: a
-// mistake, since they would never do anything. It answers what is wrong by field, as Check.
-func (c *Campaign) Past(before *Campaign, now time.Time) map[string][]string {
+// horizonYears is how many years ahead the dates of a campaign may be.
+const horizonYears = 10
+
+// Untimely says which dates that weren't there before are a mistake: brownouts and rehearsals that are
+// over at that time, which would never do anything, and whatever is more than ten years ahead. It
+// answers what is wrong by field, as Check.
+func (c *Campaign) Untimely(before *Campaign, now time.Time) map[string][]string {
 	wrong := map[string][]string{}
-	over := []string{"is over already: it is " + now.UTC().Format(time.RFC3339)}
+	look := func(field string, at time.Time, mayBeOver bool) {
+		switch {
+		case at.After(now.AddDate(horizonYears, 0, 0)):
+			wrong[field] = []string{fmt.Sprintf("is more than %d years ahead", horizonYears)}
+		case !mayBeOver && !now.Before(at):
+			wrong[field] = []string{"is over already: it is " + now.UTC().Format(time.RFC3339)}
+		}
+	}
+	if !c.RegionsLive.Equal(before.RegionsLive) {
+		look("regions_live", c.RegionsLive, true)
+	}
+	if !c.LegacySunset.Equal(before.LegacySunset) {
+		look("legacy_sunset", c.LegacySunset, true)
+	}
 	for i, b := range c.Brownouts {
-		if !now.Before(b.To) && !slices.ContainsFunc(before.Brownouts, func(o Brownout) bool { return o.Name == b.Name && o.To.Equal(b.To) }) {
-			wrong[fmt.Sprintf("brownouts[%d].to", i)] = over
+		if !slices.ContainsFunc(before.Brownouts, func(o Brownout) bool { return o.Name == b.Name && o.To.Equal(b.To) }) {
+			look(fmt.Sprintf("brownouts[%d].to", i), b.To, false)
 		}
 	}
 	for i, r := range c.Rehearsals {
-		if !now.Before(r.To) && !slices.ContainsFunc(before.Rehearsals, func(o Rehearsal) bool { return o.App == r.App && o.To.Equal(r.To) }) {
-			wrong[fmt.Sprintf("rehearsals[%d].to", i)] = over
+		if !slices.ContainsFunc(before.Rehearsals, func(o Rehearsal) bool { return o.App == r.App && o.To.Equal(r.To) }) {
+			look(fmt.Sprintf("rehearsals[%d].to", i), r.To, false)
 		}
 	}
 	return wrong

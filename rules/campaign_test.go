@@ -167,12 +167,33 @@ func TestPlansThatAreOver(t *testing.T) {
 		Brownouts:  []rules.Brownout{{Name: "first", From: noon.Add(-time.Hour), To: noon}, {Name: "second", From: noon, To: noon.Add(1)}},
 		Rehearsals: []rules.Rehearsal{{App: app, To: noon}, {App: app, To: noon.Add(1)}},
 	}
-	wrong := over.Past(&rules.Campaign{}, noon)
+	wrong := over.Untimely(&rules.Campaign{}, noon)
 	if len(wrong) != 2 || wrong["brownouts[0].to"] == nil || wrong["rehearsals[0].to"] == nil {
 		t.Errorf("wrong are %v", wrong)
 	}
-	if wrong := over.Past(&over, noon); len(wrong) != 0 {
+	if wrong := over.Untimely(&over, noon); len(wrong) != 0 {
 		t.Errorf("what was there before is wrong: %v", wrong)
+	}
+}
+
+// So is what is more than ten years ahead: a year with a digit too many, most of the time.
+func TestPlansThatAreFarAhead(t *testing.T) {
+	far := noon.AddDate(10, 0, 1)
+	c := rules.Campaign{
+		RegionsLive: far, LegacySunset: far,
+		Brownouts:  []rules.Brownout{{Name: "first", From: noon, To: far}, {Name: "second", From: noon, To: noon.AddDate(10, 0, 0)}},
+		Rehearsals: []rules.Rehearsal{{App: app, To: far}},
+	}
+	wrong := c.Untimely(&rules.Campaign{}, noon)
+	if len(wrong) != 4 || wrong["regions_live"] == nil || wrong["legacy_sunset"] == nil || wrong["brownouts[0].to"] == nil || wrong["rehearsals[0].to"] == nil {
+		t.Errorf("wrong are %v", wrong)
+	}
+	if wrong := c.Untimely(&c, noon); len(wrong) != 0 {
+		t.Errorf("what was there before is wrong: %v", wrong)
+	}
+	past := rules.Campaign{RegionsLive: noon.AddDate(-1, 0, 0), LegacySunset: noon.AddDate(0, 0, -1)}
+	if wrong := past.Untimely(&rules.Campaign{}, noon); len(wrong) != 0 {
+		t.Errorf("the door can't be closed now: %v", wrong)
 	}
 }
 

@@ -249,6 +249,7 @@ func (v *served) begin(ctx context.Context, serving, building int) (sandbox.Dire
 	}
 	policy, err := servedDirectory{v}.Policy(ctx)
 	if err == nil && policy.Revision != 0 {
+		policy.PlannedIn = nil // a revision of the other bucket
 		_, err = d.SetPolicy(ctx, policy, 0)
 	}
 	if err != nil && !errors.Is(err, problem.New(problem.Conflict, "")) {

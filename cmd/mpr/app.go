@@ -43,7 +43,7 @@ type appCreateCommand struct {
 
 // repeatable are the flags of commands that make an app.
 type repeatable struct {
-	IdempotencyKey string `placeholder:"KEY" help:"Makes it safe to repeat the command: the same key is the same app, whose secret is shown the first time only."`
+	IdempotencyKey string `placeholder:"KEY" help:"Makes it safe to repeat the command: the same key is the same app, whose secret is shown the first time only; with other content it is refused."`
 }
 
 // key is the key of this run.

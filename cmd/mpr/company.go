@@ -26,7 +26,7 @@ type companyCreateCommand struct {
 	Name           string     `required:"" help:"The company's name."`
 	Region         string     `placeholder:"CODE" help:"Where it is to live (default: the default region)."`
 	Onboarded      string     `placeholder:"DAY" help:"UTC day on which it became a customer, such as 2018-01-31 (default today). The legacy door's rules depend on it."`
-	IdempotencyKey string     `placeholder:"KEY" help:"Makes it safe to repeat the command: the same key is the same company."`
+	IdempotencyKey string     `placeholder:"KEY" help:"Makes it safe to repeat the command: the same key is the same company, and is refused with other content."`
 	ID             company.ID `placeholder:"ID" help:"Its id, for a region that a foreign service stands in for."`
 }
 

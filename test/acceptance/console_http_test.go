@@ -132,7 +132,7 @@ func TestConsoleWithoutScripts(t *testing.T) {
 	v.send(t, v.form(t, "/console/production/policy", "/dates"), "legacy_sunset", "2019-09-30", "note", "one more quarter").want(t, 303)
 	stale := v.form(t, "/console/production/policy", "/dates")
 	v.send(t, v.form(t, "/console/production/policy", "/dates"), "legacy_sunset", "2019-10-31").want(t, 303)
-	wantText(t, v.send(t, stale, "legacy_sunset", "2019-07-31").want(t, 409), "Somebody else has changed the policy")
+	wantText(t, v.send(t, stale, "legacy_sunset", "2019-07-31").want(t, 409), "Somebody else has changed the dates")
 	eventually(t, stepWithin, func() (bool, string) { // gateways and control follow the policy
 		page := v.get(t, "/console/production/").want(t, 200)
 		return strings.Contains(string(page.Body), "until the end of 2019-10-31"), string(page.Body)

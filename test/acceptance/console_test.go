@@ -319,21 +319,38 @@ func TestConsoleForEverybody(t *testing.T) {
 				if status := eval[int](t, c.browser, `performance.getEntriesByType("navigation")[0].responseStatus`); status != 200 && !strings.HasSuffix(path, "/nowhere") {
 					t.Errorf("%s: %d", path, status)
 				}
-				eval[int](t, c.browser, `document.querySelectorAll("details").forEach(d => { d.open = !d.matches(".me") }) ?? 0`)
-				eval[int](t, c.browser, string(axe)+"; 0")
-				found := read(t, c.browser, chromedp.Evaluate[[]string](`axe.run().then(r => r.passes.length === 0 ? ["axe looked at nothing"] : r.violations.filter(v => v.impact === "serious" || v.impact === "critical")
-					.flatMap(v => v.nodes.map(n => v.id + ": " + n.target + " " + n.failureSummary)))`, chromedp.EvalAwaitPromise))
-				for _, fault := range found {
-					t.Errorf("%s: %s", path, fault)
-				}
-				c.do(t, chromedp.EmulateViewport(360, 640, chromedp.EmulateMobile, chromedp.EmulateTouch, chromedp.EmulatePortrait))
-				if wide := eval[float64](t, c.browser, `document.documentElement.scrollWidth - window.innerWidth`); wide > 0 {
-					t.Errorf("%s is %v pixels wider than a phone", path, wide)
-				}
-				c.do(t, chromedp.EmulateViewport(1280, 900))
+				c.isForEverybody(t, axe, path)
 			}
+			c.open(t, "/console/production/policy")
+			d.mpr(t, "policy", "set", "--legacy-sunset", "2019-09-30")
+			c.fill(t, `form[action$="/dates"] button.primary`, "#legacy_sunset", "2019-07-31", "#note", "what I wanted")
+			c.shows(t, `[aria-labelledby="h-dates"]`, "what I wanted")
+			c.isForEverybody(t, axe, "a form that a colleague has overtaken")
+			c.press(t, `form[action$="/dates"] button.primary`)
+			c.shows(t, `[aria-labelledby="h-dates"]`, "2019-09-30") // a second press has overwritten nothing
+			c.open(t, "/console/production/companies/%d?to=EU01", d.in(t, "US01").ID)
+			c.fill(t, "#b-start", "#rate", "7", "#not_before", "2019-05-06T14:00", "#not_after", "2019-05-06T13:00")
+			c.shows(t, `.why`, "must come after not_before")
+			c.isForEverybody(t, axe, "a move that was refused")
 		})
 	}
+}
+
+// isForEverybody has axe-core look at a page, all of it unfolded, and wants it to be no wider than a phone.
+func (c *console) isForEverybody(t *testing.T, axe []byte, page string) {
+	t.Helper()
+	eval[int](t, c.browser, `document.querySelectorAll("details").forEach(d => { d.open = !d.matches(".me") }) ?? 0`)
+	eval[int](t, c.browser, string(axe)+"; 0")
+	found := read(t, c.browser, chromedp.Evaluate[[]string](`axe.run().then(r => r.passes.length === 0 ? ["axe looked at nothing"] : r.violations.filter(v => v.impact === "serious" || v.impact === "critical")
+		.flatMap(v => v.nodes.map(n => v.id + ": " + n.target + " " + n.failureSummary)))`, chromedp.EvalAwaitPromise))
+	for _, fault := range found {
+		t.Errorf("%s: %s", page, fault)
+	}
+	c.do(t, chromedp.EmulateViewport(360, 640, chromedp.EmulateMobile, chromedp.EmulateTouch, chromedp.EmulatePortrait))
+	if wide := eval[float64](t, c.browser, `document.documentElement.scrollWidth - window.innerWidth`); wide > 0 {
+		t.Errorf("%s is %v pixels wider than a phone", page, wide)
+	}
+	c.do(t, chromedp.EmulateViewport(1280, 900))
 }
 
 // fillForPictures makes what the pages have something to show of.
