@@ -302,15 +302,31 @@ func TestCertificatesThatDoNotFit(t *testing.T) {
 // A gateway that has internal_tls sends no token in the clear, whatever the directory says.
 func TestNoFallBackToPlainHTTP(t *testing.T) {
 	s := newTopology(t)
-	s.secured(t)
+	configuration := filepath.Join(s.secured(t), "control.yaml")
 	s.start(t, "EU01", "gateway", "US02", "login", "US01", "control")
 	s.populate(t)
 	token := s.userTokens(t).Access
 	at := s.in(t, "US02").ID
 	s.projects(t.Context(), token, at).want(t, 200)
+	// The control role doesn't know the region from its configuration, or it would refuse that.
+	whole, err := os.ReadFile(configuration)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var without strings.Builder
+	for line := range strings.Lines(string(whole)) {
+		if !strings.Contains(line, "code: US02") {
+			without.WriteString(line)
+		}
+	}
+	s.stop(t, "control")
+	if err := os.WriteFile(configuration, []byte(without.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.start(t, "control")
 	door := s.internalDoors(t)
 	var known object
-	s.run(t, &known, "region", "add", "--code", "US02", "--number", "16", "--upstream", "http://"+door["US02"].address, "--internal", "https://"+door["inside US02"].address)
+	s.runEventually(t, &known, "region", "add", "--code", "US02", "--number", "16", "--upstream", "http://"+door["US02"].address, "--internal", "https://"+door["inside US02"].address)
 	eventually(t, readyWithin, func() (bool, string) {
 		a := s.projects(t.Context(), token, at)
 		return a.Status == 503, a.String()
@@ -319,8 +335,11 @@ func TestNoFallBackToPlainHTTP(t *testing.T) {
 		said := s.processes["gateway"].log.since(0)
 		return strings.Contains(said, "is a process of ours on plain HTTP"), "the gateway says\n" + said
 	})
-	// It starts, and mends what the directory says.
+	// It starts with all of its configuration, and mends what the directory says.
 	s.stop(t, "control")
+	if err := os.WriteFile(configuration, whole, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	s.start(t, "control")
 	eventually(t, readyWithin, func() (bool, string) {
 		a := s.projects(t.Context(), token, at)
