@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"testing"
 	"time"
+
+	"mpr/test/await"
 )
 
 func (w *world) count(t *testing.T, table string) (n int) {
@@ -52,6 +54,8 @@ func TestSweep(t *testing.T) {
 func TestSweepOfABacklog(t *testing.T) {
 	w := newWorld(t)
 	a, _, p := w.userTokens(t)
+	// A service that doesn't know the buckets yet tells all revocations again, and sweeps none before.
+	await.That(t, "both buckets are known", func() bool { return w.count(t, "published_to") == 2 })
 	now := w.clock.now()
 	old := now.Add(-200 * 24 * time.Hour).UnixMicro()
 	const numbers = `WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2500) `
