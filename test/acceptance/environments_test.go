@@ -6,10 +6,17 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"mpr/test/loopback"
+	"mpr/test/nodes"
 )
 
 // hosts are the seed's hosts of each environment: "Monthly Sandbox - use the
@@ -214,24 +221,51 @@ func (d *dev) companiesNamed(t *testing.T, name string) int {
 // A sandbox that can't be made doesn't keep an app from being registered, and is completed
 // later.
 func TestSandboxThatIsAway(t *testing.T) {
-	d := startDev(t, t.TempDir())
-	box := d.at(t, "development sandbox")
-	var known struct{ Regions []map[string]any }
-	box.admin(t, "GET", "/regions", nil).want(t, 200).into(t, &known)
-	internal := known.Regions[0]["internal"]
-	known.Regions[0]["internal"] = "http://127.0.0.1:1"
-	box.admin(t, "POST", "/regions", known.Regions[0]).want(t, 200)
+	node := nodes.Start(t, "directory", loopback.FreeAddresses(t, 1)[0], `jetstream { store_dir: "STORE", sync_interval: always }`)
+	d := startWith(t, fmt.Sprintf("directory: {urls: [%q]}\n", node.URL))
+	record := directoryRecord(t, node.URL, "regions_development-sandbox", "US01")
+	whole := record("")
+	record(regexp.MustCompile(`"internal":"[^"]*"`).ReplaceAllString(whole, `"internal":"http://127.0.0.1:1"`))
 	var made, completed app
 	d.admin(t, "POST", "/apps", map[string]any{"name": "Early", "kind": "web", "redirect_uris": []string{outOfBand}}).want(t, 201).into(t, &made)
 	if made.ClientSecret == "" || made.Sandbox == nil || !strings.Contains(made.Sandbox.Incomplete, "US01") || made.Sandbox.ClientID != "" {
 		t.Fatalf("made %+v %+v", made, made.Sandbox)
 	}
 	d.admin(t, "PUT", "/apps/"+made.ClientID+"/sandbox", nil).wantCode(t, 503, "region_unavailable")
-	known.Regions[0]["internal"] = internal
-	box.admin(t, "POST", "/regions", known.Regions[0]).want(t, 200)
+	record(whole)
 	d.admin(t, "PUT", "/apps/"+made.ClientID+"/sandbox", nil).want(t, 200).into(t, &completed)
 	if completed.Sandbox.Incomplete != "" || completed.Sandbox.ClientSecret == "" || len(completed.Sandbox.Users) != 3 {
 		t.Errorf("completed %+v", completed.Sandbox)
+	}
+}
+
+// directoryRecord answers what reads a record of the directory, behind the back of all roles, or writes
+// it where there is something to write.
+func directoryRecord(t *testing.T, url, bucket, key string) func(text string) (was string) {
+	t.Helper()
+	nc, err := nats.Connect(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kv, err := js.KeyValue(t.Context(), bucket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func(text string) string {
+		t.Helper()
+		was, err := kv.Get(t.Context(), key)
+		if err == nil && text != "" {
+			_, err = kv.Put(t.Context(), key, []byte(text))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(was.Value())
 	}
 }
 
