@@ -68,6 +68,11 @@ func TestLedger(t *testing.T) {
 			t.Fatalf("%s: %v", out, err)
 		}
 		got := fmt.Sprint(kinds(machine.ClientID), kinds(web.ClientID))
+		for _, a := range report.Apps { // what is counted first, and since when after it
+			if a.Since == "" {
+				return false, fmt.Sprintf("%+v", a)
+			}
+		}
 		return got == want, got
 	})
 	for _, a := range report.Apps {
