@@ -1,6 +1,7 @@
 package acceptance
 
 import (
+	"cmp"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
@@ -9,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -104,6 +106,8 @@ func (l *listener) events(company int64) (events []heard) {
 			events = append(events, e)
 		}
 	}
+	// "Events may arrive in another order than they happened in."
+	slices.SortStableFunc(events, func(a, b heard) int { return cmp.Compare(a.Data.Sequence, b.Data.Sequence) })
 	return events
 }
 
