@@ -16,6 +16,7 @@ import (
 
 	"mpr/company"
 	"mpr/problem"
+	"mpr/store"
 )
 
 // People look for companies and apps by the beginnings of words of their names. Each word is a row
@@ -122,7 +123,7 @@ func (s *Service) fillSearch(ctx context.Context) {
 }
 
 func (s *Service) fill(ctx context.Context, t searched) (more bool, err error) {
-	ids, err := s.ids(ctx, `SELECT `+t.key+` FROM `+t.table+` WHERE searched_name <> name ORDER BY `+t.key+` LIMIT $1`, fillAtOnce)
+	ids, err := store.Column[int64](s.DB.Read().QueryContext(ctx, `SELECT `+t.key+` FROM `+t.table+` WHERE searched_name <> name ORDER BY `+t.key+` LIMIT $1`, fillAtOnce))
 	if err != nil || len(ids) == 0 {
 		return false, err
 	}
@@ -135,22 +136,6 @@ func (s *Service) fill(ctx context.Context, t searched) (more bool, err error) {
 		return nil
 	})
 	return err == nil && len(ids) == fillAtOnce, err
-}
-
-func (s *Service) ids(ctx context.Context, query string, args ...any) (list []int64, err error) {
-	rows, err := s.DB.Read().QueryContext(ctx, query, args...)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var id int64
-		if err := rows.Scan(&id); err != nil {
-			return nil, err
-		}
-		list = append(list, id)
-	}
-	return list, rows.Err()
 }
 
 // found is a row that was found.

@@ -106,13 +106,13 @@ func (s *Service) sweepAll(ctx context.Context, statement string, args ...any) e
 // sweepRevoked deletes some revoked grants, each after its refresh tokens, of which it may have very
 // many. It says whether there are more.
 func (s *Service) sweepRevoked(ctx context.Context, ended int64) (more bool, err error) {
-	ids, err := s.revokedGrants(ctx, ended)
-	if err != nil || len(ids) == 0 {
+	grants, err := store.Column[string](s.DB.Read().QueryContext(ctx, `SELECT id FROM grants WHERE published = 1 AND revoked > 0 AND last_token < $1 LIMIT $2`, ended, grantsAtOnce))
+	if err != nil || len(grants) == 0 {
 		return false, err
 	}
-	marks := make([]string, len(ids))
-	for i := range ids {
-		marks[i] = "$" + strconv.Itoa(i+1)
+	ids, marks := make([]any, len(grants)), make([]string, len(grants))
+	for i, id := range grants {
+		ids[i], marks[i] = id, "$"+strconv.Itoa(i+1)
 	}
 	these := strings.Join(marks, ", ")
 	limit := "$" + strconv.Itoa(len(ids)+1)
@@ -121,20 +121,4 @@ func (s *Service) sweepRevoked(ctx context.Context, ended int64) (more bool, err
 		return false, err
 	}
 	return len(ids) == grantsAtOnce, s.sweepAll(ctx, `DELETE FROM grants WHERE id IN (`+these+`)`, ids...)
-}
-
-func (s *Service) revokedGrants(ctx context.Context, ended int64) (ids []any, err error) {
-	rows, err := s.DB.Read().QueryContext(ctx, `SELECT id FROM grants WHERE published = 1 AND revoked > 0 AND last_token < $1 LIMIT $2`, ended, grantsAtOnce)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var id string
-		if err := rows.Scan(&id); err != nil {
-			return nil, err
-		}
-		ids = append(ids, id)
-	}
-	return ids, rows.Err()
 }

@@ -147,20 +147,12 @@ func (s *Service) publishCompanies(ctx context.Context, f feed) (last int64, err
 	return ids[len(ids)-1], s.publishBatch(ctx, batch)
 }
 
-func (s *Service) ownedAfter(ctx context.Context, after int64) (ids []int64, err error) {
-	rows, err := s.DB.Read().QueryContext(ctx, `SELECT company_id FROM fence WHERE company_id > $1 AND state = 'owned' ORDER BY company_id LIMIT $2`, after, againAtOnce)
+func (s *Service) ownedAfter(ctx context.Context, after int64) ([]int64, error) {
+	ids, err := store.Column[int64](s.DB.Read().QueryContext(ctx, `SELECT company_id FROM fence WHERE company_id > $1 AND state = 'owned' ORDER BY company_id LIMIT $2`, after, againAtOnce))
 	if err != nil {
 		return nil, fmt.Errorf("list companies: %w", err)
 	}
-	defer func() { err = errors.Join(err, rows.Close()) }()
-	for rows.Next() {
-		var id int64
-		if err := rows.Scan(&id); err != nil {
-			return nil, fmt.Errorf("list companies: %w", err)
-		}
-		ids = append(ids, id)
-	}
-	return ids, rows.Err()
+	return ids, nil
 }
 
 // raiseVersions raises the versions of those that are owned to the floor, and answers them. The

@@ -178,13 +178,12 @@ func keepSchemas(ctx context.Context, db *sql.DB, prefix string, keep []int) err
 	return nil
 }
 
-func schemas(ctx context.Context, db *sql.DB, prefix string) (names []string, err error) {
-	rows, err := db.QueryContext(ctx, `SELECT nspname FROM pg_namespace WHERE starts_with(nspname::text, $1)`, prefix)
-	return column[string](rows, err)
+func schemas(ctx context.Context, db *sql.DB, prefix string) ([]string, error) {
+	return Column[string](db.QueryContext(ctx, `SELECT nspname FROM pg_namespace WHERE starts_with(nspname::text, $1)`, prefix))
 }
 
-// column reads rows of one column to their end. err is that of the query.
-func column[T any](rows *sql.Rows, err error) (list []T, _ error) {
+// Column reads rows of one column to their end, and closes them. err is that of the query.
+func Column[T any](rows *sql.Rows, err error) (list []T, _ error) {
 	if err != nil {
 		return nil, err
 	}

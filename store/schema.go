@@ -143,7 +143,7 @@ func (db *DB) numbers(ctx context.Context, table, query string, args ...any) (li
 		return nil, err
 	}
 	rows, err := db.read.QueryContext(ctx, query, args...)
-	return column[int64](rows, err)
+	return Column[int64](rows, err)
 }
 
 // has says whether there is a table.
