@@ -194,18 +194,25 @@ func TestIndexInAnyOrder(t *testing.T) {
 	}
 	want := []listedCompany{{5, "Granite Builders", true}}
 	for seed := range uint64(10) {
-		r := rand.New(rand.NewPCG(seed, 1)) //nolint:gosec // an order that can be repeated
-		order := append(slices.Clone(history), history...)
-		r.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
-		for chunk := range slices.Chunk(order, 1+r.IntN(5)) {
-			w.apply(t, chunk...)
-		}
-		if got := w.listed(t, p.AccessToken); !slices.Equal(got, want) {
-			t.Fatalf("order %d: %v, want %v", seed, got, want)
-		}
-		for _, table := range []string{"index_companies", "index_memberships", "index_versions"} {
-			clearTable(t, w, table)
-		}
+		w.listedInAnyOrder(t, seed, p.AccessToken, history, want)
+	}
+}
+
+// listedInAnyOrder tells the index of changes, twice each, in an order and in pieces that a seed says,
+// wants what a token's user is listed then, and empties the index.
+func (w *world) listedInAnyOrder(t *testing.T, seed uint64, token string, changes []directory.Change, want []listedCompany) {
+	t.Helper()
+	r := rand.New(rand.NewPCG(seed, 1)) //nolint:gosec // an order that can be repeated
+	order := append(slices.Clone(changes), changes...)
+	r.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
+	for chunk := range slices.Chunk(order, 1+r.IntN(5)) {
+		w.apply(t, chunk...)
+	}
+	if got := w.listed(t, token); !slices.Equal(got, want) {
+		t.Fatalf("order %d: %v, want %v", seed, got, want)
+	}
+	for _, table := range []string{"index_companies", "index_memberships", "index_versions"} {
+		clearTable(t, w, table)
 	}
 }
 
@@ -231,18 +238,7 @@ func TestIndexAfterARestore(t *testing.T) {
 	for seed := range uint64(10) {
 		w.apply(t, named(5, 60, "Granite Builders"), deleted(member(5, 61, u.ID)), named(6, 60, "Lakeshore"), member(6, 61, u.ID), named(7, 1, "Lost"), member(7, 2, u.ID),
 			named(8, 1, "Elsewhere"), member(8, 2, u.ID), named(9, 1, "Lost as well"), member(9, 2, u.ID), named(21, 1, "Another block"), member(21, 2, u.ID))
-		r := rand.New(rand.NewPCG(seed, 1)) //nolint:gosec // an order that can be repeated
-		order := append(slices.Clone(said), said...)
-		r.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
-		for chunk := range slices.Chunk(order, 1+r.IntN(5)) {
-			w.apply(t, chunk...)
-		}
-		if got := w.listed(t, p.AccessToken); !slices.Equal(got, want) {
-			t.Fatalf("order %d: %v, want %v", seed, got, want)
-		}
-		for _, table := range []string{"index_companies", "index_memberships", "index_versions"} {
-			clearTable(t, w, table)
-		}
+		w.listedInAnyOrder(t, seed, p.AccessToken, said, want)
 	}
 }
 

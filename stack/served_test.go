@@ -28,19 +28,25 @@ func door(generation int, let chan struct{}) http.Handler {
 	})
 }
 
-// refreshed serves the monthly sandbox by such doors, and answers their addresses.
-func refreshed(t *testing.T, let chan struct{}, closed chan<- int) (v *served, at, internal string, record *directory.Record) {
+// withDirectory is a system of which nothing runs yet but the directory's server.
+func withDirectory(t *testing.T) *system {
 	t.Helper()
-	cfg := config.Default(0, t.TempDir())
-	s, err := newSystem(cfg)
+	s, err := newSystem(config.Default(0, t.TempDir()))
 	must(t, err)
 	t.Cleanup(func() { must(t, s.close()) })
 	ready, err := s.startObserving(t.Context(), "test")
 	must(t, err)
 	ready()
 	must(t, s.serveDirectory(""))
-	e := &cfg.Environments[1]
-	v, err = s.serveEnvironment(t.Context(), e, "dev", func(ctx context.Context, ed *edition) error {
+	return s
+}
+
+// refreshed serves the monthly sandbox by such doors, and answers their addresses.
+func refreshed(t *testing.T, let chan struct{}, closed chan<- int) (v *served, at, internal string, record *directory.Record) {
+	t.Helper()
+	s := withDirectory(t)
+	e := &s.config.Environments[1]
+	v, err := s.serveEnvironment(t.Context(), e, "dev", func(ctx context.Context, ed *edition) error {
 		ed.add(closerFunc(func() error { closed <- ed.generation; return nil }))
 		if _, err := ed.open(ctx, "store "+strconv.Itoa(ed.generation), e.Identity.Store, login.Migrations()); err != nil {
 			return err

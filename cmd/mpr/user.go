@@ -43,7 +43,7 @@ func (c *userCreateCommand) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	password, made, err := c.password(t)
+	password, shown, err := c.password(t)
 	if err != nil {
 		return err
 	}
@@ -51,10 +51,7 @@ func (c *userCreateCommand) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	answer := createdUser{User: user}
-	if made {
-		answer.Password = password
-	}
+	answer := createdUser{User: user, Password: shown}
 	return t.answer(c.JSON, answer, func(w io.Writer) {
 		list(w, "id", strconv.FormatInt(user.ID, 10), "login", user.Login, "name", user.Name,
 			"password", answer.Password, "companies", joinIDs(user.Companies), "note", pending(user.Listed))
@@ -69,33 +66,34 @@ type passwordFlag struct {
 	PasswordFile string `placeholder:"FILE" help:"File with the password, - for standard input. Without it a password is made and shown."`
 }
 
-// password reads the password, or makes one. It doesn't come from an argument, which
-// every user of the machine could see.
-func (c *passwordFlag) password(t *terminal) (password string, made bool, err error) {
+// password reads the password, or makes one, which is then to be shown; "" where it isn't. It
+// doesn't come from an argument, which every user of the machine could see.
+func (c *passwordFlag) password(t *terminal) (password, shown string, err error) {
 	const most = 4096
 	var from io.Reader
 	switch c.PasswordFile {
 	case "":
-		return rand.Text(), true, nil
+		password = rand.Text()
+		return password, password, nil
 	case "-":
 		from = t.in
 	default:
 		f, err := os.Open(c.PasswordFile)
 		if err != nil {
-			return "", false, fmt.Errorf("read the password: %w", err)
+			return "", "", fmt.Errorf("read the password: %w", err)
 		}
 		defer f.Close() //nolint:errcheck // only read
 		from = f
 	}
 	data, err := io.ReadAll(io.LimitReader(from, most))
 	if err != nil {
-		return "", false, fmt.Errorf("read the password: %w", err)
+		return "", "", fmt.Errorf("read the password: %w", err)
 	}
 	password = strings.TrimRight(string(data), "\r\n")
 	if password == "" {
-		return "", false, errors.New("the password is empty")
+		return "", "", errors.New("the password is empty")
 	}
-	return password, false, nil
+	return password, "", nil
 }
 
 type userAddCommand struct {

@@ -81,7 +81,7 @@ func (c *userPasswordCommand) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	password, made, err := c.password(t)
+	password, shown, err := c.password(t)
 	if err != nil {
 		return err
 	}
@@ -89,10 +89,7 @@ func (c *userPasswordCommand) Run(ctx context.Context, t *terminal) error {
 	if err != nil {
 		return err
 	}
-	answer := changedPassword{AccountChange: change}
-	if made {
-		answer.Password = password
-	}
+	answer := changedPassword{AccountChange: change, Password: shown}
 	return t.answer(c.JSON, answer, func(w io.Writer) {
 		note := ""
 		if change.Disabled {
