@@ -90,14 +90,15 @@ func (l *listener) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.WriteString(w, text)
 }
 
-// types are those of the events that were heard of a company, in their order.
+// types are those of the events that were heard of a company, in the order in which they happened.
 func (l *listener) types(company int64) (types []string) {
-	for _, e := range l.events(company) {
+	for _, e := range l.happened(company) {
 		types = append(types, strings.TrimPrefix(e.Type, "company.move."))
 	}
 	return types
 }
 
+// events are those that were heard of a company, as they came.
 func (l *listener) events(company int64) (events []heard) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -106,7 +107,13 @@ func (l *listener) events(company int64) (events []heard) {
 			events = append(events, e)
 		}
 	}
-	// "Events may arrive in another order than they happened in."
+	return events
+}
+
+// happened are the events of a company in the order in which they happened: "Events may arrive in
+// another order than they happened in."
+func (l *listener) happened(company int64) []heard {
+	events := l.events(company)
 	slices.SortStableFunc(events, func(a, b heard) int { return cmp.Compare(a.Data.Sequence, b.Data.Sequence) })
 	return events
 }
@@ -129,7 +136,7 @@ func TestAppsHearOfMoves(t *testing.T) {
 	d.move(t, "start", fmt.Sprint(c.ID), "--to", "US01")
 	d.move(t, "start", fmt.Sprint(other.ID), "--to", "US01")
 	l.wants(c.ID, "scheduled", "started", "finished")
-	events := l.events(c.ID)
+	events := l.happened(c.ID)
 	last := events[2].Data
 	if last.From != "EU01" || last.To != "US01" || last.Epoch != 2 || last.ChangedOver.IsZero() || last.Reason != "" {
 		t.Errorf("finished: %+v", last)
@@ -151,7 +158,7 @@ func TestAppsHearOfMoves(t *testing.T) {
 	if err := json.Unmarshal(m, &begun); err != nil {
 		t.Fatal(err)
 	}
-	if given := l.events(c.ID)[5].Data; given.Reason != "requested" || given.Move != begun.ID || given.Epoch != 0 || given.Sequence <= last.Sequence {
+	if given := l.happened(c.ID)[5].Data; given.Reason != "requested" || given.Move != begun.ID || given.Epoch != 0 || given.Sequence <= last.Sequence {
 		t.Errorf("aborted: %+v", given)
 	}
 	var list struct {
@@ -188,7 +195,7 @@ func TestAppsDelayMoves(t *testing.T) {
 	})
 	d.move(t, "start", fmt.Sprint(c.ID), "--to", "US01")
 	l.wants(c.ID, "scheduled", "started", "finished")
-	events := l.events(c.ID)
+	events := l.happened(c.ID)
 	if took := events[2].Data.ChangedOver.Sub(events[0].at); took < 2*time.Second {
 		t.Errorf("changed over %s after the app had asked for 2 s", took)
 	}
